@@ -1,0 +1,1 @@
+"""Ottla: an event-streaming cluster that speaks the Apache Kafka wire protocol."""
