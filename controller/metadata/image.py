@@ -1,0 +1,146 @@
+"""The cluster's metadata at one Raft index, as an immutable value.
+
+Nothing here changes once it is made: `ottla.controller.metadata.apply` makes the next image from this one and
+the records of one committed entry. The maps are shared between images and must only be read.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+NO_LEADER = -1
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An advertised listener of a broker."""
+
+    name: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerImage:
+    """A registered broker. `epoch` grows with every registration; `http` is "host:port" or empty.
+
+    A fenced broker leads nothing, is in no ISR that has another member, and is not shown to clients (KIP-631).
+    """
+
+    id: int
+    epoch: int
+    incarnation: str
+    listeners: tuple[Listener, ...]
+    rack: str | None = None
+    fenced: bool = True
+    in_controlled_shutdown: bool = False
+    http: str = ""
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may lead a partition and join an ISR."""
+        return not self.fenced and not self.in_controlled_shutdown
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionImage:
+    """`replicas` are in order of preference; `isr` is never empty and keeps its last member when that one is away.
+
+    `leader_epoch` grows with every change of leader, `partition_epoch` with every change at all.
+    """
+
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    leader: int
+    leader_epoch: int
+    partition_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicImage:
+    """A topic; its partitions are numbered from 0 without gaps."""
+
+    id: UUID
+    name: str
+    partitions: Mapping[int, PartitionImage]
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataImage:
+    """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic" and "broker",
+    the broker "" holding the default of all brokers."""
+
+    cluster_id: str
+    offset: int = 0
+    brokers: Mapping[int, BrokerImage] = field(default_factory=dict)
+    topics: Mapping[str, TopicImage] = field(default_factory=dict)
+    topic_names: Mapping[UUID, str] = field(default_factory=dict)
+    configs: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    next_producer_id: int = 0
+
+    def topic_by_id(self, topic_id: UUID) -> TopicImage | None:
+        name = self.topic_names.get(topic_id)
+        return None if name is None else self.topics[name]
+
+    def partition(self, topic: str, partition: int) -> PartitionImage | None:
+        image = self.topics.get(topic)
+        return None if image is None else image.partitions.get(partition)
+
+    def eligible(self, broker_id: int) -> bool:
+        """Whether this broker is registered, unfenced and not leaving."""
+        broker = self.brokers.get(broker_id)
+        return broker is not None and broker.eligible
+
+    def all_partitions(self) -> Iterator[tuple[TopicImage, int, PartitionImage]]:
+        for topic in self.topics.values():
+            for partition, state in topic.partitions.items():
+                yield topic, partition, state
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one entry (or a snapshot) changed, so that a subscriber need not compare images.
+
+    `partitions` names those that are new or differ; partitions of deleted topics are found in `deleted`. A topic
+    deleted and made anew under its name is in both `deleted` and `created`: deal with `deleted` first.
+    """
+
+    brokers: frozenset[int] = frozenset()
+    partitions: frozenset[tuple[str, int]] = frozenset()
+    created: tuple[TopicImage, ...] = ()
+    deleted: tuple[TopicImage, ...] = ()
+    configs: frozenset[tuple[str, str]] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.brokers or self.partitions or self.created or self.deleted or self.configs)
+
+
+def diff(old: MetadataImage, new: MetadataImage) -> Delta:
+    """What changed from `old` to `new`, by comparison: for the install of a snapshot."""
+    created = tuple(topic for name, topic in new.topics.items() if _other_topic(old.topics.get(name), topic))
+    deleted = tuple(topic for name, topic in old.topics.items() if _other_topic(new.topics.get(name), topic))
+    partitions = frozenset(
+        (topic.name, partition)
+        for topic, partition, state in new.all_partitions()
+        if old.partition(topic.name, partition) != state or old.topics[topic.name].id != topic.id
+    )
+    return Delta(
+        brokers=_changed(old.brokers, new.brokers),
+        partitions=partitions,
+        created=created,
+        deleted=deleted,
+        configs=_changed(old.configs, new.configs),
+    )
+
+
+def _other_topic(there: TopicImage | None, here: TopicImage) -> bool:
+    return there is None or there.id != here.id
+
+
+def _changed(old: Mapping[K, V], new: Mapping[K, V]) -> frozenset[K]:
+    return frozenset(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
