@@ -1,0 +1,191 @@
+"""Record batches as lists of records: for clients, tests and the few places of a broker that look inside."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from crc32c import crc32c
+
+from ottla.records.compression import compress, decompress
+from ottla.records.header import HEADER_SIZE, LOG_OVERHEAD, MAGIC, Buffer, CorruptBatch, verify_batch
+
+MAX_DECOMPRESSED = 128 * 1024 * 1024
+"""Default limit on the bytes that one batch may decompress to."""
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+_HEADER = struct.Struct(">qiibI")
+_COVERED = struct.Struct(">hiqqqhii")
+_SMALLEST_RECORD = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. `timestamp` is in ms since the epoch (-1: none)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class RecordLike(Protocol):
+    """What `encode_batch` needs of a record; its offset follows from its place."""
+
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+def encode_batch(
+    records: Sequence[RecordLike],
+    *,
+    base_offset: int = 0,
+    leader_epoch: int = -1,
+    compression: int = 0,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+    transactional: bool = False,
+    control: bool = False,
+    timestamp_type: int = 0,
+) -> bytes:
+    """The records as one batch of consecutive offsets from `base_offset` on.
+
+    Raises ValueError for no records or an unknown codec.
+    """
+    if not records:
+        raise ValueError("a batch has at least one record")
+    base_timestamp = records[0].timestamp
+    max_timestamp = max(record.timestamp for record in records)
+    body = bytearray()
+    for delta, record in enumerate(records):
+        _write_record(body, delta, record, base_timestamp)
+    attributes = compression | timestamp_type << 3 | transactional << 4 | control << 5
+    covered = _COVERED.pack(
+        attributes,
+        len(records) - 1,
+        base_timestamp,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        len(records),
+    )
+    payload = compress(compression, bytes(body)) if compression else body
+    length = HEADER_SIZE - LOG_OVERHEAD + len(payload)
+    crc = crc32c(payload, crc32c(covered))
+    return b"".join((_HEADER.pack(base_offset, length, leader_epoch, MAGIC, crc), covered, payload))
+
+
+def decode_batch(buf: Buffer, pos: int = 0, *, max_bytes: int = MAX_DECOMPRESSED) -> list[Record]:
+    """The records of the batch at `pos`, which is verified first; keys and values are copied out.
+
+    Raises CorruptBatch, also for a batch that decompresses to more than `max_bytes`.
+    """
+    header = verify_batch(buf, pos)
+    payload = memoryview(buf)[pos + HEADER_SIZE : pos + header.size]
+    data = bytes(decompress(header.compression, payload, max_bytes))
+    if header.count < 0 or header.count * _SMALLEST_RECORD > len(data):
+        raise CorruptBatch(f"{header.count} records cannot stand in {len(data)} bytes")
+    log_append_time = header.max_timestamp if header.timestamp_type else None
+    records: list[Record] = []
+    at = 0
+    try:
+        for _ in range(header.count):
+            record, at = _read_record(data, at, header.base_offset, header.base_timestamp, log_append_time)
+            records.append(record)
+    except (IndexError, UnicodeDecodeError) as error:
+        raise CorruptBatch(f"record {len(records)} of {header.count} makes no sense: {error}") from error
+    if at != len(data):
+        raise CorruptBatch(f"{len(data) - at} bytes after the last record")
+    return records
+
+
+def _write_varint(out: bytearray, value: int) -> None:
+    """A zigzag varint, of int32 and int64 alike."""
+    value = (value << 1) ^ (value >> 63)
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _write_bytes(out: bytearray, data: bytes | None) -> None:
+    if data is None:
+        out.append(1)  # zigzag of -1
+    else:
+        _write_varint(out, len(data))
+        out += data
+
+
+def _write_record(out: bytearray, delta: int, record: RecordLike, base_timestamp: int) -> None:
+    body = bytearray(1)  # attributes: none are in use
+    _write_varint(body, record.timestamp - base_timestamp)
+    _write_varint(body, delta)
+    _write_bytes(body, record.key)
+    _write_bytes(body, record.value)
+    _write_varint(body, len(record.headers))
+    for name, value in record.headers:
+        _write_bytes(body, name.encode())
+        _write_bytes(body, value)
+    _write_varint(out, len(body))
+    out += body
+
+
+def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), pos
+        shift += 7
+        if shift > 63:
+            raise CorruptBatch("a varint does not end")
+
+
+def _read_bytes(data: bytes, pos: int, end: int) -> tuple[bytes | None, int]:
+    length, pos = _read_varint(data, pos)
+    if length < 0:
+        if length != -1:
+            raise CorruptBatch(f"negative length {length}")
+        return None, pos
+    if pos + length > end:
+        raise CorruptBatch(f"{length} bytes announced, {end - pos} left")
+    return data[pos : pos + length], pos + length
+
+
+def _read_record(
+    data: bytes, pos: int, base_offset: int, base_timestamp: int, log_append_time: int | None
+) -> tuple[Record, int]:
+    length, pos = _read_varint(data, pos)
+    end = pos + length
+    if length < 0 or end > len(data):
+        raise CorruptBatch(f"a record of {length} bytes with {len(data) - pos} left")
+    timestamp_delta, pos = _read_varint(data, pos + 1)
+    offset_delta, pos = _read_varint(data, pos)
+    key, pos = _read_bytes(data, pos, end)
+    value, pos = _read_bytes(data, pos, end)
+    count, pos = _read_varint(data, pos)
+    if count < 0 or count > end - pos:
+        raise CorruptBatch(f"{count} record headers with {end - pos} bytes left")
+    headers = []
+    for _ in range(count):
+        name, pos = _read_bytes(data, pos, end)
+        if name is None:
+            raise CorruptBatch("a record header without a name")
+        content, pos = _read_bytes(data, pos, end)
+        headers.append((name.decode(), content))
+    if pos != end:
+        raise CorruptBatch(f"a record of {length} bytes ends at another place than it says")
+    timestamp = base_timestamp + timestamp_delta if log_append_time is None else log_append_time
+    return Record(base_offset + offset_delta, timestamp, key, value, tuple(headers)), end

@@ -1,0 +1,156 @@
+"""The fixed part of a record batch (magic 2, KIP-98): reading it, checking it, stamping it.
+
+Layout, big-endian::
+
+    0  baseOffset int64            21 attributes int16        43 producerId int64
+    8  batchLength int32           23 lastOffsetDelta int32   51 producerEpoch int16
+    12 partitionLeaderEpoch int32  27 baseTimestamp int64     53 baseSequence int32
+    16 magic int8                  35 maxTimestamp int64      57 recordCount int32
+    17 crc uint32                                             61 records ...
+
+`batchLength` counts what follows it. The CRC-32C covers everything from `attributes` on, so that
+a broker can set offset and leader epoch (bytes 0-15) without touching the checksum.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+Buffer = bytes | bytearray | memoryview
+
+HEADER_SIZE = 61
+LOG_OVERHEAD = 12
+MAGIC = 2
+
+_CRC_START = 21
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_PREFIX = struct.Struct(">qii")
+_LENGTH = struct.Struct(">i")
+
+_COMPRESSION_MASK = 0x07
+_TIMESTAMP_TYPE_BIT = 0x08
+_TRANSACTIONAL_BIT = 0x10
+_CONTROL_BIT = 0x20
+_DELETE_HORIZON_BIT = 0x40
+
+
+class CorruptBatch(Exception):
+    """The bytes are not a whole, sound record batch: truncated, wrong length, magic or CRC, or nonsense inside."""
+
+
+class BatchHeader(NamedTuple):
+    """The fields of the header in their order on disk. Offsets and sequences are counts, timestamps are ms."""
+
+    base_offset: int
+    batch_length: int
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    count: int  # type: ignore[assignment]  # over tuple.count, which nobody asks a header for
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole batch, header included."""
+        return self.batch_length + LOG_OVERHEAD
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def compression(self) -> int:
+        """The codec's number, 0 to 7; only those of `Compression` exist."""
+        return self.attributes & _COMPRESSION_MASK
+
+    @property
+    def timestamp_type(self) -> int:
+        """0: the producer's time; 1: the time of the append, which is `max_timestamp` for every record."""
+        return (self.attributes & _TIMESTAMP_TYPE_BIT) >> 3
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & _TRANSACTIONAL_BIT)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & _CONTROL_BIT)
+
+    @property
+    def has_delete_horizon(self) -> bool:
+        """`base_timestamp` holds the time at which tombstones may go (KIP-534)."""
+        return bool(self.attributes & _DELETE_HORIZON_BIT)
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last record; sequences wrap from 2^31 - 1 to 0. -1 when the batch has none."""
+        if self.base_sequence < 0:
+            return -1
+        return (self.base_sequence + self.last_offset_delta) & 0x7FFFFFFF
+
+
+def read_header(buf: Buffer, pos: int = 0) -> BatchHeader:
+    """The header at `pos`, unchecked.
+
+    Raises CorruptBatch if fewer than 61 bytes are there.
+    """
+    try:
+        return BatchHeader._make(_HEADER.unpack_from(buf, pos))
+    except struct.error as error:
+        raise CorruptBatch(f"{len(buf) - pos} bytes cannot hold a batch header of {HEADER_SIZE}") from error
+
+
+def verify_batch(buf: Buffer, pos: int = 0) -> BatchHeader:
+    """The header of the batch at `pos` once the batch is known to be complete, of magic 2 and of the right CRC.
+
+    What the header says about the records (their count, their offsets) is not checked.
+
+    Raises CorruptBatch.
+    """
+    header = read_header(buf, pos)
+    size = header.batch_length + LOG_OVERHEAD
+    if size < HEADER_SIZE:
+        raise CorruptBatch(f"a batch of {size} bytes is shorter than its header")
+    if pos + size > len(buf):
+        raise CorruptBatch(f"a batch of {size} bytes is cut off after {len(buf) - pos}")
+    if header.magic != MAGIC:
+        raise CorruptBatch(f"magic {header.magic} is not {MAGIC}")
+    with memoryview(buf) as view, view[pos + _CRC_START : pos + size] as covered:
+        crc = crc32c(covered)
+    if crc != header.crc:
+        raise CorruptBatch(f"CRC-32C is {crc:08x}, the header says {header.crc:08x}")
+    return header
+
+
+def iter_headers(buf: Buffer, pos: int = 0) -> Iterator[tuple[int, BatchHeader]]:
+    """Position and header of each whole batch from `pos` on; ends before an incomplete tail. CRCs are not checked.
+
+    Raises CorruptBatch at a length that no batch can have.
+    """
+    end = len(buf)
+    while pos + HEADER_SIZE <= end:
+        header = BatchHeader._make(_HEADER.unpack_from(buf, pos))
+        size = header.batch_length + LOG_OVERHEAD
+        if size < HEADER_SIZE:
+            raise CorruptBatch(f"a batch of {size} bytes at {pos} is shorter than its header")
+        if pos + size > end:
+            return
+        yield pos, header
+        pos += size
+
+
+def stamped_prefix(header: BatchHeader, base_offset: int, leader_epoch: int) -> bytes:
+    """The 16 bytes before the magic with another offset and leader epoch; the rest of the batch stays as it is."""
+    return _PREFIX.pack(base_offset, header.batch_length, leader_epoch)
