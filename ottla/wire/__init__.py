@@ -1,1 +1,75 @@
-"""Placeholder."""
+"""The Kafka protocol: framing, schemas, the registry of APIs, server and client connections."""
+
+from ottla.wire.api import (
+    ANONYMOUS,
+    CLOSE,
+    NO_RESPONSE,
+    Answer,
+    Api,
+    Chunk,
+    Close,
+    Connection,
+    Handler,
+    NoResponse,
+    Parser,
+    Raw,
+    Request,
+)
+from ottla.wire.errors import ConnectionLost, ProtocolError, RequestTimedOut
+from ottla.wire.fetch import (
+    FetchPartition,
+    FetchPartitionResponse,
+    FetchRequest,
+    FetchResponse,
+    decode_fetch_response,
+    encode_fetch_request,
+    encode_fetch_response,
+    parse_fetch_request,
+)
+from ottla.wire.produce import (
+    NodeEndpoint,
+    ProducePartitionResponse,
+    ProduceRequest,
+    encode_produce_request,
+    encode_produce_response,
+    parse_produce_request,
+)
+from ottla.wire.schema import build, decode, encode, request_type, response_type
+
+__all__ = [
+    "ANONYMOUS",
+    "CLOSE",
+    "NO_RESPONSE",
+    "Answer",
+    "Api",
+    "Chunk",
+    "Close",
+    "Connection",
+    "ConnectionLost",
+    "FetchPartition",
+    "FetchPartitionResponse",
+    "FetchRequest",
+    "FetchResponse",
+    "Handler",
+    "NoResponse",
+    "NodeEndpoint",
+    "Parser",
+    "ProducePartitionResponse",
+    "ProduceRequest",
+    "ProtocolError",
+    "Raw",
+    "Request",
+    "RequestTimedOut",
+    "build",
+    "decode",
+    "decode_fetch_response",
+    "encode",
+    "encode_fetch_request",
+    "encode_fetch_response",
+    "encode_produce_request",
+    "encode_produce_response",
+    "parse_fetch_request",
+    "parse_produce_request",
+    "request_type",
+    "response_type",
+]

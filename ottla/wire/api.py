@@ -1,0 +1,92 @@
+"""What a request handler sees and gives back."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+from ottla.wire.schema import Entity
+
+Chunk: TypeAlias = bytes | bytearray | memoryview
+
+ANONYMOUS: Final = "ANONYMOUS"
+
+
+class _Verdict(Enum):
+    NO_RESPONSE = "no response"
+    CLOSE = "close"
+
+
+NO_RESPONSE: Final = _Verdict.NO_RESPONSE
+"""The request has no answer (Produce with acks=0)."""
+CLOSE: Final = _Verdict.CLOSE
+"""Drop the connection, after the answers that come before this one."""
+
+NoResponse: TypeAlias = Literal[_Verdict.NO_RESPONSE]
+Close: TypeAlias = Literal[_Verdict.CLOSE]
+
+
+@dataclass(slots=True)
+class Raw:
+    """An encoded response body. The chunks are written as they are, and must not change afterwards."""
+
+    chunks: Sequence[Chunk]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.chunks))
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One client's connection, as handlers know it; compared by identity.
+
+    `principal` is "ANONYMOUS" until an authentication handler sets it. `state` belongs to the APIs.
+    """
+
+    listener: str
+    peer: str
+    principal: str = ANONYMOUS
+    client_software: str = ""
+    closed: bool = False
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. `body` is kio's entity or what the API's own parser made of the body;
+    `received_at` is the event loop's time in seconds."""
+
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    body: Any
+    connection: Connection
+    received_at: float
+
+
+Answer: TypeAlias = Mapping[str, Any] | Entity | Raw | NoResponse | Close
+Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
+Parser: TypeAlias = Callable[[bytes | memoryview, int], object]
+"""Reads a request body (the bytes after the header) of a version; raises ProtocolError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One row of the registry.
+
+    `handler` is called in the order of arrival on each connection. What it returns may be awaitable; a
+    Future is awaited without a task, and cancelled when the connection closes, while a coroutine runs to its end.
+    While a request of a `serial` API is unanswered, no further request of its connection is looked at.
+    `max_request_bytes` of None means the server's limit.
+    """
+
+    key: int
+    name: str
+    min_version: int
+    max_version: int
+    handler: Handler
+    parser: Parser | None = None
+    max_request_bytes: int | None = None
+    serial: bool = False
