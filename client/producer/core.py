@@ -1,0 +1,279 @@
+"""The producer without I/O: what to send to which broker, when, and what each answer means.
+
+The shell (`sender`) feeds records, time, leaders and answers in, and gets requests and outcomes out. It sends the
+requests of one `dispatch` in their order, each node's over one connection, and tells the fate of each exactly once:
+`on_answer` per batch, or `on_lost` for the whole request.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kio.schema.errors import ErrorCode
+
+from ottla.client.backoff import Backoff
+from ottla.client.producer.batch import (
+    BATCH_OVERHEAD,
+    Acked,
+    Batch,
+    BufferedRecord,
+    Outcome,
+    ProducerIdentity,
+    record_size,
+)
+from ottla.client.producer.sequencer import AMBIGUOUS, SEQUENCE_ERRORS, PartitionQueue
+from ottla.client.structs import Header, TopicPartition
+
+MAX_EPOCH = 0x7FFF
+
+
+@dataclass(frozen=True, slots=True)
+class CoreOptions:
+    """Times in seconds, sizes in bytes."""
+
+    idempotent: bool = True
+    linger: float = 0.005
+    max_batch_size: int = 16384
+    max_request_size: int = 1048576
+    buffer_memory: int = 33554432
+    delivery_timeout: float = 120.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Call(NamedTuple):
+    """One Produce request: at most one batch per partition, all led by `node`."""
+
+    node: int
+    attempt: int
+    batches: tuple[Batch, ...]
+
+
+class Dispatch(NamedTuple):
+    """What to do now. `leaderless` waits for metadata; `wake_at` is when time alone changes something."""
+
+    calls: list[Call]
+    leaderless: set[TopicPartition]
+    wanted_nodes: set[int]
+    wake_at: float | None
+
+
+class Answer(NamedTuple):
+    """One partition's part of a Produce answer. `rerouted`: the answer named a newer leader (KIP-951)."""
+
+    code: ErrorCode
+    base_offset: int = -1
+    log_append_time: int = -1
+    log_start_offset: int = -1
+    message: str | None = None
+    rerouted: bool = False
+
+
+class ProducerCore:
+    """Accumulates records, forms batches and sequences them, partition by partition."""
+
+    def __init__(self, options: CoreOptions, rng: random.Random) -> None:
+        self.options = options
+        self.identity: ProducerIdentity | None = None
+        self.flushing = False
+        self.buffered_bytes = 0
+        self._rng = rng
+        self._queues: dict[TopicPartition, PartitionQueue] = {}
+        self._attempts = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether any record is not settled."""
+        return self.buffered_bytes > 0
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether InitProducerId has to be called before anything can be sent."""
+        return self.options.idempotent and self.identity is None
+
+    def unsettled(self) -> list[Batch]:
+        """Every batch that has no outcome yet."""
+        return [batch for queue in self._queues.values() for batch in queue.batches]
+
+    def fits(self, size: int) -> bool:
+        """Whether a record of `size` bytes fits into the buffer; a lone one always does."""
+        return self.buffered_bytes == 0 or self.buffered_bytes + size <= self.options.buffer_memory
+
+    def append(
+        self,
+        tp: TopicPartition,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: tuple[Header, ...],
+        token: Any,
+        now: float,
+    ) -> bool:
+        """Buffer one record (the caller has checked `fits`). True if a batch became ready by it."""
+        size = record_size(key, value, headers)
+        queue = self._queues.get(tp)
+        if queue is None:
+            queue = self._queues[tp] = PartitionQueue(tp, idempotent=self.options.idempotent)
+        batch = queue.batches[-1] if queue.batches else None
+        fresh = batch is None or batch.closed or batch.size + size > self.options.max_batch_size
+        if batch is None or fresh:
+            if batch is not None:
+                batch.closed = True
+            batch = Batch(tp, now, now + self.options.delivery_timeout)
+            queue.batches.append(batch)
+        batch.records.append(BufferedRecord(timestamp, key, value, headers))
+        batch.tokens.append(token)
+        batch.size += size
+        self.buffered_bytes += size
+        return fresh or batch.size >= self.options.max_batch_size
+
+    def dispatch(
+        self, now: float, leader: Callable[[TopicPartition], int | None], slots: Callable[[int], int]
+    ) -> Dispatch:
+        """Form requests for whatever may be sent at `now`.
+
+        Args:
+            leader: the node that leads a partition, None if unknown.
+            slots: how many more requests may be put in flight to a node; 0 if there is no connection.
+        """
+        chosen: dict[int, list[Batch]] = {}
+        room: dict[int, int] = {}
+        sizes: dict[int, int] = {}
+        result = Dispatch([], set(), set(), None)
+        wake_at: list[float] = []
+        for queue in list(self._queues.values()):
+            if not queue.batches:
+                continue
+            node = leader(queue.tp)
+            if node is not None and self.options.idempotent:
+                queue.abandon(node, now)
+            batch = queue.candidate()
+            wake_at.append(queue.batches[0].deadline)
+            if batch is None:
+                continue
+            due = self._due(batch)
+            if due > now:
+                wake_at.append(due)
+                continue
+            if node is None:
+                result.leaderless.add(queue.tp)
+                continue
+            result.wanted_nodes.add(node)
+            full = bool(chosen.get(node)) and sizes[node] + batch.size > self.options.max_request_size
+            if full or room.setdefault(node, slots(node)) <= 0 or not self._prepare(queue, batch):
+                continue
+            chosen.setdefault(node, []).append(batch)
+            sizes[node] = sizes.get(node, 0) + batch.size
+            # Those that were served go to the end, so that full requests cannot starve the others.
+            self._queues[queue.tp] = self._queues.pop(queue.tp)
+        result.calls.extend(self._start(node, batches) for node, batches in chosen.items())
+        return result._replace(wake_at=min(wake_at, default=None))
+
+    def on_answer(self, call: Call, batch: Batch, answer: Answer, now: float) -> list[Outcome]:
+        """The broker answered for one batch of a call."""
+        if batch.done:
+            return []
+        queue = self._queues[batch.tp]
+        code = answer.code
+        if code is ErrorCode.none or code is ErrorCode.duplicate_sequence_number:
+            # Also when the batch was already sent elsewhere: that copy is recognised as one.
+            batch.done, batch.attempt = True, None
+            queue.batches.remove(batch)
+            queue.established |= batch.identity == queue.identity
+            acked = Acked(batch, answer.base_offset, answer.log_append_time, answer.log_start_offset)
+            return self._settled([acked, *queue.settle()])
+        if batch.attempt != call.attempt:
+            return []
+        batch.attempt, batch.last_error = None, code
+        if self.options.idempotent and code in SEQUENCE_ERRORS:
+            return self._settled(queue.out_of_sequence(batch, code, now))
+        batch.maybe_appended |= code in AMBIGUOUS
+        if not self._retriable(code):
+            return self._settled(queue.fail(batch, code, answer.message))
+        batch.retry_at = now if answer.rerouted else now + self.options.backoff.delay(batch.attempts, self._rng)
+        return self._settled(queue.settle())
+
+    def on_lost(self, call: Call, now: float) -> list[Outcome]:
+        """The connection broke or the request timed out: nobody knows what became of it."""
+        outcomes: list[Outcome] = []
+        for batch in call.batches:
+            if batch.done or batch.attempt != call.attempt:
+                continue
+            batch.attempt, batch.maybe_appended = None, True
+            batch.last_error = ErrorCode.network_exception
+            # The first retry waits for nothing but a leader that can be reached; that alone is slow enough.
+            wait = self.options.backoff.delay(batch.attempts - 1, self._rng) if batch.attempts > 1 else 0.0
+            batch.retry_at = now + wait
+            outcomes += self._queues[batch.tp].settle()
+        return self._settled(outcomes)
+
+    def expire(self, now: float) -> list[Outcome]:
+        """Give up batches whose delivery timeout has passed, in flight or not."""
+        outcomes: list[Outcome] = []
+        for queue in self._queues.values():
+            while queue.batches and queue.batches[0].deadline <= now:
+                batch = queue.batches[0]
+                batch.maybe_appended |= batch.attempt is not None
+                outcomes += queue.fail(batch, None, "delivery timeout")
+        return self._settled(outcomes)
+
+    def fail_all(self, code: ErrorCode | None, message: str) -> list[Outcome]:
+        """Give up everything, on a close without waiting."""
+        outcomes: list[Outcome] = []
+        for queue in self._queues.values():
+            while queue.batches:
+                batch = queue.batches[0]
+                batch.maybe_appended |= batch.attempt is not None
+                outcomes += queue.fail(batch, code, message)
+        return self._settled(outcomes)
+
+    def _due(self, batch: Batch) -> float:
+        if batch.closed or self.flushing or batch.size >= self.options.max_batch_size:
+            return batch.retry_at
+        return max(batch.retry_at, batch.created_at + self.options.linger)
+
+    def _prepare(self, queue: PartitionQueue, batch: Batch) -> bool:
+        """Whether the batch can go now; gives it a sequence if it needs one."""
+        if not self.options.idempotent or batch.sequenced:
+            return True
+        if self.identity is None:
+            return False
+        if queue.must_adopt(self.identity):
+            if queue.has_sequenced():
+                return False
+            if queue.identity == self.identity and not self._bump():
+                return False
+            queue.adopt(self.identity)
+        queue.sequence(batch)
+        return True
+
+    def _bump(self) -> bool:
+        """Move to the next epoch. This producer id is nobody else's, so that needs no broker (KIP-360).
+
+        False when the epochs are used up: then a new producer id has to be asked for.
+        """
+        identity = self.identity
+        if identity is None or identity.epoch >= MAX_EPOCH:
+            self.identity = None
+            return False
+        self.identity = ProducerIdentity(identity.producer_id, identity.epoch + 1)
+        return True
+
+    def _start(self, node: int, batches: list[Batch]) -> Call:
+        self._attempts += 1
+        for batch in batches:
+            batch.closed, batch.attempt, batch.node = True, self._attempts, node
+            batch.attempts += 1
+        return Call(node, self._attempts, tuple(batches))
+
+    def _retriable(self, code: ErrorCode) -> bool:
+        # UNKNOWN_SERVER_ERROR says nothing about the log. A sequence makes the second try harmless.
+        return code.retriable or (self.options.idempotent and code is ErrorCode.unknown_server_error)
+
+    def _settled(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        settled = list(outcomes)
+        for outcome in settled:
+            self.buffered_bytes -= outcome.batch.size - BATCH_OVERHEAD
+        return settled

@@ -1,0 +1,112 @@
+"""The values that the client library takes and gives (aiokafka's names)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+Header = tuple[str, bytes | None]
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class BrokerMetadata(NamedTuple):
+    """Where one broker is."""
+
+    node_id: int
+    host: str
+    port: int
+    rack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMetadata:
+    """One partition as the brokers describe it. `leader` is -1 when there is none."""
+
+    topic: str
+    partition: int
+    leader: int
+    leader_epoch: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    offline_replicas: tuple[int, ...] = ()
+    error: ErrorCode = ErrorCode.none
+
+
+@dataclass(frozen=True, slots=True)
+class TopicMetadata:
+    """One topic as the brokers describe it, partitions by number."""
+
+    name: str
+    topic_id: UUID | None
+    is_internal: bool
+    partitions: Mapping[int, PartitionMetadata]
+    error: ErrorCode = ErrorCode.none
+
+
+class OffsetAndTimestamp(NamedTuple):
+    """An offset found by time; `timestamp` in milliseconds since the epoch."""
+
+    offset: int
+    timestamp: int
+    leader_epoch: int = -1
+
+
+class RecordMetadata(NamedTuple):
+    """Where an acknowledged record is.
+
+    `offset` is -1 with acks=0, and when the broker knew the batch as an already stored duplicate and did not
+    say where. `timestamp` is in milliseconds; `timestamp_type` 1 says that the broker set it.
+    """
+
+    topic: str
+    partition: int
+    topic_partition: TopicPartition
+    offset: int
+    timestamp: int
+    timestamp_type: int = 0
+    log_start_offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRecord:
+    """One record as it was read.
+
+    `key` and `value` are bytes or None, or what the consumer's deserializers made of them. `timestamp` is in
+    milliseconds since the epoch. `leader_epoch` is the epoch in which the record was written.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: Any
+    value: Any
+    headers: tuple[Header, ...]
+    serialized_key_size: int
+    serialized_value_size: int
+    leader_epoch: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """A topic to create; -1 leaves the number to the broker's default."""
+
+    name: str
+    num_partitions: int = -1
+    replication_factor: int = -1
+    replica_assignments: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    topic_configs: Mapping[str, str] = field(default_factory=dict)
