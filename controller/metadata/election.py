@@ -1,0 +1,162 @@
+"""Who leads a partition: from its ISR in order of preference, and outside it only where the topic asks for that.
+
+A change of leader raises the leader epoch; every change raises the partition epoch. A shrinking ISR alone does not
+raise the leader epoch: the leader goes on undisturbed (KIP-497, KAFKA-15021).
+"""
+
+from collections.abc import Callable, Collection, Iterable
+
+from kio.schema.errors import ErrorCode
+
+from ottla.controller.metadata.decision import Decision, Policy
+from ottla.controller.metadata.image import NO_LEADER, MetadataImage, PartitionImage, TopicImage
+from ottla.controller.metadata.records import PartitionChanged
+from ottla.controller.rpc.models import ElectLeaders, ElectLeadersResponse, ElectLeadersResult
+
+Eligible = Callable[[int], bool]
+
+# As many partitions are moved in one pass of the rebalance, so that no entry grows without bound.
+MAX_REBALANCE = 1000
+
+
+def change_partition(
+    topic: TopicImage,
+    partition: int,
+    *,
+    isr: tuple[int, ...],
+    eligible: Eligible,
+    unclean: bool = False,
+    prefer_first: bool = False,
+) -> PartitionChanged | None:
+    """The partition with this ISR and the best leader in it, or None when that is what it has.
+
+    The present leader stays while it is eligible, unless `prefer_first`. Without an eligible member it becomes
+    NO_LEADER, or with `unclean` any eligible replica, which then is the whole ISR.
+    """
+    state = topic.partitions[partition]
+    leader = _choose(state, isr, eligible, prefer_first)
+    if leader == NO_LEADER and unclean:
+        leader = next((replica for replica in state.replicas if eligible(replica)), NO_LEADER)
+        isr = isr if leader == NO_LEADER else (leader,)
+    if leader == state.leader and isr == state.isr:
+        return None
+    return PartitionChanged(
+        topic_id=topic.id,
+        partition=partition,
+        isr=None if isr == state.isr else isr,
+        leader=leader,
+        leader_epoch=state.leader_epoch + (leader != state.leader),
+        partition_epoch=state.partition_epoch + 1,
+    )
+
+
+def _choose(state: PartitionImage, isr: tuple[int, ...], eligible: Eligible, prefer_first: bool) -> int:
+    if not prefer_first and state.leader in isr and eligible(state.leader):
+        return state.leader
+    return next((replica for replica in state.replicas if replica in isr and eligible(replica)), NO_LEADER)
+
+
+def take_out(image: MetadataImage, policy: Policy, away: Collection[int]) -> list[PartitionChanged]:
+    """The brokers `away` leave every ISR that has another member, and lead nothing any more.
+
+    The last member of an ISR stays, for it is the one that has all acknowledged records.
+    """
+    gone = frozenset(away)
+
+    def eligible(broker_id: int) -> bool:
+        return broker_id not in gone and image.eligible(broker_id)
+
+    changes = []
+    for topic in image.topics.values():
+        unclean: bool | None = None
+        for partition, state in topic.partitions.items():
+            if gone.isdisjoint(state.isr):
+                continue
+            if unclean is None:
+                unclean = policy.unclean(image, topic.name)
+            isr = tuple(replica for replica in state.isr if replica not in gone)
+            if not isr:
+                isr = (state.leader,) if state.leader in state.isr else state.isr[:1]
+            change = change_partition(topic, partition, isr=isr, eligible=eligible, unclean=unclean)
+            if change is not None:
+                changes.append(change)
+    return changes
+
+
+def elect_leaderless(
+    image: MetadataImage, policy: Policy, *, returned: int | None = None, topics: Iterable[str] | None = None
+) -> list[PartitionChanged]:
+    """Leaders for partitions that have none and can have one, of these topics (None: all).
+
+    `returned` is a broker that counts as eligible already, though the image does not show it yet.
+    """
+
+    def eligible(broker_id: int) -> bool:
+        return broker_id == returned or image.eligible(broker_id)
+
+    changes = []
+    for name in image.topics if topics is None else topics:
+        topic = image.topics[name]
+        for partition, state in topic.partitions.items():
+            if state.leader != NO_LEADER:
+                continue
+            unclean = policy.unclean(image, name)
+            change = change_partition(topic, partition, isr=state.isr, eligible=eligible, unclean=unclean)
+            if change is not None:
+                changes.append(change)
+    return changes
+
+
+def rebalance(image: MetadataImage) -> list[PartitionChanged]:
+    """Preferred leaders back in their place where they are in sync; at most MAX_REBALANCE partitions."""
+    changes: list[PartitionChanged] = []
+    for topic, partition, state in image.all_partitions():
+        if _preferred_waits(image, state):
+            change = change_partition(topic, partition, isr=state.isr, eligible=image.eligible, prefer_first=True)
+            if change is not None:
+                changes.append(change)
+                if len(changes) == MAX_REBALANCE:
+                    break
+    return changes
+
+
+def _preferred_waits(image: MetadataImage, state: PartitionImage) -> bool:
+    preferred = state.replicas[0]
+    return state.leader != preferred and preferred in state.isr and image.eligible(preferred)
+
+
+def elect_leaders(image: MetadataImage, request: ElectLeaders) -> Decision[ElectLeadersResponse]:
+    """KIP-460. Answers per partition UNKNOWN_TOPIC_OR_PARTITION, ELECTION_NOT_NEEDED, PREFERRED_LEADER_NOT_AVAILABLE
+    or ELIGIBLE_LEADERS_NOT_AVAILABLE."""
+    if request.partitions is None:
+        asked = [(topic.name, partition) for topic, partition, _ in image.all_partitions()]
+    else:
+        asked = list(dict.fromkeys((item.topic, item.partition) for item in request.partitions))
+    changes = []
+    results = []
+    for name, partition in asked:
+        outcome = _elect_one(image, name, partition, request.election == "unclean")
+        if isinstance(outcome, PartitionChanged):
+            changes.append(outcome)
+            results.append(ElectLeadersResult(topic=name, partition=partition))
+        elif request.partitions is not None or outcome is not ErrorCode.election_not_needed:
+            results.append(ElectLeadersResult(topic=name, partition=partition, error=outcome.value))
+    return Decision(tuple(changes), ElectLeadersResponse(results=tuple(results)))
+
+
+def _elect_one(image: MetadataImage, name: str, partition: int, unclean: bool) -> PartitionChanged | ErrorCode:
+    state = image.partition(name, partition)
+    if state is None:
+        return ErrorCode.unknown_topic_or_partition
+    topic = image.topics[name]
+    if unclean:
+        if state.leader != NO_LEADER:
+            return ErrorCode.election_not_needed
+        change = change_partition(topic, partition, isr=state.isr, eligible=image.eligible, unclean=True)
+        return change or ErrorCode.eligible_leaders_not_available
+    if state.leader == state.replicas[0]:
+        return ErrorCode.election_not_needed
+    if not _preferred_waits(image, state):
+        return ErrorCode.preferred_leader_not_available
+    change = change_partition(topic, partition, isr=state.isr, eligible=image.eligible, prefer_first=True)
+    return change or ErrorCode.preferred_leader_not_available
