@@ -1,0 +1,41 @@
+"""Raft of the metadata quorum: a pure core (``RaftCore``), its storage, and the asyncio shell around both."""
+
+from ottla.controller.raft.codec import MalformedMessage, decode, encode
+from ottla.controller.raft.config import (
+    HardState,
+    PersistentState,
+    RaftConfig,
+    RaftInvariantError,
+    Ready,
+    Role,
+)
+from ottla.controller.raft.core import RaftCore
+from ottla.controller.raft.driver import RaftDriver, Transport
+from ottla.controller.raft.messages import Entry, Envelope, Message, Snapshot
+from ottla.controller.raft.storage import Storage
+from ottla.controller.raft.waiters import NotLeader, OutcomeUnknown, Overloaded, RaftStatus, RaftStopped
+
+__all__ = [
+    "Entry",
+    "Envelope",
+    "HardState",
+    "MalformedMessage",
+    "Message",
+    "NotLeader",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PersistentState",
+    "RaftConfig",
+    "RaftCore",
+    "RaftDriver",
+    "RaftInvariantError",
+    "RaftStatus",
+    "RaftStopped",
+    "Ready",
+    "Role",
+    "Snapshot",
+    "Storage",
+    "Transport",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,307 @@
+"""The asyncio shell around the Raft core: does what each Ready asks for, in its order, and nothing else.
+
+One task takes a Ready, makes it durable off the loop (what gathered meanwhile is one group commit), then lets its
+messages leave and applies what is committed. Messages and proposals go straight into the core at any time.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from ottla.controller.raft.config import RaftConfig, RaftInvariantError, Ready, Role
+from ottla.controller.raft.core import RaftCore
+from ottla.controller.raft.messages import Entry, Message
+from ottla.controller.raft.storage import Storage
+from ottla.controller.raft.waiters import NotLeader, Overloaded, RaftStatus, RaftStopped, Waiters
+
+log = structlog.get_logger(__name__)
+
+RunBlocking = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
+
+
+class Transport(Protocol):
+    def send(self, to: int, message: Message) -> None:
+        """Best effort, never blocking, in order per peer; a bounded queue per peer that drops when full."""
+
+
+class RaftDriver:
+    """``on_apply`` gets committed entries in order, each once per process life; ``on_snapshot(data, index, term)``
+    replaces the state. Both run on the loop and must not fail. ``snapshot_source`` captures the state as applied (on
+    the loop) and returns the function that encodes it (run off the loop).
+
+    ``failed`` gets an exception when storage fails or an invariant breaks: the node has to end then.
+    """
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        storage: Storage,
+        transport: Transport,
+        rng: random.Random,
+        *,
+        run_blocking: RunBlocking,
+        on_apply: Callable[[Sequence[Entry]], None],
+        on_snapshot: Callable[[bytes, int, int], None],
+        snapshot_source: Callable[[], Callable[[], bytes]] | None = None,
+        snapshot_entries: int = 10_000,
+        snapshot_bytes: int = 8 * 1024 * 1024,
+    ) -> None:
+        self._config = config
+        self._storage = storage
+        self._transport = transport
+        self._rng = rng
+        self._run_blocking = run_blocking
+        self._on_apply = on_apply
+        self._on_snapshot = on_snapshot
+        self._snapshot_source = snapshot_source
+        self._snapshot_entries = snapshot_entries
+        self._snapshot_bytes = snapshot_bytes
+        self._core: RaftCore | None = None
+        self._waiters = Waiters()
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._snapshot_task: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[RaftStatus], None]] = []
+        self._applied = 0
+        self._bytes_since_snapshot = 0
+        self._status = RaftStatus(Role.FOLLOWER, 0, None, False)
+        self.failed: asyncio.Future[None] | None = None
+
+    # -- life
+
+    async def start(self) -> None:
+        """Load what storage has, replay its snapshot, begin to take part."""
+        self._loop = asyncio.get_running_loop()
+        self.failed = self._loop.create_future()
+        state = await self._run_blocking(self._storage.load)
+        self._core = RaftCore(self._config, self._rng, state, self._loop.time())
+        if state.snapshot is not None:
+            self._replace_state(state.snapshot.data, state.snapshot.index, state.snapshot.term)
+        self._task = self._loop.create_task(self._run(self._core), name=f"raft-{self._config.node_id}")
+
+    async def stop(self) -> None:
+        """End without handing over (see transfer_leadership); what is being written is finished first."""
+        for task in (self._snapshot_task, self._task):
+            if task is not None and not task.done():
+                self._stopping = True
+                self._wake.set()
+                await asyncio.wait([task])
+        if self._timer is not None:
+            self._timer.cancel()
+        self._waiters.fail_all(RaftStopped)
+        await self._run_blocking(self._storage.close)
+
+    _stopping = False
+
+    # -- what others see
+
+    @property
+    def core(self) -> RaftCore:
+        if self._core is None:
+            raise RaftStopped("the Raft node has not started")
+        return self._core
+
+    @property
+    def status(self) -> RaftStatus:
+        return self._status
+
+    @property
+    def role(self) -> Role:
+        return self.core.role
+
+    @property
+    def leader_id(self) -> int | None:
+        return self.core.leader_id
+
+    @property
+    def term(self) -> int:
+        return self.core.term
+
+    @property
+    def commit_index(self) -> int:
+        return self.core.commit
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry that ``on_apply`` or ``on_snapshot`` has seen."""
+        return self._applied
+
+    def subscribe(self, listener: Callable[[RaftStatus], None]) -> None:
+        """``listener`` is called on the loop after every change of role, term, leader, or of being ready to lead."""
+        self._listeners.append(listener)
+
+    # -- what others ask for
+
+    def receive(self, sender: int, message: Message) -> None:
+        """A message from the transport, whose sender is authenticated. Dropped when the node is not running."""
+        if self._core is None or self._task is None or self._task.done():
+            return
+        try:
+            self._core.step(sender, message, self._loop.time())
+        except RaftInvariantError as error:
+            self._fail(error)
+        self._wake.set()
+
+    def submit(self, data: bytes) -> asyncio.Future[int]:
+        """Propose one entry; entries are in the log in the order of the calls. The future becomes its index once it is
+        committed and applied here. Raises, at once or through the future, NotLeader (definitely not in the log),
+        OutcomeUnknown (leadership was lost on the way), Overloaded, RaftStopped."""
+        core = self.core
+        if self._stopping or self._task is None or self._task.done():
+            raise RaftStopped("the Raft node is stopping")
+        index = core.propose([data])
+        if index is None:
+            if core.leading is None or core.leading.transfer_to is not None:
+                raise NotLeader(core.leader_id if core.leading is None else None)
+            raise Overloaded("too many bytes wait to be committed")
+        self._wake.set()
+        return self._waiters.proposal(index, core.term, self._loop)
+
+    async def propose(self, data: bytes) -> int:
+        """``submit`` and wait."""
+        return await self.submit(data)
+
+    async def read_barrier(self) -> int:
+        """Returns once this node has proved that it still led after the call began, and has applied everything
+        committed before (thesis 6.4). Raises NotLeader."""
+        token, confirmed = self._waiters.barrier(self._loop)
+        if not self.core.read_barrier(token, self._loop.time()):
+            self._waiters.forget_barrier(token)
+            raise NotLeader(self.leader_id)
+        self._wake.set()
+        return await confirmed
+
+    def suspect(self, node: int) -> None:
+        """Evidence that ``node`` is dead: see RaftCore.suspect."""
+        self.core.suspect(node, self._loop.time())
+        self._wake.set()
+
+    def trust(self, node: int) -> None:
+        self.core.trust(node)
+
+    async def transfer_leadership(self, to: int | None = None) -> bool:
+        """Hand over to ``to``, or to the most complete voter; True once this node does not lead any more."""
+        leading = self.core.leading
+        if leading is None:
+            return True
+        candidates = [(p.match, p.contact, n) for n, p in leading.peers.items() if p.voter and not p.recovering]
+        if to is None and candidates:
+            to = max(candidates)[2]
+        if to is None or not self.core.transfer_leadership(to, self._loop.time()):
+            return False
+        gone: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.on_step_down(gone)
+        self._wake.set()
+        done, _ = await asyncio.wait([gone], timeout=self._config.election_timeout)
+        return bool(done)
+
+    def take_snapshot(self, data: bytes, index: int) -> bool:
+        """Keep ``data`` as the state after ``index`` and drop the log behind it. False if there is a newer one."""
+        taken = self.core.compact(index, data)
+        self._wake.set()
+        return taken
+
+    # -- the loop
+
+    async def _run(self, core: RaftCore) -> None:
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                now = self._loop.time()
+                if now >= core.deadline:
+                    core.tick(now)
+                ready = core.ready(now)
+                if ready:
+                    await self._perform(core, ready)
+                self._publish(core)
+                if not ready:
+                    self._arm(core)
+                    await self._wake.wait()
+        except Exception as error:  # noqa: BLE001  # nothing may be acknowledged after a failed write
+            self._fail(error)
+
+    def _arm(self, core: RaftCore) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if core.deadline != float("inf"):
+            self._timer = self._loop.call_at(core.deadline, self._wake.set)
+
+    async def _perform(self, core: RaftCore, ready: Ready) -> None:
+        for to, message in ready.urgent:
+            self._transport.send(to, message)
+        # Entries that are durable here already need not wait for the fsync of newer ones.
+        early = not ready.install and bool(ready.committed) and ready.committed[-1].index <= core.log.stable
+        if early:
+            self._apply(ready.committed)
+        if ready.must_persist:
+            await self._run_blocking(lambda: self._storage.persist(ready))
+        for to, message in ready.messages:
+            self._transport.send(to, message)
+        core.persisted(ready, self._loop.time())
+        if ready.installed is not None:
+            self._replace_state(ready.installed.data, ready.installed.index, ready.installed.term)
+        if ready.committed and not early:
+            self._apply(ready.committed)
+        for token, index in ready.barriers:
+            self._waiters.confirm_barrier(token, index, self._applied)
+        if ready.snapshot is not None:
+            first = core.log.first_index
+            await self._run_blocking(lambda: self._storage.compact(first))
+        self._snapshot_if_due(core)
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        self._on_apply(entries)
+        self._applied = entries[-1].index
+        self._bytes_since_snapshot += sum(len(entry.data) for entry in entries)
+        self._waiters.applied(entries)
+
+    def _replace_state(self, data: bytes, index: int, term: int) -> None:
+        self._on_snapshot(data, index, term)
+        self._applied = index
+        self._bytes_since_snapshot = 0
+        log.info("raft snapshot loaded", node=self._config.node_id, index=index, term=term, bytes=len(data))
+
+    def _publish(self, core: RaftCore) -> None:
+        leading = core.leading is not None and self._applied >= core.leading.first_index
+        status = RaftStatus(core.role, core.term, core.leader_id, leading)
+        if status == self._status:
+            return
+        previous, self._status = self._status, status
+        if previous.role is Role.LEADER and (status.role is not Role.LEADER or status.term != previous.term):
+            self._waiters.step_down(status.leader_id)
+        log.info(
+            "raft state", node=self._config.node_id, role=status.role, term=status.term, leader=status.leader_id,
+            leading=status.leading,
+        )  # fmt: skip
+        for listener in self._listeners:
+            listener(status)
+
+    def _snapshot_if_due(self, core: RaftCore) -> None:
+        if self._snapshot_source is None or (self._snapshot_task is not None and not self._snapshot_task.done()):
+            return
+        since = self._applied - (core.snapshot.index if core.snapshot else 0)
+        if since < self._snapshot_entries and (since == 0 or self._bytes_since_snapshot < self._snapshot_bytes):
+            return
+        self._bytes_since_snapshot = 0
+        self._snapshot_task = self._loop.create_task(self._make_snapshot(self._snapshot_source(), self._applied))
+
+    async def _make_snapshot(self, encode: Callable[[], bytes], index: int) -> None:
+        try:
+            data = await self._run_blocking(encode)
+        except Exception as error:  # noqa: BLE001  # a state that cannot be encoded is a broken invariant
+            self._fail(error)
+            return
+        if self.take_snapshot(data, index):
+            log.info("raft snapshot taken", node=self._config.node_id, index=index, bytes=len(data))
+
+    def _fail(self, error: Exception) -> None:
+        """Stop taking part: after a failed write or a broken invariant nothing may be promised any more."""
+        self._stopping = True
+        log.error("raft failed", node=self._config.node_id, error=repr(error), exc_info=error)
+        self._waiters.fail_all(RaftStopped)
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_exception(error)

@@ -1,0 +1,143 @@
+"""What Raft nodes say to one another, as frozen values.
+
+The sender is not in the message: the transport authenticates it and hands it over beside the message. All indexes start
+at 1; index 0 with term 0 is the empty log. Stamps are microseconds of the *leader's own* clock, made strictly
+increasing, and only ever echoed by others: one number tells the leader both in which order and when it asked.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One place in the replicated log. ``data == b""`` is the no-op of a new leader (Raft section 8)."""
+
+    index: int
+    term: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state machine after applying everything up to and including ``index`` (Raft section 7)."""
+
+    index: int
+    term: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """RequestVote (section 5.2), or its rehearsal ``pre`` (thesis 9.6), which changes nothing at the receiver.
+
+    ``term`` is the term that the candidate wants to lead; in a rehearsal the sender has not entered it.
+    ``transfer`` marks an election that the old leader asked for: leases do not stand against it (thesis 3.10).
+    """
+
+    term: int
+    last_index: int
+    last_term: int
+    pre: bool = False
+    transfer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VoteResponse:
+    """``term`` is the responder's own term; ``election`` is the term that was asked for."""
+
+    term: int
+    election: int
+    granted: bool
+    pre: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRequest:
+    """AppendEntries (section 5.3); without entries it is the heartbeat, and carries the commit index.
+
+    ``readmitted`` names the directory id of a voter that lost its disk and may vote from now on (see ``leader.py``).
+    """
+
+    term: int
+    prev_index: int
+    prev_term: int
+    commit: int
+    stamp: int
+    entries: tuple[Entry, ...] = ()
+    readmitted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResponse:
+    """Answer to AppendRequest, sent only when everything up to ``index`` is durable.
+
+    On success ``index`` is the last entry known to equal the leader's. Otherwise it is the request's ``prev_index``,
+    and ``hint_index``/``hint_term`` bound the place where the two logs can last agree.
+    ``recovering``: this voter began with an empty disk, and its memory of votes and entries must not be counted on.
+    """
+
+    term: int
+    success: bool
+    index: int
+    stamp: int
+    hint_index: int = 0
+    hint_term: int = 0
+    directory_id: str = ""
+    recovering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """InstallSnapshot (section 7): bytes ``[offset, offset + len(data))`` of ``total``."""
+
+    term: int
+    index: int
+    snapshot_term: int
+    offset: int
+    total: int
+    stamp: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotResponse:
+    """The next byte of snapshot ``index`` that the follower can use."""
+
+    term: int
+    index: int
+    next_offset: int
+    stamp: int
+    directory_id: str = ""
+    recovering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """Leadership transfer (thesis 3.10): campaign at once."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """A learner that hears no leader asks every voter to be replicated to. Learners are not part of any quorum."""
+
+    term: int
+
+
+Message = (
+    VoteRequest
+    | VoteResponse
+    | AppendRequest
+    | AppendResponse
+    | SnapshotChunk
+    | SnapshotResponse
+    | TimeoutNow
+    | JoinRequest
+)
+
+
+class Envelope(NamedTuple):
+    to: int
+    message: Message

@@ -1,0 +1,71 @@
+"""What a leader knows of one peer (thesis 10.2.1: pipelining)."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from ottla.controller.raft.messages import Snapshot
+
+
+class Mode(Enum):
+    PROBE = auto()  # where do the logs agree? one request at a time
+    REPLICATE = auto()  # known: requests are pipelined, next_index runs ahead of match
+    SNAPSHOT = auto()  # the entries it needs are compacted away
+
+
+@dataclass(slots=True)
+class Progress:
+    next_index: int
+    contact: float  # leader's time at which a request that was answered had been sent
+    voter: bool
+    match: int = 0
+    mode: Mode = Mode.PROBE
+    probing: bool = False  # a probe is under way
+    inflight: deque[int] = field(default_factory=deque)  # last index of each pipelined request
+    sent_commit: int = 0
+    acked_stamp: int = 0
+    directory_id: str | None = None
+    recovering: bool = False
+    readmit_index: int = 0  # entry that must commit without this voter before it counts again
+    snapshot: Snapshot | None = None
+    snapshot_offset: int = 0
+    snapshot_sent: float = 0.0
+
+    def probe(self, next_index: int) -> None:
+        self.mode = Mode.PROBE
+        self.next_index = max(next_index, self.match + 1)
+        self.probing = False
+        self.inflight.clear()
+        self.snapshot = None
+
+    def replicate(self) -> None:
+        self.mode = Mode.REPLICATE
+        self.next_index = self.match + 1
+        self.probing = False
+        self.inflight.clear()
+        self.snapshot = None
+
+    def send_snapshot(self, snapshot: Snapshot) -> None:
+        self.mode = Mode.SNAPSHOT
+        self.snapshot = snapshot
+        self.snapshot_offset = 0
+        self.inflight.clear()
+
+    def acknowledge(self, index: int) -> bool:
+        """Entries up to ``index`` are durable there. True when that is news."""
+        while self.inflight and self.inflight[0] <= index:
+            self.inflight.popleft()
+        self.next_index = max(self.next_index, index + 1)
+        if index <= self.match:
+            return False
+        self.match = index
+        return True
+
+    def forget(self, directory_id: str) -> None:
+        """The peer came back with an empty disk: nothing that it acknowledged before counts."""
+        self.directory_id = directory_id
+        self.match = 0
+        self.acked_stamp = 0
+        self.readmit_index = 0
+        self.recovering = True
+        self.probe(1)
