@@ -1,0 +1,147 @@
+"""IncrementalAlterConfigs (KIP-339): set, delete, append and subtract, checked against the tables of configs."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from kio.schema.errors import ErrorCode
+
+from ottla.controller.metadata.apply import apply
+from ottla.controller.metadata.broker_config import BROKER_CONFIGS
+from ottla.controller.metadata.config_def import ConfigDef, ConfigType, InvalidConfig, split_list
+from ottla.controller.metadata.decision import Decision, Policy, Refusal
+from ottla.controller.metadata.election import elect_leaderless
+from ottla.controller.metadata.image import MetadataImage
+from ottla.controller.metadata.records import ConfigChanged, Record
+from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
+from ottla.controller.rpc.models import (
+    ConfigOp,
+    ConfigResourceOps,
+    ConfigResult,
+    IncrementalAlterConfigs,
+    IncrementalAlterConfigsResponse,
+)
+
+UNCLEAN = "unclean.leader.election.enable"
+
+
+def check_topic_configs(configs: Mapping[str, str | None]) -> dict[str, str]:
+    """The configs of a new topic, each known and valid. Raises Refusal(INVALID_CONFIG)."""
+    checked = {}
+    for key, value in configs.items():
+        row = TOPIC_CONFIGS.get(key)
+        if row is None:
+            raise Refusal(ErrorCode.invalid_config, f"Unknown topic config name: {key}")
+        if value is None:
+            raise Refusal(ErrorCode.invalid_config, f"Null value not supported for topic configs: {key}")
+        _check_value(row, value)
+        checked[key] = value
+    _check_together(checked)
+    return checked
+
+
+def _check_value(row: ConfigDef, value: str) -> None:
+    try:
+        row.parse(value)
+    except InvalidConfig as error:
+        raise Refusal(ErrorCode.invalid_config, str(error)) from None
+
+
+def _check_together(values: Mapping[str, str]) -> None:
+    """What is valid alone but not with the others."""
+
+    def number(key: str) -> int:
+        value = TOPIC_CONFIGS[key].parse(values.get(key) or TOPIC_CONFIGS[key].default or "")
+        assert isinstance(value, int)
+        return value
+
+    if number("min.compaction.lag.ms") > number("max.compaction.lag.ms"):
+        raise Refusal(
+            ErrorCode.invalid_config,
+            f"conflict topic config setting min.compaction.lag.ms ({number('min.compaction.lag.ms')}) > "
+            f"max.compaction.lag.ms ({number('max.compaction.lag.ms')})",
+        )
+
+
+def alter_configs(
+    image: MetadataImage, policy: Policy, request: IncrementalAlterConfigs
+) -> Decision[IncrementalAlterConfigsResponse]:
+    """Each resource is changed wholly or not at all.
+
+    Where unclean elections become allowed, partitions that wait for a leader get one in the same entry.
+    Answers per resource UNKNOWN_TOPIC_OR_PARTITION, BROKER_ID_NOT_REGISTERED, INVALID_CONFIG, INVALID_REQUEST.
+    """
+    asked = Counter((resource.kind, resource.name) for resource in request.resources)
+    records: list[Record] = []
+    results = []
+    for resource in request.resources:
+        try:
+            if asked[resource.kind, resource.name] > 1:
+                raise Refusal(ErrorCode.invalid_request, "Duplicate resource.")
+            changes = _alter_one(image, resource)
+        except Refusal as refusal:
+            code, message = refusal.code.value, refusal.message
+            results.append(ConfigResult(kind=resource.kind, name=resource.name, error=code, message=message))
+            continue
+        records += changes
+        results.append(ConfigResult(kind=resource.kind, name=resource.name))
+    if request.validate_only:
+        records = []
+    if any(isinstance(record, ConfigChanged) and record.key == UNCLEAN for record in records):
+        after, _ = apply(image, records, image.offset)
+        records += elect_leaderless(after, policy)
+    return Decision(tuple(records), IncrementalAlterConfigsResponse(resources=tuple(results)))
+
+
+def _alter_one(image: MetadataImage, resource: ConfigResourceOps) -> list[Record]:
+    table = _table(image, resource)
+    repeated = [key for key, times in Counter(op.key for op in resource.ops).items() if times > 1]
+    if repeated:
+        raise Refusal(ErrorCode.invalid_request, f"Error due to duplicate config keys: {', '.join(repeated)}")
+    before = image.configs.get((resource.kind, resource.name), {})
+    after = dict(before)
+    for op in resource.ops:
+        row = table.get(op.key)
+        if row is None:
+            raise Refusal(ErrorCode.invalid_config, f"Unknown {resource.kind} config name: {op.key}")
+        if not row.dynamic:
+            raise Refusal(ErrorCode.invalid_request, f"Cannot update these configs dynamically: {op.key}")
+        value = _new_value(row, op, before.get(op.key))
+        if value is None:
+            after.pop(op.key, None)
+        else:
+            _check_value(row, value)
+            after[op.key] = value
+    if resource.kind == "topic":
+        _check_together(after)
+    return [
+        ConfigChanged(kind=resource.kind, name=resource.name, key=op.key, value=after.get(op.key))
+        for op in resource.ops
+        if before.get(op.key) != after.get(op.key)
+    ]
+
+
+def _table(image: MetadataImage, resource: ConfigResourceOps) -> Mapping[str, ConfigDef]:
+    if resource.kind == "topic":
+        if resource.name not in image.topics:
+            raise Refusal(ErrorCode.unknown_topic_or_partition, f"The topic '{resource.name}' does not exist.")
+        return TOPIC_CONFIGS
+    if resource.name and resource.name not in map(str, image.brokers):
+        raise Refusal(ErrorCode.broker_id_not_registered, f"No broker with id {resource.name} found.")
+    return BROKER_CONFIGS
+
+
+def _new_value(row: ConfigDef, op: ConfigOp, present: str | None) -> str | None:
+    """The value after `op`; None removes it. A list that is not set is changed from its default."""
+    if op.op == "delete":
+        return None
+    if op.value is None:
+        raise Refusal(ErrorCode.invalid_request, f"Null value not supported for : {op.key}")
+    if op.op == "set":
+        return op.value
+    if row.type is not ConfigType.LIST:
+        raise Refusal(ErrorCode.invalid_config, f"Can't {op.op.upper()} to key {op.key} because its type is not LIST.")
+    members = split_list(present if present is not None else row.default or "")
+    named = split_list(op.value)
+    if op.op == "append":
+        return ",".join(dict.fromkeys((*members, *named)))
+    return ",".join(member for member in members if member not in named)
