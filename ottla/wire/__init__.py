@@ -15,6 +15,7 @@ from ottla.wire.api import (
     Raw,
     Request,
 )
+from ottla.wire.client import KafkaConnection
 from ottla.wire.errors import ConnectionLost, ProtocolError, RequestTimedOut
 from ottla.wire.fetch import (
     FetchPartition,
@@ -34,7 +35,9 @@ from ottla.wire.produce import (
     encode_produce_response,
     parse_produce_request,
 )
+from ottla.wire.registry import Feature, Registry
 from ottla.wire.schema import build, decode, encode, request_type, response_type
+from ottla.wire.server import KafkaServer, Limits, Stats
 
 __all__ = [
     "ANONYMOUS",
@@ -46,11 +49,15 @@ __all__ = [
     "Close",
     "Connection",
     "ConnectionLost",
+    "Feature",
     "FetchPartition",
     "FetchPartitionResponse",
     "FetchRequest",
     "FetchResponse",
     "Handler",
+    "KafkaConnection",
+    "KafkaServer",
+    "Limits",
     "NoResponse",
     "NodeEndpoint",
     "Parser",
@@ -58,8 +65,10 @@ __all__ = [
     "ProduceRequest",
     "ProtocolError",
     "Raw",
+    "Registry",
     "Request",
     "RequestTimedOut",
+    "Stats",
     "build",
     "decode",
     "decode_fetch_response",

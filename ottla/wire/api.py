@@ -68,8 +68,8 @@ class Request:
 
 Answer: TypeAlias = Mapping[str, Any] | Entity | Raw | NoResponse | Close
 Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
-Parser: TypeAlias = Callable[[bytes | memoryview, int], object]
-"""Reads a request body (the bytes after the header) of a version; raises ProtocolError."""
+Parser: TypeAlias = Callable[[bytes | memoryview, int, int], object]
+"""Called with frame, version and the position where the body starts in the frame; raises ProtocolError."""
 
 
 @dataclass(frozen=True, slots=True)

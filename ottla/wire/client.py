@@ -1,0 +1,253 @@
+"""The client's end of a connection: requests out, answers matched to their callers.
+
+A server answers in order, so that a request without an answer in time means a dead connection, and
+closes it, as Kafka's own client does.
+"""
+
+import asyncio
+import ssl as ssl_module
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from kio.schema.errors import ErrorCode
+
+from ottla.wire.api import Chunk, Raw
+from ottla.wire.errors import ConnectionLost, ProtocolError, RequestTimedOut
+from ottla.wire.framing import Frame, FrameReader
+from ottla.wire.primitives import skip_tags
+from ottla.wire.registry import API_VERSIONS
+from ottla.wire.schema import (
+    Entity,
+    decode,
+    encode,
+    request_header_flexible,
+    request_type,
+    response_header_flexible,
+    response_type,
+)
+
+_HEADER = struct.Struct(">ihhih")
+_CORRELATION = struct.Struct(">i")
+_JOIN_BELOW = 32 * 1024
+MAX_RESPONSE = 1024 * 1024 * 1024
+MAX_IN_FLIGHT = 1024
+SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", "0.1.0"
+
+
+class _Call:
+    __slots__ = ("flexible", "future", "timer")
+
+    def __init__(self, future: "asyncio.Future[memoryview]", flexible: bool) -> None:
+        self.future = future
+        self.flexible = flexible
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class KafkaConnection(asyncio.BufferedProtocol):
+    """One connection to a broker; made by `open`.
+
+    `closed` is a Future that is done, with None, when the connection has ended. `versions` is what
+    `negotiate` found: {api key: (min version, max version)}.
+    """
+
+    def __init__(self, client_id: str | None, timeout: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._client_id = -1 if client_id is None else len(client_id.encode())
+        self._client_id_bytes = (client_id or "").encode()
+        self._timeout = timeout
+        self._reader = FrameReader(MAX_RESPONSE)
+        self._calls: dict[int, _Call] = {}
+        self._next_id = 0
+        self._transport: asyncio.Transport | None = None
+        self._lost: str | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.versions: dict[int, tuple[int, int]] = {}
+        self.peer = "?"
+
+    @classmethod
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        *,
+        client_id: str | None = None,
+        timeout: float = 30.0,
+        ssl: ssl_module.SSLContext | None = None,
+    ) -> "KafkaConnection":
+        """Connect. `timeout` in seconds is for connecting, and for each call that names no other.
+
+        Raises ConnectionLost, RequestTimedOut.
+        """
+        loop = asyncio.get_running_loop()
+        attempt = loop.create_connection(lambda: cls(client_id, timeout), host, port, ssl=ssl)
+        try:
+            _transport, protocol = await asyncio.wait_for(attempt, timeout)
+        except TimeoutError as error:
+            raise RequestTimedOut(f"no connection to {host}:{port} within {timeout:g} s") from error
+        except OSError as error:
+            raise ConnectionLost(f"no connection to {host}:{port}: {error}") from error
+        protocol.peer = f"{host}:{port}"
+        return protocol
+
+    # -- calls
+
+    async def call(
+        self,
+        api_key: int,
+        version: int,
+        values: Mapping[str, Any] | Entity,
+        *,
+        timeout: float | None = None,
+    ) -> Entity:
+        """Send a request and return kio's response. `values` as for `build`.
+
+        Raises ConnectionLost, RequestTimedOut, ProtocolError (an answer that cannot be read).
+        """
+        body = encode(request_type(api_key, version), values)
+        answer = await self.call_raw(api_key, version, [body], timeout=timeout)
+        return decode(response_type(api_key, version), answer)
+
+    def call_raw(
+        self, api_key: int, version: int, body: Raw | Sequence[Chunk], *, timeout: float | None = None
+    ) -> "asyncio.Future[memoryview]":
+        """Send a body made elsewhere; the Future gives the response's body, a slice of the frame.
+
+        Cancelling it only stops the waiting. It fails with ConnectionLost, RequestTimedOut, ProtocolError.
+        """
+        future: asyncio.Future[memoryview] = self._loop.create_future()
+        if self._lost is not None or self._transport is None:
+            future.set_exception(ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}"))
+            return future
+        if len(self._calls) >= MAX_IN_FLIGHT:
+            future.set_exception(ConnectionLost(f"{self.peer}: {MAX_IN_FLIGHT} requests without an answer"))
+            return future
+        call = _Call(future, response_header_flexible(api_key, version))
+        seconds = self._timeout if timeout is None else timeout
+        correlation_id = self._write(api_key, version, body)
+        call.timer = self._loop.call_later(seconds, self._timed_out, correlation_id, seconds)
+        self._calls[correlation_id] = call
+        return future
+
+    def send(self, api_key: int, version: int, body: Raw | Sequence[Chunk]) -> None:
+        """Send a request that has no answer (Produce with acks=0). Raises ConnectionLost."""
+        if self._lost is not None or self._transport is None:
+            raise ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}")
+        self._write(api_key, version, body)
+
+    async def negotiate(self) -> dict[int, tuple[int, int]]:
+        """Ask for the broker's versions (ApiVersions, KIP-511) and keep them in `versions`.
+
+        Raises ConnectionLost, RequestTimedOut, ProtocolError.
+        """
+        values = {"client_software_name": SOFTWARE_NAME, "client_software_version": SOFTWARE_VERSION}
+        version = 3
+        answer = await self.call_raw(API_VERSIONS, version, [encode(request_type(API_VERSIONS, version), values)])
+        if int.from_bytes(answer[:2], "big") == ErrorCode.unsupported_version:
+            answer = await self.call_raw(API_VERSIONS, 0, [b""])
+            version = 0
+        response = decode(response_type(API_VERSIONS, version), answer)
+        if response.error_code != ErrorCode.none:
+            raise ProtocolError(f"{self.peer} answers ApiVersions with {response.error_code.name}")
+        self.versions = {key.api_key: (key.min_version, key.max_version) for key in response.api_keys}
+        return self.versions
+
+    def pick(self, api_key: int, minimum: int, maximum: int) -> int:
+        """The highest version of the range that the broker has too.
+
+        Raises ProtocolError if there is none.
+        """
+        low, high = self.versions.get(api_key, (0, -1))
+        version = min(high, maximum)
+        if version < max(low, minimum):
+            raise ProtocolError(
+                f"{self.peer} speaks versions {low} to {high} of API {api_key}, not {minimum}-{maximum}"
+            )
+        return version
+
+    async def close(self) -> None:
+        """Close; calls without an answer fail with ConnectionLost."""
+        self._fail("closed")
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.shield(self.closed)
+
+    def abort(self) -> None:
+        """Close at once, dropping what is not sent."""
+        self._fail("closed")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _write(self, api_key: int, version: int, body: Raw | Sequence[Chunk]) -> int:
+        assert self._transport is not None
+        chunks = body.chunks if isinstance(body, Raw) else body
+        self._next_id = correlation_id = (self._next_id + 1) & 0x7FFFFFFF
+        client_id = self._client_id_bytes
+        tags = b"\0" if request_header_flexible(api_key, version) else b""
+        size = 10 + len(client_id) + len(tags) + sum(map(len, chunks))
+        header = _HEADER.pack(size, api_key, version, correlation_id, self._client_id)
+        if size < _JOIN_BELOW:
+            self._transport.write(b"".join((header, client_id, tags, *chunks)))
+        else:
+            self._transport.writelines((header + client_id + tags, *chunks))
+        return correlation_id
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("the peer closed the connection" if exc is None else str(exc))
+        self._transport = None
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._reader.received(nbytes)
+        try:
+            while (frame := self._reader.next()) is not None:
+                self._answered(frame)
+        except ProtocolError as error:
+            self._fail(str(error), error)
+            self.abort()
+
+    def eof_received(self) -> None:
+        return None
+
+    def _answered(self, frame: Frame) -> None:
+        if len(frame) < 4:
+            raise ProtocolError(f"{self.peer}: a response of {len(frame)} bytes")
+        call = self._calls.pop(_CORRELATION.unpack_from(frame)[0], None)
+        if call is None:
+            raise ProtocolError(f"{self.peer}: an answer that nobody asked for")
+        if call.timer is not None:
+            call.timer.cancel()
+        pos = 4
+        if call.flexible:
+            try:
+                pos = skip_tags(frame, pos)
+            except IndexError as error:
+                raise ProtocolError(f"{self.peer}: a response header is cut off") from error
+        if not call.future.done():
+            call.future.set_result(memoryview(frame)[pos:])
+
+    def _timed_out(self, correlation_id: int, seconds: float) -> None:
+        call = self._calls.pop(correlation_id)
+        if not call.future.done():
+            call.future.set_exception(RequestTimedOut(f"{self.peer}: no answer within {seconds:g} s"))
+        self._fail("a request before this one timed out")
+        self.abort()
+
+    def _fail(self, reason: str, error: ProtocolError | None = None) -> None:
+        if self._lost is None:
+            self._lost = reason
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if call.timer is not None:
+                call.timer.cancel()
+            if not call.future.done():
+                call.future.set_exception(error or ConnectionLost(f"{self.peer}: {self._lost}"))

@@ -1,0 +1,112 @@
+"""Cutting a byte stream into frames: an int32 length, then that many bytes.
+
+The transport writes straight into the memory that `buffer` gives. Small frames arrive in a block that
+is used over and over, and are copied out of it once. A frame that does not fit there gets memory of its
+own, which is handed on as it is, and which grows as bytes arrive: a length is only a claim.
+"""
+
+import struct
+
+from ottla.wire.errors import ProtocolError
+
+Frame = bytes | memoryview
+
+BLOCK_SIZE = 64 * 1024
+_FIRST_ALLOCATION = 256 * 1024
+_LENGTH = struct.Struct(">i")
+
+
+class FrameReader:
+    """Feed: `buffer()` for memory, bytes into its front, `received(n)`. Take: `next()` until it returns None.
+
+    `max_frame` is the largest length taken. `allocated` is the size in bytes of the memory held for a
+    large frame that is not complete yet.
+    """
+
+    __slots__ = ("_block", "_end", "_filled", "_large", "_large_length", "_max_frame", "_start", "_view")
+
+    def __init__(self, max_frame: int) -> None:
+        self._max_frame = max_frame
+        self._block = bytearray(BLOCK_SIZE)
+        self._view = memoryview(self._block)
+        self._start = 0
+        self._end = 0
+        self._large: bytearray | None = None
+        self._large_length = 0
+        self._filled = 0
+
+    @property
+    def allocated(self) -> int:
+        return 0 if self._large is None else len(self._large)
+
+    @property
+    def partial(self) -> bool:
+        """Whether bytes of an incomplete frame, or frames not taken yet, are held."""
+        return self._large is not None or self._start != self._end
+
+    @property
+    def needs_memory(self) -> bool:
+        """Whether the next call of `buffer` allocates."""
+        return self._large is not None and self._filled == len(self._large) < self._large_length
+
+    def buffer(self) -> memoryview:
+        """Memory for the next bytes, never empty as long as `next` was called until None."""
+        large = self._large
+        if large is None:
+            if self._start == self._end:
+                self._start = self._end = 0
+            elif self._start and BLOCK_SIZE - self._end < BLOCK_SIZE // 4:
+                self._compact()
+            return self._view[self._end :]
+        if self._filled == len(large):
+            # No view of it is out: the transport has given the last one back before it asks again.
+            large.extend(bytes(min(len(large), self._large_length - len(large))))
+        return memoryview(large)[self._filled :]
+
+    def received(self, size: int) -> None:
+        """The first `size` bytes of `buffer()` have been filled."""
+        if self._large is None:
+            self._end += size
+        else:
+            self._filled += size
+
+    def next(self) -> Frame | None:
+        """The next whole frame without its length, or None until more bytes have come.
+
+        Raises ProtocolError for a length that is negative or above the limit, with the first bytes in the text.
+        """
+        large = self._large
+        if large is not None:
+            if self._filled < self._large_length:
+                return None
+            self._large = None
+            return memoryview(large).toreadonly()
+        start = self._start
+        have = self._end - start
+        if have < 4:
+            return None
+        (length,) = _LENGTH.unpack_from(self._block, start)
+        if not 0 <= length <= self._max_frame:
+            head = bytes(self._view[start : min(start + 16, self._end)])
+            raise ProtocolError(f"a frame of {length} bytes, from {head!r}")
+        stop = start + 4 + length
+        if stop <= self._end:
+            self._start = stop
+            return bytes(self._view[start + 4 : stop])
+        if 4 + length > BLOCK_SIZE:
+            self._begin_large(length)
+        return None
+
+    def _begin_large(self, length: int) -> None:
+        arrived = self._view[self._start + 4 : self._end]
+        large = bytearray(min(length, _FIRST_ALLOCATION))
+        large[: len(arrived)] = arrived
+        self._filled = len(arrived)
+        self._large = large
+        self._large_length = length
+        self._start = self._end = 0
+
+    def _compact(self) -> None:
+        left = self._end - self._start
+        self._view[:left] = bytes(self._view[self._start : self._end])
+        self._start, self._end = 0, left

@@ -1,0 +1,71 @@
+"""The few primitive encodings that hand-written code needs: unsigned varints and tagged fields (KIP-482)."""
+
+from ottla.wire.errors import ProtocolError
+from ottla.wire.framing import Frame
+
+MAX_TAGS = 1000
+"""Most tagged fields taken in one struct; the known ones are a handful."""
+
+ONE_BYTE = tuple(bytes((value,)) for value in range(128))
+
+
+def read_varint(frame: Frame, pos: int) -> tuple[int, int]:
+    """An unsigned varint of at most 32 bits and the position after it. Raises IndexError at the end of the frame."""
+    byte = frame[pos]
+    pos += 1
+    if byte < 0x80:
+        return byte, pos
+    value = byte & 0x7F
+    shift = 7
+    while True:
+        byte = frame[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+        if shift > 28:
+            raise ProtocolError("a varint of more than five bytes")
+
+
+def varint(value: int) -> bytes:
+    """An unsigned varint."""
+    if value < 0x80:
+        return ONE_BYTE[value]
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def skip_tags(frame: Frame, pos: int) -> int:
+    """Past tagged fields of which none is known. Raises IndexError at the end of the frame."""
+    count, pos = read_varint(frame, pos)
+    if count:
+        if count > MAX_TAGS:
+            raise ProtocolError(f"{count} tagged fields")
+        for _ in range(count):
+            _tag, pos = read_varint(frame, pos)
+            size, pos = read_varint(frame, pos)
+            pos += size
+        if pos > len(frame):
+            raise IndexError(pos)
+    return pos
+
+
+def read_tags(frame: Frame, pos: int) -> tuple[dict[int, tuple[int, int]], int]:
+    """Tagged fields as {tag: (start, end)} and the position after them. Raises IndexError at the end of the frame."""
+    count, pos = read_varint(frame, pos)
+    if count > MAX_TAGS:
+        raise ProtocolError(f"{count} tagged fields")
+    tags = {}
+    for _ in range(count):
+        tag, pos = read_varint(frame, pos)
+        size, pos = read_varint(frame, pos)
+        tags[tag] = (pos, pos + size)
+        pos += size
+    if pos > len(frame):
+        raise IndexError(pos)
+    return tags, pos

@@ -1,0 +1,186 @@
+"""The listening side: accepts connections, holds them to common limits, counts what passes."""
+
+import asyncio
+import ssl as ssl_module
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from ottla.wire.api import Api, Request
+from ottla.wire.registry import Registry
+from ottla.wire.session import Session
+
+log = structlog.get_logger(__name__)
+
+_PRODUCE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes. Sizes in bytes, times in seconds.
+
+    `max_request_bytes` is Kafka's socket.request.max.bytes; only Produce may be larger than
+    `max_small_request_bytes`. `frame_deadline_s` is for a whole frame from its first byte. `max_pending`
+    requests of a connection may wait for their answers. `max_buffered_bytes` bounds the frames that are
+    arriving or waiting on all connections together: above it, nothing more of a large frame is read.
+    """
+
+    max_request_bytes: int = 100 * 1024 * 1024
+    max_small_request_bytes: int = 8 * 1024 * 1024
+    frame_deadline_s: float = 30.0
+    max_pending: int = 128
+    max_connections: int = 10_000
+    max_buffered_bytes: int = 512 * 1024 * 1024
+    idle_s: float = 600.0
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the start. `requests` is by api key; `errors` counts connections dropped for the peer's
+    fault, `failures` handlers that raised."""
+
+    connections: int = 0
+    accepted: int = 0
+    refused: int = 0
+    errors: int = 0
+    failures: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    requests: dict[int, int] = field(default_factory=dict)
+
+
+OnError = Callable[[Request | None, BaseException], None]
+
+
+class KafkaServer:
+    """Serves one registry on any number of listeners.
+
+    `on_error` hears of every exception that a handler raised; without it they are logged.
+    """
+
+    def __init__(self, registry: Registry, *, limits: Limits | None = None, on_error: OnError | None = None) -> None:
+        self.registry = registry
+        self.limits = limits or Limits()
+        self.stats = Stats()
+        self._on_error = on_error
+        self._servers: list[asyncio.Server] = []
+        self._sessions: set[Session] = set()
+        self._starved: set[Session] = set()
+        self._buffered = 0
+        self._full = False
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._all_gone: asyncio.Future[None] | None = None
+        self.loop: asyncio.AbstractEventLoop
+
+    async def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str | None,
+        port: int,
+        listener_name: str,
+        *,
+        ssl: ssl_module.SSLContext | None = None,
+        backlog: int = 1024,
+    ) -> int:
+        """Listen; returns the port, which the system chooses for port 0. Raises OSError."""
+        self.loop = loop
+        server = await loop.create_server(
+            lambda: Session(self, listener_name), host, port, ssl=ssl, backlog=backlog, reuse_address=True
+        )
+        self._servers.append(server)
+        if self._sweep_timer is None:
+            self._sweep_timer = loop.call_later(self._sweep_interval, self._sweep)
+        bound: int = server.sockets[0].getsockname()[1]
+        log.info("listening", listener=listener_name, host=host, port=bound)
+        return bound
+
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """Stop accepting and close every connection: what is answered is still sent, for `grace_s` at most."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
+        if self._sessions:
+            self._all_gone = self.loop.create_future()
+            for session in list(self._sessions):
+                session.close()
+            try:
+                await asyncio.wait_for(asyncio.shield(self._all_gone), grace_s)
+            except TimeoutError:
+                for session in list(self._sessions):
+                    session.abort()
+                await self._all_gone
+
+    @property
+    def connections(self) -> int:
+        return len(self._sessions)
+
+    # -- called by sessions
+
+    def admit(self, session: Session) -> bool:
+        """False for one connection too many."""
+        if len(self._sessions) >= self.limits.max_connections:
+            self.stats.refused += 1
+            if not self._full:
+                self._full = True
+                log.warning("connections_full", limit=self.limits.max_connections)
+            return False
+        self._sessions.add(session)
+        self.stats.accepted += 1
+        self.stats.connections = len(self._sessions)
+        return True
+
+    def forget(self, session: Session) -> None:
+        self._sessions.discard(session)
+        self._starved.discard(session)
+        self._full = self._full and len(self._sessions) >= self.limits.max_connections
+        self.stats.connections = len(self._sessions)
+        if self._all_gone is not None and not self._sessions and not self._all_gone.done():
+            self._all_gone.set_result(None)
+
+    def request_limit(self, api: Api) -> int:
+        limits = self.limits
+        return limits.max_request_bytes if api.key == _PRODUCE else limits.max_small_request_bytes
+
+    def handler_failed(self, request: Request | None, error: BaseException) -> None:
+        self.stats.failures += 1
+        if self._on_error is not None:
+            self._on_error(request, error)
+        else:
+            api = None if request is None else request.api_key
+            log.error("request_failed", api=api, version=request and request.api_version, exc_info=error)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of frames that are arriving or waiting for their answers."""
+        return self._buffered
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self._buffered >= self.limits.max_buffered_bytes
+
+    def account(self, size: int) -> None:
+        self._buffered += size
+        if size < 0 and self._starved and not self.out_of_memory:
+            starved, self._starved = self._starved, set()
+            for session in starved:
+                self.loop.call_soon(session.memory_available)
+
+    def await_memory(self, session: Session) -> None:
+        self._starved.add(session)
+
+    # -- deadlines
+
+    @property
+    def _sweep_interval(self) -> float:
+        return min(self.limits.frame_deadline_s, self.limits.idle_s) / 4
+
+    def _sweep(self) -> None:
+        # One timer for all connections: a deadline is late by a quarter of itself, and no read arms a timer.
+        now = self.loop.time()
+        for session in list(self._sessions):
+            session.check(now)
+        self._sweep_timer = self.loop.call_later(self._sweep_interval, self._sweep)

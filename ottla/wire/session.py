@@ -1,0 +1,368 @@
+"""The server's end of one connection: frames in, handlers called, answers out in order.
+
+Requests of one read are handled in one go and their answers leave in one write. A handler that answers
+at once costs no Future and no Task; one that returns a Future costs a callback.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Raw, Request
+from ottla.wire.errors import ProtocolError
+from ottla.wire.framing import Frame, FrameReader
+from ottla.wire.primitives import skip_tags
+from ottla.wire.registry import API_VERSIONS, Route
+
+if TYPE_CHECKING:
+    from ottla.wire.server import KafkaServer
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_HEADER = struct.Struct(">hhih")
+_RESPONSE_HEADER = struct.Struct(">ii")
+_JOIN_BELOW = 32 * 1024
+_HIGH_WATER = 1024 * 1024
+
+
+class _Slot:
+    """The place of one answer in the order of answers. `chunks` is None until it is there."""
+
+    __slots__ = ("chunks", "close", "future", "request", "route", "size")
+
+    def __init__(self, route: Route | None, request: Request | None, size: int) -> None:
+        self.route = route
+        self.request = request
+        self.size = size
+        self.chunks: list[Chunk] | None = None
+        self.close = False
+        self.future: asyncio.Future[Any] | None = None
+
+
+class Session(asyncio.BufferedProtocol):
+    """Made by the server for each accepted connection."""
+
+    def __init__(self, server: "KafkaServer", listener: str) -> None:
+        self._server = server
+        self._loop = server.loop
+        self._limits = server.limits
+        self._listener = listener
+        self._reader = FrameReader(server.limits.max_request_bytes)
+        self._pending: deque[_Slot] = deque()
+        self._out: list[Chunk] = []
+        self._transport: asyncio.Transport | None = None
+        self.connection = Connection(listener, "?")
+        self._serial: _Slot | None = None
+        self._allocated = 0
+        self._write_paused = False
+        self._read_paused = False
+        self._starved = False
+        self._closing = False
+        self._flush_scheduled = False
+        self._last_activity = 0.0
+        self._frame_since: float | None = None
+        self._client_id: tuple[bytes, str] = (b"", "")
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.connection.peer = f"{peer[0]}:{peer[1]}"
+        self._last_activity = self._loop.time()
+        if not self._server.admit(self):
+            self._closing = True
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection.closed = True
+        self._closing = True
+        self._server.forget(self)
+        self._account(-self._allocated)
+        self._allocated = 0
+        pending, self._pending = self._pending, deque()
+        for slot in pending:
+            self._account(-slot.size)
+            future = slot.future
+            # A coroutine may be half-way through a change; a bare future is only somebody's waiting.
+            if future is not None and not isinstance(future, asyncio.Task):
+                future.cancel()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._reader.received(nbytes)
+        self._server.stats.bytes_in += nbytes
+        self._last_activity = self._loop.time()
+        self._process(self._last_activity)
+
+    def eof_received(self) -> None:
+        return None
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._last_activity = self._loop.time()
+        self._process(self._last_activity)
+
+    # -- requests
+
+    @property
+    def _blocked(self) -> bool:
+        return self._write_paused or self._serial is not None or len(self._pending) >= self._limits.max_pending
+
+    def _process(self, now: float) -> None:
+        """Handle every whole frame that is there, as long as its answer has room."""
+        taken = False
+        try:
+            while not self._closing and not self._blocked:
+                frame = self._reader.next()
+                if frame is None:
+                    break
+                taken = True
+                self._handle(frame, now)
+        except ProtocolError as error:
+            self._drop(str(error))
+        self._flush()
+        if self._closing:
+            return
+        if not self._reader.partial or self._blocked:
+            self._frame_since = None
+        elif taken or self._frame_since is None:
+            self._frame_since = now
+        allocated = self._reader.allocated
+        if allocated != self._allocated:
+            self._account(allocated - self._allocated)
+            self._allocated = allocated
+        self._starved = self._reader.needs_memory and self._server.out_of_memory
+        if self._starved:
+            self._server.await_memory(self)
+        self._set_reading(not (self._blocked or self._starved))
+
+    def _handle(self, frame: Frame, now: float) -> None:
+        try:
+            key, version, correlation_id, client_id_size = _REQUEST_HEADER.unpack_from(frame)
+        except struct.error as error:
+            raise ProtocolError(f"a request of {len(frame)} bytes") from error
+        route = self._server.registry.route(key, version)
+        if route is None:
+            if key != API_VERSIONS:
+                raise ProtocolError(f"no API with key {key} and version {version}")
+            self._answer_now(None, correlation_id, self._server.registry.unsupported_api_versions())
+            return
+        limit = route.api.max_request_bytes or self._server.request_limit(route.api)
+        if len(frame) > limit:
+            raise ProtocolError(f"{route.api.name} of {len(frame)} bytes, at most {limit} are taken")
+        client_id, pos = self._read_client_id(frame, client_id_size)
+        if route.flexible_request:
+            try:
+                pos = skip_tags(frame, pos)
+            except IndexError as error:
+                raise ProtocolError("a request header is cut off") from error
+        body = route.parse(frame, pos)
+        request = Request(key, version, correlation_id, client_id, body, self.connection, now)
+        counts = self._server.stats.requests
+        counts[key] = counts.get(key, 0) + 1
+        try:
+            answer = route.api.handler(request)
+        except ProtocolError:
+            raise
+        except Exception as error:  # noqa: BLE001  a bug in a handler takes its connection, not the server
+            self._server.handler_failed(request, error)
+            self._drop("its request could not be handled")
+            return
+        if answer.__class__ is not Raw and hasattr(answer, "__await__"):
+            self._answer_later(route, request, answer, len(frame))
+        else:
+            self._answer_now(route, correlation_id, answer, request)
+
+    def _read_client_id(self, frame: Frame, size: int) -> tuple[str | None, int]:
+        if size < 0:
+            return None, 10
+        end = 10 + size
+        raw = bytes(frame[10:end])
+        if raw != self._client_id[0]:
+            if len(raw) != size:
+                raise ProtocolError("a request header is cut off")
+            try:
+                self._client_id = (raw, raw.decode())
+            except UnicodeDecodeError as error:
+                raise ProtocolError("the client id is not UTF-8") from error
+        return self._client_id[1], end
+
+    # -- answers
+
+    def _answer_now(
+        self, route: Route | None, correlation_id: int, answer: Answer, request: Request | None = None
+    ) -> None:
+        if not self._pending:
+            if answer is NO_RESPONSE:
+                return
+            if answer is CLOSE:
+                self._close()
+                return
+            chunks = self._encoded(route, request, correlation_id, answer)
+            if chunks is not None:
+                self._out += chunks
+            return
+        slot = _Slot(route, request, 0)
+        self._settle(slot, correlation_id, answer)
+        self._pending.append(slot)
+
+    def _answer_later(self, route: Route, request: Request, answer: Awaitable[Answer], size: int) -> None:
+        future: asyncio.Future[Answer] = asyncio.ensure_future(answer, loop=self._loop)
+        slot = _Slot(route, request, size)
+        slot.future = future
+        self._account(size)
+        self._pending.append(slot)
+        if route.api.serial:
+            self._serial = slot
+        future.add_done_callback(lambda done: self._answered(slot, done))
+
+    def _answered(self, slot: _Slot, future: asyncio.Future[Answer]) -> None:
+        if self.connection.closed:
+            if not future.cancelled() and (error := future.exception()) is not None and slot.request is not None:
+                self._server.handler_failed(slot.request, error)
+            return
+        request = slot.request
+        assert request is not None
+        if future.cancelled():
+            slot.chunks, slot.close = [], True
+        elif (error := future.exception()) is None:
+            self._settle(slot, request.correlation_id, future.result())
+        else:
+            if isinstance(error, ProtocolError):
+                log.info("connection_dropped", peer=self.connection.peer, listener=self._listener, reason=str(error))
+            else:
+                self._server.handler_failed(request, error)
+            slot.chunks, slot.close = [], True
+        self._account(-slot.size)
+        slot.size = 0
+        slot.future = None
+        if self._serial is slot:
+            self._serial = None
+        if not self._flush_scheduled:
+            # Answers that become ready together leave together.
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_ready)
+
+    def _settle(self, slot: _Slot, correlation_id: int, answer: Answer) -> None:
+        if answer is CLOSE:
+            slot.chunks, slot.close = [], True
+        elif answer is NO_RESPONSE:
+            slot.chunks = []
+        else:
+            chunks = self._encoded(slot.route, slot.request, correlation_id, answer)
+            slot.chunks = chunks or []
+            slot.close = chunks is None
+        slot.request = None
+
+    def _encoded(
+        self, route: Route | None, request: Request | None, correlation_id: int, answer: Answer
+    ) -> list[Chunk] | None:
+        """The whole response, or None if the handler's answer cannot be written, which has been reported."""
+        if isinstance(answer, Raw):
+            body = list(answer.chunks)
+            size = answer.size
+        else:
+            assert route is not None
+            try:
+                encoded = route.encode(answer)
+            except Exception as error:  # noqa: BLE001  the answer is as much the handler's as its code
+                self._server.handler_failed(request, error)
+                return None
+            body = [encoded]
+            size = len(encoded)
+        if route is not None and route.flexible_response:
+            return [_RESPONSE_HEADER.pack(size + 5, correlation_id) + b"\0", *body]
+        return [_RESPONSE_HEADER.pack(size + 4, correlation_id), *body]
+
+    def _flush_ready(self) -> None:
+        self._flush_scheduled = False
+        if self.connection.closed:
+            return
+        pending = self._pending
+        while pending and pending[0].chunks is not None and not self._closing:
+            slot = pending.popleft()
+            assert slot.chunks is not None
+            self._out += slot.chunks
+            if slot.close:
+                self._close()
+        self._last_activity = now = self._loop.time()
+        self._process(now)
+
+    def _flush(self) -> None:
+        out = self._out
+        transport = self._transport
+        if not out or transport is None:
+            return
+        self._out = []
+        size = sum(map(len, out))
+        self._server.stats.bytes_out += size
+        if size < _JOIN_BELOW:
+            transport.write(b"".join(out))
+        else:
+            transport.writelines(out)
+
+    # -- the end
+
+    def check(self, now: float) -> None:
+        """Called now and then by the server: is this connection past one of its deadlines?"""
+        limits = self._limits
+        if self._closing:
+            if now - self._last_activity > limits.frame_deadline_s:
+                self.abort()
+        elif self._frame_since is not None and now - self._frame_since > limits.frame_deadline_s:
+            self._drop(f"a frame was not complete within {limits.frame_deadline_s:g} s")
+            self.abort()
+        elif now - self._last_activity > limits.idle_s and (self._write_paused or not self._pending):
+            self._close()
+            if self._write_paused:
+                self.abort()
+
+    def memory_available(self) -> None:
+        if self._starved and not self._closing:
+            self._process(self._loop.time())
+
+    def abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Send what is answered, then close."""
+        self._close()
+
+    def _drop(self, reason: str) -> None:
+        if not self._closing:
+            self._server.stats.errors += 1
+            log.info("connection_dropped", peer=self.connection.peer, listener=self._listener, reason=reason)
+            self._close()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._last_activity = self._loop.time()
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _set_reading(self, wanted: bool) -> None:
+        if wanted is self._read_paused and self._transport is not None:
+            self._read_paused = not wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _account(self, size: int) -> None:
+        if size:
+            self._server.account(size)
