@@ -1,4 +1,4 @@
-"""One node as an operating-system process: start, stop, kill -9, pause, resume, and the news that it is ready or gone."""
+"""One node as an operating-system process: start, stop, kill -9, pause, resume, and word of its readiness or end."""
 
 from __future__ import annotations
 
