@@ -1,0 +1,67 @@
+"""Settings of replication, under Kafka's names; sizes in bytes, times in milliseconds, Kafka's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ottla.log import LogConfig
+
+ConfigValue = bool | int | float | str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationConfig:
+    """Broker-wide settings. `inter_broker_listener_name` says which advertised listener followers fetch from."""
+
+    node_id: int
+    inter_broker_listener_name: str = "PLAINTEXT"
+    replica_lag_time_max_ms: int = 30_000
+    replica_fetch_wait_max_ms: int = 500
+    replica_fetch_min_bytes: int = 1
+    replica_fetch_max_bytes: int = 1024 * 1024
+    replica_fetch_response_max_bytes: int = 10 * 1024 * 1024
+    replica_socket_timeout_ms: int = 30_000
+    replica_high_watermark_checkpoint_interval_ms: int = 5_000
+    log_retention_check_interval_ms: int = 300_000
+    log_flush_offset_checkpoint_interval_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What a topic's configs mean to its replicas."""
+
+    log: LogConfig = LogConfig()
+    min_insync_replicas: int = 1
+
+
+def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
+    """From resolved topic configs by Kafka's names. flush.messages=1 asks for a sync before every acknowledgement."""
+
+    def number(name: str, default: int) -> int:
+        value = values.get(name, default)
+        return value if isinstance(value, int) else default
+
+    base = LogConfig()
+    flush: Literal["os", "synced"] = "synced" if number("flush.messages", 0) == 1 else "os"
+    append_time = values.get("message.timestamp.type") == "LogAppendTime"
+    policy = values.get("cleanup.policy")
+    policies = frozenset(policy if isinstance(policy, tuple) else str(policy or "delete").split(","))
+    compact: Literal["compact", "compact,delete"] = "compact,delete" if "delete" in policies else "compact"
+    return TopicSettings(
+        LogConfig(
+            segment_bytes=number("segment.bytes", base.segment_bytes),
+            segment_ms=number("segment.ms", base.segment_ms),
+            index_interval_bytes=number("index.interval.bytes", base.index_interval_bytes),
+            segment_index_bytes=number("segment.index.bytes", base.segment_index_bytes),
+            retention_ms=number("retention.ms", base.retention_ms),
+            retention_bytes=number("retention.bytes", base.retention_bytes),
+            max_message_bytes=number("max.message.bytes", base.max_message_bytes),
+            flush=flush,
+            message_timestamp_type="LogAppendTime" if append_time else "CreateTime",
+            cleanup_policy=compact if "compact" in policies else "delete",
+            file_delete_delay_ms=number("file.delete.delay.ms", base.file_delete_delay_ms),
+        ),
+        number("min.insync.replicas", 1),
+    )

@@ -1,0 +1,113 @@
+"""Fetch requests that wait for data ("purgatory"): watching partitions, and one long poll's wait on top of that.
+
+Nothing is polled: partitions call their watchers on every append, high-watermark move and change of role, and a
+partition that nobody watches pays one truth test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+WAKE = 1 << 62
+"""As many bytes as any request can ask for: answer now, whatever is there."""
+
+MAX_MARKS = 4096
+
+Watcher = Callable[[int], None]
+"""Told how many bytes became readable, or WAKE."""
+
+Unwatch = Callable[[], None]
+
+
+class Watchers:
+    """Who wants to hear of one partition: consumers of committed bytes, followers of appended bytes."""
+
+    __slots__ = ("_committed", "_consumers", "_followers", "_marks", "_written")
+
+    def __init__(self) -> None:
+        self._consumers: dict[object, Watcher] = {}
+        self._followers: dict[object, Watcher] = {}
+        # Where the log ended after an append, and how many bytes had been written by then: tells how many bytes a
+        # move of the high watermark commits. Marks may be lost from the front, as the byte counts are running totals.
+        self._marks: deque[tuple[int, int]] = deque(maxlen=MAX_MARKS)
+        self._written = 0
+        self._committed = 0
+
+    def add(self, watcher: Watcher, *, follower: bool) -> Unwatch:
+        table = self._followers if follower else self._consumers
+        key = object()
+        table[key] = watcher
+
+        def unwatch() -> None:
+            table.pop(key, None)
+
+        return unwatch
+
+    def appended(self, end_offset: int, size: int) -> None:
+        self._written += size
+        self._marks.append((end_offset, self._written))
+        if self._followers:
+            for watcher in tuple(self._followers.values()):
+                watcher(size)
+
+    def committed(self, high_watermark: int) -> None:
+        """The high watermark moved. Followers hear of it at once, so that they know what is committed if they must lead."""
+        before = self._committed
+        while self._marks and self._marks[0][0] <= high_watermark:
+            self._committed = self._marks.popleft()[1]
+        if self._consumers:
+            gained = max(self._committed - before, 1)
+            for watcher in tuple(self._consumers.values()):
+                watcher(gained)
+        if self._followers:
+            self._wake(self._followers)
+
+    def changed(self) -> None:
+        """Leader, epoch or existence changed: every wait on the partition must be looked at."""
+        self._marks.clear()
+        self._committed = self._written
+        self._wake(self._followers)
+        self._wake(self._consumers)
+
+    @staticmethod
+    def _wake(table: dict[object, Watcher]) -> None:
+        for watcher in tuple(table.values()):
+            watcher(WAKE)
+
+
+class FetchWait:
+    """One long poll: until `min_bytes` more have come, WAKE, or the deadline. `future` never raises.
+
+    Watch partitions with `partition.watch(wait.gained, ...)` through `watch`; all watching ends with the wait.
+    """
+
+    __slots__ = ("_timer", "_unwatch", "_wanted", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, min_bytes: int, deadline: float) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        self._wanted = min_bytes
+        self._unwatch: list[Unwatch] = []
+        self._timer = loop.call_at(deadline, self.finish)
+
+    def hold(self, unwatch: Unwatch) -> None:
+        """Call `unwatch` when the wait is over."""
+        if self.future.done():
+            unwatch()
+        else:
+            self._unwatch.append(unwatch)
+
+    def gained(self, size: int) -> None:
+        self._wanted -= size
+        if self._wanted <= 0:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the wait now; also to be called when the connection is gone."""
+        self._timer.cancel()
+        unwatch, self._unwatch = self._unwatch, []
+        for stop in unwatch:
+            stop()
+        if not self.future.done():
+            self.future.set_result(None)

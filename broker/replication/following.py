@@ -1,0 +1,92 @@
+"""What a follower does to its log: append what the leader sent, cut what diverges, start over where it must."""
+
+from __future__ import annotations
+
+import structlog
+
+from ottla.broker.replication.follower import EpochEnd, FollowerState, truncation_point
+from ottla.broker.replication.partition import Partition
+from ottla.broker.replication.reading import FetchResult
+from ottla.log import PartitionLog
+
+log = structlog.get_logger(__name__)
+
+
+def fetch_position(partition: Partition) -> tuple[int, int]:
+    """(offset to fetch, epoch of the last record before it or -1), where the own log ends."""
+    held = _log(partition)
+    return held.log_end_offset, held.last_epoch
+
+
+def append_from_leader(partition: Partition, records: bytes | memoryview) -> None:
+    """Append whole batches as the leader sent them. Raises CorruptBatch, OffsetsOutOfOrder (nothing appended of the
+    batches at fault), DiskError, LogError."""
+    _role(partition)
+    _log(partition).append_as_follower(records)
+
+
+def adopt(partition: Partition, result: FetchResult) -> None:
+    """Take over the leader's high watermark and log start offset, as far as they apply to what is here."""
+    role, held = _role(partition), _log(partition)
+    if role.learn(result.high_watermark, held.log_end_offset):
+        partition.watchers.committed(role.high_watermark)
+    start = min(result.log_start_offset, role.high_watermark)
+    if start > held.log_start_offset:
+        held.advance_log_start(start)
+
+
+def truncate(partition: Partition, diverging: EpochEnd) -> int:
+    """Cut the log back towards where it left the leader's (KIP-595); returns the new end. The next fetch shows whether
+    that was far enough. Raises BadDivergence, DiskError, LogError."""
+    role, held = _role(partition), _log(partition)
+    own = EpochEnd(*held.end_offset_for_epoch(diverging.epoch))
+    before = held.log_end_offset
+    point = truncation_point(diverging, own, before)
+    if point < held.log_start_offset:
+        held.truncate_fully_and_start_at(point)
+    else:
+        held.truncate_to(point)
+    _report(partition, role, "log_truncated", before, held.log_end_offset)
+    return held.log_end_offset
+
+
+def start_over(partition: Partition, leader_log_start: int) -> bool:
+    """The leader has nothing at our offset. Start again at its log start if nothing of ours joins on to it.
+
+    False when our log still joins on to the leader's: then dropping it could only lose data.
+    """
+    role, held = _role(partition), _log(partition)
+    end = held.log_end_offset
+    empty = end == held.log_start_offset
+    if leader_log_start < 0 or (leader_log_start <= end and not empty) or (empty and leader_log_start == end):
+        return False
+    held.truncate_fully_and_start_at(leader_log_start)
+    # Below the leader's log start nothing is wanted any more, so no offset there is lost.
+    if leader_log_start < role.high_watermark:
+        _report(partition, role, "log_restarted", end, leader_log_start)
+    else:
+        role.high_watermark = leader_log_start
+        log.info("log_restarted", topic=partition.topic, partition=partition.index, at=leader_log_start, was=end)
+    return True
+
+
+def _report(partition: Partition, role: FollowerState, event: str, before: int, after: int) -> None:
+    lost = role.truncated(after)
+    names = {"topic": partition.topic, "partition": partition.index, "leader_epoch": role.leader_epoch}
+    if lost:
+        # Only an unclean election brings this about; anything else that does has broken the promise.
+        log.error(event, **names, at=after, was=before, below_high_watermark=lost)
+    else:
+        log.info(event, **names, at=after, was=before)
+
+
+def _role(partition: Partition) -> FollowerState:
+    if not isinstance(partition.role, FollowerState):
+        raise AssertionError(f"{partition!r} leads, and is told to follow")
+    return partition.role
+
+
+def _log(partition: Partition) -> PartitionLog:
+    if partition.log is None or partition.failure is not None:
+        raise AssertionError(f"{partition!r} is offline, and is told to follow")
+    return partition.log

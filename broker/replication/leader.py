@@ -1,0 +1,243 @@
+"""The leader of one partition, as a state machine without I/O: followers, ISR and high watermark.
+
+Sources: KIP-101/279 (epochs), KIP-497 (AlterPartition), KIP-903 (broker epochs), KIP-966 (frozen high watermark).
+Times are seconds of any monotonic clock; offsets are log offsets.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.replication.isr import Committed, Isr, PendingExpand, PendingShrink
+
+UNKNOWN = -1
+
+
+class Follower:
+    """What the leader knows of one follower. `end_offset` is -1 until it has fetched in this leader epoch."""
+
+    __slots__ = ("broker_epoch", "caught_up_at", "end_offset", "fetched_at", "id", "leader_end_then")
+
+    def __init__(self, id: int, caught_up_at: float) -> None:
+        self.id = id
+        self.caught_up_at = caught_up_at
+        self.end_offset = UNKNOWN
+        self.broker_epoch = UNKNOWN
+        self.fetched_at = -inf
+        self.leader_end_then = UNKNOWN
+
+    def fetched(self, broker_epoch: int, offset: int, leader_end: int, now: float) -> None:
+        """It asks for `offset`, so it has everything below.
+
+        It counts as caught up at this moment when it has all, and at its previous fetch when it has all that was
+        there then: a follower that always asks for slightly less than the end under load is not lagging.
+        """
+        if offset >= leader_end:
+            self.caught_up_at = max(self.caught_up_at, now)
+        elif self.leader_end_then != UNKNOWN and offset >= self.leader_end_then:
+            self.caught_up_at = max(self.caught_up_at, self.fetched_at)
+        self.end_offset = offset
+        self.broker_epoch = broker_epoch
+        self.leader_end_then = leader_end
+        self.fetched_at = now
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IsrProposal:
+    """What AlterPartition shall ask for; compared by identity, so that an answer finds only its own question.
+
+    `members` are (broker id, broker epoch under which it fetched or -1).
+    """
+
+    leader_epoch: int
+    partition_epoch: int
+    members: tuple[tuple[int, int], ...]
+
+
+class Outcome(enum.Enum):
+    """What became of a proposal."""
+
+    COMMITTED = "committed"
+    RETRY = "retry"  # ask again, after a pause: the controller may or may not have done it
+    REVERTED = "reverted"  # refused for sure; the old ISR stands
+    AWAIT_METADATA = "await metadata"  # we are behind: the metadata log will tell
+    STALE = "stale"  # answers a question that nobody asks any more
+
+
+_REFUSED = (ErrorCode.operation_not_attempted, ErrorCode.ineligible_replica)
+_BEHIND = (
+    ErrorCode.unknown_topic_or_partition,
+    ErrorCode.unknown_topic_id,
+    ErrorCode.fenced_leader_epoch,
+    ErrorCode.invalid_update_version,
+    ErrorCode.invalid_request,
+    ErrorCode.new_leader_elected,
+)
+
+
+class LeaderState:
+    """One leader epoch of this replica as leader.
+
+    `log_end` is the end of its log, `durable_end` as much of it as this leader may count for itself (less than
+    `log_end` only while a sync is awaited). `start_offset` is the log end at which the epoch began.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        replicas: Iterable[int],
+        isr: Iterable[int],
+        leader_epoch: int,
+        partition_epoch: int,
+        log_end: int,
+        durable_end: int,
+        high_watermark: int,
+        min_insync: int,
+        max_lag_s: float,
+        now: float,
+    ) -> None:
+        self.node_id = node_id
+        self.leader_epoch = leader_epoch
+        self.partition_epoch = partition_epoch
+        self.start_offset = log_end
+        self.log_end = log_end
+        self.durable_end = durable_end
+        self.high_watermark = min(high_watermark, log_end)
+        self.min_insync = min_insync
+        self.max_lag_s = max_lag_s
+        self.isr: Isr = Committed(frozenset(isr))
+        self.proposal: IsrProposal | None = None
+        self.followers: dict[int, Follower] = {}
+        self._set_replicas(replicas, now)
+
+    # Metadata
+
+    def _set_replicas(self, replicas: Iterable[int], now: float) -> None:
+        """Members of the ISR get the whole lag time to show themselves; others have to earn their place."""
+        self.replicas = tuple(replicas)
+        others = [id for id in self.replicas if id != self.node_id]
+        self.followers = {
+            id: self.followers.get(id) or Follower(id, now if id in self.isr.committed else -inf) for id in others
+        }
+
+    def update(self, replicas: Iterable[int], isr: Iterable[int], partition_epoch: int, now: float) -> bool:
+        """Take over the partition's state from the metadata; False when it is not news (KIP-497).
+
+        Whatever was pending is void then: the controller decides on the partition epoch, and that has moved.
+        """
+        if partition_epoch <= self.partition_epoch:
+            return False
+        self.partition_epoch = partition_epoch
+        self.isr = Committed(frozenset(isr))
+        self.proposal = None
+        self._set_replicas(replicas, now)
+        return True
+
+    # Log and high watermark
+
+    @property
+    def effective_min_insync(self) -> int:
+        return min(self.min_insync, len(self.replicas))
+
+    @property
+    def under_min_isr(self) -> bool:
+        return len(self.isr.committed) < self.effective_min_insync
+
+    def advance(self, eligible: Mapping[int, int], now: float) -> bool:
+        """Move the high watermark to the smallest end offset among the maximal ISR; True when it moved.
+
+        It also waits for followers that have caught up and may soon join, or else they could never reach it under
+        load. It stands still below min.insync.replicas (KIP-966), so that nothing is shown to consumers which fewer
+        replicas than promised hold. It never goes back. `eligible` maps the brokers that may be in an ISR to
+        their epochs.
+        """
+        if self.under_min_isr:
+            return False
+        end = self.durable_end
+        maximal = self.isr.maximal
+        for follower in self.followers.values():
+            if follower.end_offset < end and (follower.id in maximal or self._joining(follower, eligible, now)):
+                end = follower.end_offset
+        if end <= self.high_watermark:
+            return False
+        self.high_watermark = end
+        return True
+
+    def _joining(self, follower: Follower, eligible: Mapping[int, int], now: float) -> bool:
+        return self._may_join(follower, eligible) and now - follower.caught_up_at <= self.max_lag_s
+
+    @staticmethod
+    def _may_join(follower: Follower, eligible: Mapping[int, int]) -> bool:
+        """KIP-903: only the incarnation that the controller knows may be counted, and only when unfenced."""
+        return follower.broker_epoch != UNKNOWN and eligible.get(follower.id) == follower.broker_epoch
+
+    # ISR
+
+    def expand(self, follower: Follower, eligible: Mapping[int, int]) -> IsrProposal | None:
+        """Propose a follower that has everything committed and everything from before this epoch."""
+        if (
+            self.proposal is not None
+            or follower.id in self.isr.maximal
+            or follower.end_offset < max(self.high_watermark, self.start_offset)
+            or not self._may_join(follower, eligible)
+        ):
+            return None
+        return self._propose(PendingExpand(self.isr.committed, follower.id))
+
+    def shrink(self, now: float) -> IsrProposal | None:
+        """Propose to drop the members that have not been caught up for longer than replica.lag.time.max.ms."""
+        if self.proposal is not None:
+            return None
+        lagging = frozenset(id for id in self.isr.committed if id != self.node_id and self._lags(id, now))
+        if not lagging:
+            return None
+        return self._propose(PendingShrink(self.isr.committed, lagging))
+
+    def _lags(self, id: int, now: float) -> bool:
+        follower = self.followers.get(id)
+        if follower is None:
+            return True
+        return follower.end_offset < self.log_end and now - follower.caught_up_at > self.max_lag_s
+
+    def _propose(self, isr: PendingExpand | PendingShrink) -> IsrProposal:
+        members = tuple((id, self._epoch_of(id)) for id in sorted(isr.target))
+        self.isr = isr
+        self.proposal = IsrProposal(self.leader_epoch, self.partition_epoch, members)
+        return self.proposal
+
+    def _epoch_of(self, id: int) -> int:
+        follower = self.followers.get(id)
+        return UNKNOWN if follower is None else follower.broker_epoch
+
+    def answered(
+        self,
+        proposal: IsrProposal,
+        error: ErrorCode,
+        *,
+        leader_epoch: int = -1,
+        isr: Iterable[int] = (),
+        partition_epoch: int = -1,
+    ) -> Outcome:
+        """The controller's answer to `proposal`. The high watermark may be able to move afterwards."""
+        if proposal is not self.proposal:
+            return Outcome.STALE
+        if error in _REFUSED:
+            self.isr = Committed(self.isr.committed)
+            self.proposal = None
+            return Outcome.REVERTED
+        if error in _BEHIND:
+            return Outcome.AWAIT_METADATA
+        if error is not ErrorCode.none:
+            return Outcome.RETRY
+        if leader_epoch != self.leader_epoch or partition_epoch < self.partition_epoch:
+            return Outcome.AWAIT_METADATA
+        self.isr = Committed(frozenset(isr))
+        self.partition_epoch = partition_epoch
+        self.proposal = None
+        return Outcome.COMMITTED

@@ -1,0 +1,141 @@
+"""What a leader does for its clients and followers: append, read, and take note of a follower's fetch.
+
+Outcomes are data: error codes, never exceptions, except where an invariant of ours is broken.
+"""
+
+from __future__ import annotations
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.replication.follower import EpochEnd, diverges
+from ottla.broker.replication.leader import LeaderState
+from ottla.broker.replication.partition import Acks, Partition
+from ottla.broker.replication.reading import FetchResult, FetchWant
+from ottla.log import Appended, DiskError, DiskFull, Duplicate, LogError, OffsetOutOfRange, PartitionLog
+from ottla.records import BatchHeader, CorruptBatch
+
+log = structlog.get_logger(__name__)
+
+
+def append(
+    partition: Partition, batch: bytes | memoryview, header: BatchHeader, *, acks: Acks, now_ms: int
+) -> Appended | ErrorCode:
+    """Append one verified batch to the leader's log.
+
+    A retry of one of the producer's last five batches is not written again and answers with its offsets (KIP-98).
+    acks=all is refused before anything is written when the ISR is too small (NOT_ENOUGH_REPLICAS).
+    """
+    error = partition.check_leader()
+    if error is not ErrorCode.none:
+        return error
+    role, held = partition.role, partition.log
+    assert isinstance(role, LeaderState) and held is not None
+    if acks == -1 and role.under_min_isr:
+        return ErrorCode.not_enough_replicas
+    if header.producer_id >= 0:
+        verdict = held.producers.check(header)
+        if isinstance(verdict, Duplicate):
+            return _again(held, verdict)
+        if isinstance(verdict, ErrorCode):
+            return verdict
+    try:
+        appended = held.append_as_leader(batch, header, role.leader_epoch, now_ms)
+    except DiskFull as full:
+        # Nothing was written and the log is whole: reads go on, and so do writes once there is room again.
+        log.warning("disk_full", topic=partition.topic, partition=partition.index, error=str(full))
+        return ErrorCode.kafka_storage_error
+    except (DiskError, LogError) as broken:
+        partition.fail(broken)
+        return ErrorCode.kafka_storage_error
+    partition.appended(len(batch))
+    return appended
+
+
+def _again(held: PartitionLog, found: Duplicate) -> Appended:
+    append_time = found.timestamp if held.config.message_timestamp_type == "LogAppendTime" else -1
+    return Appended(found.base_offset, found.last_offset, found.timestamp, append_time, held.log_start_offset)
+
+
+def read(partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
+    """Read for a consumer (below the high watermark) or a follower (all), after checking the epochs (KIP-320, KIP-595).
+
+    With `min_one`, the first batch comes whole even if it is larger than `want.max_bytes`.
+    """
+    error = partition.check_leader(want.current_leader_epoch)
+    if error is not ErrorCode.none:
+        return FetchResult(error)
+    held = partition.log
+    assert held is not None
+    start, end = held.log_start_offset, held.log_end_offset
+    if not start <= want.offset <= end and want.last_fetched_epoch < 0:
+        return _out_of_range(partition)
+    if want.last_fetched_epoch >= 0:
+        if want.offset < start:
+            return _out_of_range(partition)
+        epoch_end = EpochEnd(*held.end_offset_for_epoch(want.last_fetched_epoch))
+        if epoch_end.epoch < 0:
+            # The fetcher's epoch is above every one of ours, which its leader epoch should have excluded.
+            return _out_of_range(partition)
+        if diverges(want.offset, want.last_fetched_epoch, epoch_end):
+            return _result(partition, diverging=epoch_end)
+    up_to = end if want.replica_id >= 0 else partition.last_stable_offset
+    if want.offset >= up_to:
+        return _result(partition)
+    try:
+        return _result(partition, held.read(want.offset, want.max_bytes, up_to=up_to, min_one=min_one))
+    except OffsetOutOfRange:
+        return _out_of_range(partition)
+    except CorruptBatch as corrupt:
+        # The bytes on disk changed under us. They are not served; the rest of the log still is.
+        log.error("corrupt_log", topic=partition.topic, partition=partition.index, error=str(corrupt))
+        return FetchResult(ErrorCode.corrupt_message)
+    except (DiskError, LogError) as broken:
+        partition.fail(broken)
+        return FetchResult(ErrorCode.kafka_storage_error)
+
+
+def _result(partition: Partition, records: bytes = b"", diverging: EpochEnd | None = None) -> FetchResult:
+    return FetchResult(
+        ErrorCode.none,
+        records,
+        partition.high_watermark,
+        partition.last_stable_offset,
+        partition.log_start_offset,
+        diverging,
+    )
+
+
+def _out_of_range(partition: Partition) -> FetchResult:
+    """With the offsets there are, so that a follower need not ask for them."""
+    return FetchResult(
+        ErrorCode.offset_out_of_range,
+        high_watermark=partition.high_watermark,
+        last_stable_offset=partition.last_stable_offset,
+        log_start_offset=partition.log_start_offset,
+    )
+
+
+def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
+    """A follower's fetch, once per request: read, and count what its offset says it has.
+
+    A fetch from a broker that is no replica, or from an earlier incarnation of one (KIP-903), counts for nothing and
+    is refused. A fetch that diverges or is out of range proves nothing about what the follower holds.
+    """
+    role = partition.role
+    if not isinstance(role, LeaderState) or partition.failure is not None:
+        return read(partition, want, min_one=min_one)
+    follower = role.followers.get(want.replica_id)
+    known = partition.host.eligible().get(want.replica_id, -1)
+    if follower is None or want.broker_epoch < max(known, follower.broker_epoch):
+        return FetchResult(ErrorCode.not_leader_or_follower)
+    result = read(partition, want, min_one=min_one)
+    if result.error is not ErrorCode.none or result.diverging is not None:
+        return result
+    follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now())
+    proposal = role.expand(follower, partition.host.eligible())
+    if proposal is not None:
+        partition.propose(proposal)
+    before = role.high_watermark
+    partition.advance()
+    return result if role.high_watermark == before else _result(partition, result.records)

@@ -1,0 +1,111 @@
+"""Produce requests that wait for the high watermark (acks=all) or for a sync (acks=1 with flush "synced").
+
+One `ProduceWait` stands for a whole request, one `AckQueue` for each partition. Registering and settling cost O(1) a
+partition; there is no Task and no scan, however many requests are in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+
+from kio.schema.errors import ErrorCode
+
+
+class ProduceWait:
+    """The partitions of one request that are not acknowledged yet.
+
+    Slots are the caller's own numbers for them. `errors` has the slots that failed; a slot that is neither waited for
+    nor in `errors` is acknowledged. `future` resolves to `errors` when no slot is left; it never raises.
+    """
+
+    __slots__ = ("_future", "_loop", "_slots", "_timer", "errors")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: set[int] = set()
+        self._future: asyncio.Future[Mapping[int, ErrorCode]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.errors: dict[int, ErrorCode] = {}
+
+    @property
+    def done(self) -> bool:
+        """Nothing to wait for (any more): `errors` is final."""
+        return not self._slots
+
+    def expect(self, slot: int) -> None:
+        self._slots.add(slot)
+
+    def settle(self, slot: int, error: ErrorCode) -> None:
+        """The partition's outcome. Late ones, after the timeout, change nothing."""
+        if slot not in self._slots:
+            return
+        self._slots.remove(slot)
+        if error is not ErrorCode.none:
+            self.errors[slot] = error
+        if not self._slots:
+            self._finish()
+
+    def start(self, timeout_s: float) -> asyncio.Future[Mapping[int, ErrorCode]]:
+        """Begin to wait, once every partition is registered; REQUEST_TIMED_OUT for what is left after `timeout_s`."""
+        self._future = self._loop.create_future()
+        if not self._slots:
+            self._future.set_result(self.errors)
+        else:
+            self._timer = self._loop.call_later(timeout_s, self.expire)
+        return self._future
+
+    def expire(self) -> None:
+        for slot in tuple(self._slots):
+            self.settle(slot, ErrorCode.request_timed_out)
+
+    def cancel(self) -> None:
+        """The client has gone: forget everything."""
+        self._slots.clear()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._future is not None and not self._future.done():
+            self._future.set_result(self.errors)
+
+
+class AckQueue:
+    """The waiters of one partition in one leader epoch, by the offset they need, which only grows."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: deque[tuple[int, ProduceWait, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def push(self, end_offset: int, wait: ProduceWait, slot: int) -> None:
+        """Settle `slot` once everything below `end_offset` is safe.
+
+        A retried batch is lower than what came after it; it then waits for the last of those, to keep the order.
+        Waits that ended meanwhile (timeout) leave from the front, so that they cannot pile up behind a stuck replica.
+        """
+        waiters = self._waiters
+        while waiters and waiters[0][1].done:
+            waiters.popleft()
+        if waiters and waiters[-1][0] > end_offset:
+            end_offset = waiters[-1][0]
+        wait.expect(slot)
+        waiters.append((end_offset, wait, slot))
+
+    def release(self, offset: int) -> None:
+        """Everything below `offset` is safe."""
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= offset:
+            _, wait, slot = waiters.popleft()
+            wait.settle(slot, ErrorCode.none)
+
+    def fail(self, error: ErrorCode) -> None:
+        waiters, self._waiters = self._waiters, deque()
+        for _, wait, slot in waiters:
+            wait.settle(slot, error)

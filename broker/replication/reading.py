@@ -1,0 +1,36 @@
+"""What a fetch wants of one partition, and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.replication.follower import EpochEnd
+
+
+@dataclass(frozen=True, slots=True)
+class FetchWant:
+    """Offsets are log offsets; epochs are -1 when the client does not give them.
+
+    `replica_id` is -1 for consumers, who read below the high watermark only; `broker_epoch` goes with a replica id.
+    """
+
+    offset: int
+    max_bytes: int
+    current_leader_epoch: int = -1
+    last_fetched_epoch: int = -1
+    replica_id: int = -1
+    broker_epoch: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """`diverging` (KIP-595) comes without records: the fetcher has to truncate first. Offsets are -1 when unknown."""
+
+    error: ErrorCode
+    records: bytes = b""
+    high_watermark: int = -1
+    last_stable_offset: int = -1
+    log_start_offset: int = -1
+    diverging: EpochEnd | None = None
