@@ -1,0 +1,159 @@
+"""The calling side of the controller listener: signed requests over kept connections."""
+
+import asyncio
+import errno
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from yarl import URL
+
+from ottla.controller.rpc.connector import LoopConnector
+from ottla.controller.rpc.errors import (
+    PeerHungUp,
+    PeerRefused,
+    PeerRejected,
+    PeerSilent,
+    PeerUnreachable,
+    PeerUnresolvable,
+)
+from ottla.controller.rpc.identity import (
+    HEADER_INCARNATION,
+    HEADER_SIGNATURE,
+    ClusterIdentity,
+    answer_is_genuine,
+    sign_request,
+)
+from ottla.controller.rpc.peers import PeerAddresses
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# Kept connections are dropped here well before the server's own idle limit, so that no request races its close.
+_KEEPALIVE_S = 600.0
+_MAX_REASON = 300
+
+
+# What a connection that stood can fail with when the network, not the peer's kernel, gave up on it.
+_NO_SIGN_OF_THE_PEER = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
+
+
+def _unreachable(error: BaseException) -> PeerUnreachable:
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        return PeerSilent("no answer within the deadline")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return PeerUnresolvable(reason)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return PeerRefused(reason) if isinstance(error.os_error, ConnectionRefusedError) else PeerUnreachable(reason)
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | aiohttp.ClientPayloadError):
+        numbers = {getattr(each, "errno", None) for each in (error, error.__cause__)}
+        return PeerUnreachable(reason) if numbers & _NO_SIGN_OF_THE_PEER else PeerHungUp(reason)
+    return PeerUnreachable(reason)
+
+
+class WatchStream:
+    """An accepted watch: the peer's incarnation and its lines."""
+
+    def __init__(self, incarnation: str, content: aiohttp.StreamReader) -> None:
+        self.incarnation = incarnation
+        self._content = content
+
+    async def line(self, timeout: float) -> bytes:
+        """The next line without its newline; b"" when the stream ended. Raises PeerSilent, PeerUnreachable."""
+        try:
+            async with asyncio.timeout(timeout):
+                return (await self._content.readline()).rstrip(b"\n")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _unreachable(error) from error
+
+
+class RpcClient:
+    """Signed HTTP requests to other nodes. One per node; `close()` it. Safe to make before the loop runs."""
+
+    def __init__(self, me: ClusterIdentity, addresses: PeerAddresses, rng: random.Random) -> None:
+        self.me = me
+        self.addresses = addresses
+        self._rng = rng
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def post(self, to: int, path: str, body: bytes, *, timeout: float) -> bytes:
+        """POST `body` to node `to` and return the answer's body.
+
+        Raises PeerRejected when the peer refuses, and PeerUnreachable (or one of its kinds) when there was no whole
+        answer within `timeout` seconds.
+        """
+        url, headers = self._prepare(to, "POST", path, body)
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._open().post(url, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                answer = await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+        self._judge(response, headers[HEADER_SIGNATURE], answer)
+        return answer
+
+    @asynccontextmanager
+    async def watch(self, to: int, path: str, *, timeout: float) -> AsyncIterator[WatchStream]:
+        """Open a long-lived GET to node `to`. Raises as `post` does; `timeout` (s) bounds the time to the headers."""
+        url, headers = self._prepare(to, "GET", path, b"")
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._open().get(url, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+        try:
+            incarnation = response.headers.get(HEADER_INCARNATION, "")
+            self._judge(response, headers[HEADER_SIGNATURE], incarnation.encode())
+            yield WatchStream(incarnation, response.content)
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """Close every connection. Calls after this raise PeerUnreachable."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def _prepare(self, to: int, method: str, path: str, body: bytes) -> tuple[URL, dict[str, str]]:
+        address = self.addresses.get(to)
+        if address is None:
+            raise PeerUnreachable(f"no address is known for node {to}")
+        if self._closed:
+            raise PeerUnreachable("this node is stopping")
+        host, port = address
+        bracketed = f"[{host}]" if ":" in host else host
+        nonce = f"{self._rng.getrandbits(64):016x}"
+        url = URL(f"http://{bracketed}:{port}{path}", encoded=True)
+        return url, sign_request(self.me, to, method, path, body, nonce)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # Each kind of caller bounds its own concurrency; one limit for all would let slow controller
+                # requests hold back Raft.
+                connector=LoopConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            )
+        return self._session
+
+    @staticmethod
+    async def _read(response: aiohttp.ClientResponse) -> bytes:
+        size = response.content_length
+        if response.status != 204 and (size is None or size > MAX_ANSWER_BYTES):
+            raise PeerRejected(response.status, f"an answer of {size} bytes is not acceptable")
+        return await response.read()
+
+    def _judge(self, response: aiohttp.ClientResponse, request_signature: str, signed: bytes) -> None:
+        status = response.status
+        if status not in (200, 204):
+            reason = signed.decode("utf-8", "replace")[:_MAX_REASON]
+            raise PeerRejected(status, reason or str(response.reason))
+        if not answer_is_genuine(self.me, request_signature, status, signed, response.headers.get(HEADER_SIGNATURE)):
+            raise PeerRejected(status, "the answer is not signed with this cluster's secret")

@@ -1,0 +1,55 @@
+"""Frames and Raft messages survive the trip, and nothing else is taken for one."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ottla.controller.raft.messages import Entry, Message
+from ottla.controller.rpc import decode_message, encode_message
+from ottla.controller.rpc.framing import BadFrame, join_frames, split_frames
+from ottla.controller.rpc.raft_codec import BadMessage
+
+integers = st.integers(-(2**63), 2**63 - 1)
+st.register_type_strategy(int, integers)
+st.register_type_strategy(Entry, st.builds(Entry, integers, integers, st.binary(max_size=30)))
+messages = st.one_of([st.from_type(kind) for kind in get_args(Message)])
+
+
+@given(messages)
+def test_messages_round_trip(message: Message) -> None:
+    assert decode_message(encode_message(message)) == message
+
+
+@given(messages, st.data())
+def test_no_proper_prefix_and_no_extension_is_a_message(message: Message, data: st.DataObject) -> None:
+    encoded = encode_message(message)
+    cut = data.draw(st.integers(0, len(encoded) - 1))
+    with pytest.raises(BadMessage):
+        decode_message(encoded[:cut])
+    with pytest.raises(BadMessage):
+        decode_message(encoded + b"\0")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_bad(data: bytes) -> None:
+    try:
+        message = decode_message(data)
+    except BadMessage:
+        return
+    assert encode_message(message) == data
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_frames_round_trip(frames: list[bytes]) -> None:
+    assert list(split_frames(join_frames(frames))) == frames
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1), st.data())
+def test_a_body_cut_inside_a_frame_is_bad(frames: list[bytes], data: st.DataObject) -> None:
+    body = join_frames(frames)
+    last = len(frames[-1]) + 4
+    cut = data.draw(st.integers(1, last - 1))
+    with pytest.raises(BadFrame):
+        list(split_frames(body[:-cut]))
