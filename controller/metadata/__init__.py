@@ -1,0 +1,75 @@
+"""The cluster's metadata: records, the image that they make, and the decisions of the active controller.
+
+Pure: no clock, no I/O, no randomness but what is passed in.
+"""
+
+from ottla.controller.metadata.apply import BrokenInvariant, apply
+from ottla.controller.metadata.broker_config import BROKER_CONFIGS
+from ottla.controller.metadata.brokers import fence
+from ottla.controller.metadata.config_def import (
+    LONG_MAX,
+    ConfigDef,
+    ConfigSource,
+    ConfigType,
+    ConfigValue,
+    InvalidConfig,
+    Synonym,
+)
+from ottla.controller.metadata.decide import decide
+from ottla.controller.metadata.decision import Decision, Policy
+from ottla.controller.metadata.election import MAX_REBALANCE, elect_leaderless, rebalance
+from ottla.controller.metadata.image import (
+    NO_LEADER,
+    BrokerImage,
+    Delta,
+    Listener,
+    MetadataImage,
+    PartitionImage,
+    TopicImage,
+    diff,
+)
+from ottla.controller.metadata.records import Record, decode_records, encode_records
+from ottla.controller.metadata.resolve import Candidate, Resolved, resolve, resolve_one
+from ottla.controller.metadata.snapshot import SnapshotMismatch, decode_snapshot, encode_snapshot
+from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
+from ottla.controller.metadata.topic_name import topic_name_error
+
+__all__ = [
+    "BROKER_CONFIGS",
+    "LONG_MAX",
+    "MAX_REBALANCE",
+    "NO_LEADER",
+    "TOPIC_CONFIGS",
+    "BrokenInvariant",
+    "BrokerImage",
+    "Candidate",
+    "ConfigDef",
+    "ConfigSource",
+    "ConfigType",
+    "ConfigValue",
+    "Decision",
+    "Delta",
+    "InvalidConfig",
+    "Listener",
+    "MetadataImage",
+    "PartitionImage",
+    "Policy",
+    "Record",
+    "Resolved",
+    "SnapshotMismatch",
+    "Synonym",
+    "TopicImage",
+    "apply",
+    "decide",
+    "decode_records",
+    "decode_snapshot",
+    "diff",
+    "elect_leaderless",
+    "encode_records",
+    "encode_snapshot",
+    "fence",
+    "rebalance",
+    "resolve",
+    "resolve_one",
+    "topic_name_error",
+]

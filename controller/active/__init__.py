@@ -1,0 +1,7 @@
+"""The parts of the active controller: one reign, its broker sessions, and what it needs of Raft."""
+
+from ottla.controller.active.consensus import Consensus
+from ottla.controller.active.reign import Reign
+from ottla.controller.active.sessions import Sessions
+
+__all__ = ["Consensus", "Reign", "Sessions"]

@@ -1,0 +1,56 @@
+"""The one place where a request finds its decision."""
+
+from typing import TYPE_CHECKING, Any
+
+from ottla.controller.metadata.brokers import allocate_producer_ids, heartbeat, register_broker
+from ottla.controller.metadata.configs import alter_configs
+from ottla.controller.metadata.decision import Decision, Policy
+from ottla.controller.metadata.election import elect_leaders
+from ottla.controller.metadata.image import MetadataImage
+from ottla.controller.metadata.isr import alter_partition
+from ottla.controller.metadata.topic_create import create_partitions, create_topics
+from ottla.controller.metadata.topic_delete import delete_topics
+from ottla.controller.rpc.models import (
+    AllocateProducerIds,
+    AlterPartition,
+    AnyRequest,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    ElectLeaders,
+    Heartbeat,
+    IncrementalAlterConfigs,
+    RegisterBroker,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+def decide(
+    image: MetadataImage, policy: Policy, request: AnyRequest, rng: "Random", *, session_live: bool = False
+) -> Decision[Any]:
+    """Records and answer for any request of `ottla.controller.rpc.models`; the answer is of its `response_type`.
+
+    `session_live`, for RegisterBroker: whether the registered incarnation has lately been heard of.
+    """
+    match request:
+        case Heartbeat():
+            return heartbeat(image, policy, request)
+        case AlterPartition():
+            return alter_partition(image, request)
+        case RegisterBroker():
+            return register_broker(image, policy, request, session_live=session_live)
+        case AllocateProducerIds():
+            return allocate_producer_ids(image, request)
+        case CreateTopics():
+            return create_topics(image, policy, request, rng)
+        case DeleteTopics():
+            return delete_topics(image, request)
+        case CreatePartitions():
+            return create_partitions(image, policy, request, rng)
+        case IncrementalAlterConfigs():
+            return alter_configs(image, policy, request)
+        case ElectLeaders():
+            return elect_leaders(image, request)
+    raise TypeError(f"no decision about {type(request).__name__}")
