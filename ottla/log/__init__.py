@@ -17,13 +17,18 @@ from ottla.log.errors import (
     OffsetsOutOfOrder,
 )
 from ottla.log.group_commit import GroupCommit, Truncated
+from ottla.log.partition_log import Appended, PartitionLog
+from ottla.log.producers import Duplicate, New, ProducerState
+from ottla.log.recovery import Recovered
 
 __all__ = [
+    "Appended",
     "CorruptFile",
     "Disk",
     "DiskError",
     "DiskFull",
     "DiskLocked",
+    "Duplicate",
     "EpochCache",
     "File",
     "FileClosed",
@@ -34,9 +39,13 @@ __all__ = [
     "LogError",
     "LogOffline",
     "MetaProperties",
+    "New",
     "OffsetOutOfRange",
     "OffsetsOutOfOrder",
     "OsDisk",
+    "PartitionLog",
+    "ProducerState",
+    "Recovered",
     "Truncated",
     "decode_uuid",
     "encode_uuid",

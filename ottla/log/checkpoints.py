@@ -1,4 +1,4 @@
-"""Kafka's small text files: offset checkpoints, leader-epoch checkpoint, partition.metadata, meta.properties, marker."""
+"""Kafka's small text files: offset checkpoints, leader epochs, partition.metadata, meta.properties, marker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from uuid import UUID
 
 from ottla.log.disk import Disk
@@ -68,7 +69,7 @@ def decode_epochs(data: bytes) -> list[tuple[int, int]]:
         entries = [(int(epoch), int(start)) for epoch, start in _decode_lines(data, LEADER_EPOCH_FILE)]
     except ValueError as error:
         raise CorruptFile(f"{LEADER_EPOCH_FILE}: {error}") from error
-    for (epoch, start), (next_epoch, next_start) in zip(entries, entries[1:], strict=False):
+    for (epoch, start), (next_epoch, next_start) in pairwise(entries):
         if next_epoch <= epoch or next_start <= start:
             raise CorruptFile(f"{LEADER_EPOCH_FILE}: {next_epoch} {next_start} follows {epoch} {start}")
     return entries

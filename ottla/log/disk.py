@@ -42,7 +42,7 @@ class File(Protocol):
     def truncate(self, size: int) -> None: ...
 
     def sync(self) -> None:
-        """Make the contents durable. After an error the unsynced contents must be taken as lost: never call it again."""
+        """Make the contents durable. After an error the unsynced contents count as lost: never call it again."""
 
     def size(self) -> int: ...
 
@@ -272,5 +272,5 @@ class OsDisk:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(fd)
-            raise DiskLocked(error.errno or errno.EAGAIN, "data directory is in use by another process", path) from error
+            raise DiskLocked(error.errno or errno.EAGAIN, "in use by another process", path) from error
         return OsLock(fd)

@@ -24,7 +24,7 @@ class LogError(Exception):
 
 
 class LogOffline(LogError):
-    """A write or sync of this log failed for good earlier: nothing more is written or promised (KAFKA_STORAGE_ERROR)."""
+    """A write or sync of this log failed for good: nothing more is written or promised (KAFKA_STORAGE_ERROR)."""
 
 
 class OffsetOutOfRange(LogError):
@@ -32,7 +32,7 @@ class OffsetOutOfRange(LogError):
 
 
 class OffsetsOutOfOrder(LogError):
-    """A follower was handed batches that do not continue its log (offset gap, overlap, or a leader epoch going back)."""
+    """A follower was handed batches that do not continue its log (gap, overlap, or a leader epoch going back)."""
 
 
 class CorruptFile(LogError):

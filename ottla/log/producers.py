@@ -1,6 +1,6 @@
 """Idempotent producers: who wrote what last, so that a retry is recognised (KIP-98, five batches a producer). Pure.
 
-The state is a function of the log: it is updated with every batch appended, on leaders and followers alike, rebuilt from
+The state is a function of the log: updated with every batch appended, on leaders and followers alike, rebuilt from
 batch headers on recovery, and shortened by snapshots in Kafka's .snapshot format.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import google_crc32c
+from crc32c import crc32c
 from kio.schema.errors import ErrorCode
 
 from ottla.log.errors import CorruptFile
@@ -43,7 +43,10 @@ class BatchMetadata(NamedTuple):
 
 @dataclass(slots=True)
 class ProducerEntry:
-    """`batches` oldest first, at most WINDOW. Offsets are -1 where there is none."""
+    """`batches` oldest first, at most WINDOW. Offsets are -1 where there is none.
+
+    `idle_since_ms`: when `expire` first saw the producer quiet, by our own clock; None while it writes.
+    """
 
     producer_id: int
     epoch: int
@@ -51,6 +54,7 @@ class ProducerEntry:
     last_timestamp: int
     coordinator_epoch: int = -1
     current_txn_first_offset: int = -1
+    idle_since_ms: int | None = None
 
 
 class New(NamedTuple):
@@ -118,8 +122,8 @@ class ProducerState:
         elif entry.epoch != header.producer_epoch:
             entry.epoch = header.producer_epoch
             entry.batches = []
-        if header.max_timestamp > entry.last_timestamp:
-            entry.last_timestamp = header.max_timestamp
+        entry.last_timestamp = header.max_timestamp
+        entry.idle_since_ms = None
         if header.is_control:
             entry.current_txn_first_offset = -1
             return
@@ -154,12 +158,19 @@ class ProducerState:
         return min(firsts, default=None)
 
     def expire(self, now_ms: int, ttl_ms: int) -> int:
-        """Forget producers that wrote nothing for `ttl_ms` and have no open transaction. Returns how many."""
-        old = [
-            producer_id
-            for producer_id, entry in self._entries.items()
-            if entry.current_txn_first_offset < 0 and now_ms - entry.last_timestamp >= ttl_ms
-        ]
+        """Forget producers that were quiet for `ttl_ms` between calls of this method. Returns how many.
+
+        Record timestamps are the client's and may lie in any year, so they do not count; nor does an open transaction
+        ever expire.
+        """
+        old = []
+        for producer_id, entry in self._entries.items():
+            if entry.current_txn_first_offset >= 0:
+                continue
+            if entry.idle_since_ms is None or entry.idle_since_ms > now_ms:
+                entry.idle_since_ms = now_ms
+            elif now_ms - entry.idle_since_ms >= ttl_ms:
+                old.append(producer_id)
         for producer_id in old:
             del self._entries[producer_id]
         return len(old)
@@ -186,7 +197,7 @@ class ProducerState:
                 )
             )
         body = struct.pack(">i", len(rows)) + b"".join(rows)
-        return struct.pack(">hI", 1, google_crc32c.value(body)) + body
+        return struct.pack(">hI", 1, crc32c(body)) + body
 
     @staticmethod
     def from_snapshot(data: bytes, end_offset: int) -> ProducerState:
@@ -196,7 +207,7 @@ class ProducerState:
         version, crc, count = _HEAD.unpack_from(data)
         if version != 1 or len(data) != _HEAD.size + count * _ENTRY.size:
             raise CorruptFile(f"producer snapshot: version {version}, {count} entries, {len(data)} bytes")
-        if google_crc32c.value(data[_CRC_START:]) != crc:
+        if crc32c(data[_CRC_START:]) != crc:
             raise CorruptFile("producer snapshot: CRC does not match")
         state = ProducerState(end_offset)
         for row in _ENTRY.iter_unpack(data[_HEAD.size :]):

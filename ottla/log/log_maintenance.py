@@ -1,0 +1,220 @@
+"""Truncation, flushing, retention and closing of one partition's log."""
+
+from __future__ import annotations
+
+from ottla.log.checkpoints import LEADER_EPOCH_FILE, encode_epochs
+from ottla.log.errors import DiskError, LogOffline
+from ottla.log.log_state import LogState
+from ottla.log.reader import header_at, locate
+from ottla.log.retention import count_deletable
+from ottla.log.segment import Segment
+from ottla.log.snapshots import list_snapshots, remove_snapshots, restore, write_snapshot
+
+
+class LogMaintenance(LogState):
+    """What changes a log other than by appending. Durability first: every cut is on disk before it returns."""
+
+    # --- truncation
+
+    def truncate_to(self, offset: int) -> None:
+        """Remove every batch that has a record at or above `offset`; nothing to do at or above the log end.
+
+        A truncation is durable when it returns, and so is a lowered recovery point: new data that is not yet synced can
+        never be taken for the old that was. Raises DiskError or LogOffline with the log offline.
+        """
+        self._check_online()
+        if offset >= self.log_end_offset:
+            return
+        if offset < self._segments[0].base_offset:
+            self.truncate_fully_and_start_at(offset, now_ms=self._active.created_ms)
+            return
+        try:
+            at = self._segment_index(offset)
+            segment = self._segments[at]
+            position = locate(segment, offset)
+            header = header_at(segment, position)
+            end = offset if header is None else min(offset, header.base_offset)
+            self._begin_cut(end)
+            self._remove_from(at + 1)
+            segment.truncate(position, end)
+            self._active = segment
+            self._finish_cut(end)
+        except DiskError as error:
+            self._fail(error, "truncate")
+            raise
+
+    def truncate_fully_and_start_at(self, offset: int, *, now_ms: int = -1) -> None:
+        """Remove everything; the next record gets `offset`. Raises as truncate_to does."""
+        self._check_online()
+        try:
+            self._begin_cut(min(offset, self._segments[0].base_offset))
+            self._remove_from(0)
+            segment = Segment.create(
+                self._disk, self.directory, offset, interval=self._config.index_interval_bytes, now_ms=now_ms
+            )
+            self._disk.sync_dir(self.directory)
+            self._segments.append(segment)
+            self._bases.append(offset)
+            self._active = segment
+            self._epochs.clear()
+            self.log_start_offset = offset
+            self._finish_cut(offset)
+            self.recovery_point = offset
+        except DiskError as error:
+            self._fail(error, "truncate")
+            raise
+
+    def _begin_cut(self, end: int) -> None:
+        self.purge()
+        with self._state_lock:
+            self._cuts += 1
+            self._lowered = end < self.recovery_point
+            self.recovery_point = min(self.recovery_point, end)
+
+    def _remove_from(self, at: int) -> None:
+        """Newest first, each removal durable before the next, so that a crash leaves no hole in the log."""
+        while len(self._segments) > at:
+            self._segments.pop().remove_files()
+            self._bases.pop()
+            self._disk.sync_dir(self.directory)
+
+    def _finish_cut(self, end: int) -> None:
+        self.log_end_offset = end
+        self.log_start_offset = min(self.log_start_offset, end)
+        self._epochs.truncate_from_end(end)
+        self.last_epoch = self._epochs.epoch_for_offset(end - 1)
+        self._write_epochs()
+        snapshots = list_snapshots(self._disk, self.directory)
+        remove_snapshots(self._disk, self.directory, [offset for offset in snapshots if offset > end])
+        if self.producers.entries:
+            usable = [offset for offset in snapshots if self.log_start_offset <= offset <= end]
+            self.producers = restore(self._disk, self.directory, self._segments, usable, self.log_start_offset)
+        if self._lowered and self.on_recovery_point_lowered is not None:
+            self.on_recovery_point_lowered()
+
+    # --- flush
+
+    def flush(self) -> int:
+        """Make everything appended so far durable and return the new recovery point. Blocks; callable in an executor.
+
+        What is appended meanwhile is not waited for. Raises DiskError (then the log is offline) or LogOffline.
+        """
+        self._check_online()
+        with self._io_lock:
+            return self._flush()
+
+    def _flush(self) -> int:
+        # The end is taken before the segments: whatever lies below it is in a segment of the list.
+        with self._state_lock:
+            cuts, end, done = self._cuts, self.log_end_offset, self.recovery_point
+            segments = list(self._segments)
+        if end == done:
+            return done
+        try:
+            for segment in segments:
+                if segment.next_offset > done:
+                    segment.sync(indexes=segment is not segments[-1])
+            if self._names_changed:
+                self._names_changed = False
+                self._disk.sync_dir(self.directory)
+            self._write_epochs()
+        except DiskError as error:
+            self._fail(error, "flush")
+            raise
+        with self._state_lock:
+            if cuts == self._cuts and self._failure is None:
+                self.recovery_point = end
+            return self.recovery_point
+
+    def _write_epochs(self) -> None:
+        """Before the recovery point moves: batches below it are not scanned again for their epochs.
+
+        An epoch without a record is left out; whoever leads next begins one of its own.
+        """
+        with self._epochs_lock:
+            end = self.log_end_offset
+            data = encode_epochs([entry for entry in self._epochs.entries if entry[1] < end])
+            if data != self._epochs_written:
+                self._disk.write_atomic(f"{self.directory}/{LEADER_EPOCH_FILE}", data)
+                self._epochs_written = data
+
+    # --- retention
+
+    def advance_log_start(self, offset: int) -> None:
+        """Records below `offset` are no longer served; their segments go with the next retention pass."""
+        if offset > self.log_start_offset:
+            self.log_start_offset = min(offset, self.log_end_offset)
+            self._epochs.truncate_from_start(self.log_start_offset)
+
+    def delete_old_segments(self, now_ms: int, high_watermark: int, *, defer: bool = False) -> int:
+        """Let go of segments by retention time and size, and of those below the log start. Returns how many.
+
+        With `defer` their files stay until `purge`, which may run in an executor.
+        """
+        self._check_online()
+        count = count_deletable(self._segments, self._config, now_ms, high_watermark, self.log_start_offset)
+        if count and count == len(self._segments):
+            self.roll(now_ms)
+        if count:
+            self._detached.extend(self._segments[:count])
+            with self._state_lock:
+                self._segments[:count] = []
+                self._bases[:count] = []
+            self.advance_log_start(self._segments[0].base_offset)
+            if not defer:
+                self.purge()
+        return count
+
+    def purge(self) -> None:
+        """Remove the files of segments that retention let go of, oldest first, each durably. For an executor.
+
+        A crash before leaves them in the log, to be let go of again; never a hole.
+        """
+        with self._purge_lock:
+            while self._detached:
+                self._detached[0].remove_files()
+                self._disk.sync_dir(self.directory)
+                del self._detached[0]
+
+    # --- end
+
+    def close(self, now_ms: int) -> None:
+        """Write and sync what a clean open relies on. Raises DiskError or LogOffline when that cannot be promised.
+
+        A log that did not change since its own clean opening has all that already.
+        """
+        del now_ms
+        if self._closed:
+            return
+        try:
+            self._check_online()
+            self.purge()
+            if self._change_mark() != self._opened_as:
+                self._active.write_indexes()
+                write_snapshot(self._disk, self.directory, self.producers, self.log_end_offset)
+                self.flush()
+                self._active.sync(indexes=True)
+                self._disk.sync_dir(self.directory)
+                self._write_epochs()
+        except DiskError as error:
+            self._fail(error, "close")
+            raise
+        finally:
+            self._close_files()
+
+    def abandon(self) -> None:
+        """Close the files and write nothing more: the directory is about to be renamed or removed."""
+        self._close_files()
+
+    def delete(self) -> None:
+        """Remove the log and its directory."""
+        self._close_files()
+        self._disk.remove_tree(self.directory)
+
+    def _close_files(self) -> None:
+        self._closed = True
+        if self._failure is None:
+            self._failure = LogOffline(f"{self.directory} is closed")
+        for segment in (*self._segments, *self._detached):
+            segment.removed = True
+            segment.close_file()

@@ -1,0 +1,165 @@
+"""The state of one partition's log that appending, reading and maintenance share, and how it goes offline."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import structlog
+
+from ottla.log.config import LogConfig
+from ottla.log.disk import Disk
+from ottla.log.errors import DiskError, DiskFull, LogOffline
+from ottla.log.producers import ProducerState
+from ottla.log.recovery import Recovered
+from ottla.log.segment import Segment
+from ottla.log.snapshots import remove_snapshots, restore, write_snapshot
+
+log = structlog.get_logger(__name__)
+
+_OPEN_OLD_FILES = 4
+
+
+class LogState:
+    """`log_end_offset` is the offset the next record gets, `last_epoch` the epoch of the last record (-1 if none).
+
+    `recovery_point`: everything below is durable. `recovered` tells what opening had to cut.
+    `on_recovery_point_lowered` is called after a truncation below the recovery point and before anything is appended
+    again: whoever keeps the recovery point on disk must lower it there at that moment.
+    """
+
+    def __init__(
+        self, disk: Disk, directory: str, config: LogConfig, recovered: Recovered, log_start: int, recovery_point: int
+    ) -> None:
+        self.directory = directory
+        self.recovered = recovered
+        self.log_start_offset = log_start
+        self.log_end_offset = recovered.segments[-1].next_offset
+        self.last_epoch = recovered.last_epoch
+        self.recovery_point = min(recovery_point, self.log_end_offset)
+        self.on_recovery_point_lowered: Callable[[], None] | None = None
+        self._disk = disk
+        self._segments = recovered.segments
+        self._bases = [segment.base_offset for segment in self._segments]
+        self._active = self._segments[-1]
+        self._epochs = recovered.epochs
+        self._epochs_written = recovered.epochs_file
+        self._detached: list[Segment] = []
+        self._open_old: deque[Segment] = deque()
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._cuts = 0
+        self._names_changed = True
+        self._state_lock = threading.Lock()
+        self._io_lock = threading.Lock()
+        self._epochs_lock = threading.Lock()
+        self._purge_lock = threading.Lock()
+        self._lowered = False
+        self.config = config
+        usable = [offset for offset in recovered.snapshots if self._is_usable_snapshot(offset)]
+        remove_snapshots(disk, directory, set(recovered.snapshots) - set(usable))
+        self.producers: ProducerState = restore(disk, directory, self._segments, usable, log_start)
+        # What a clean opening found needs no second writing when the log is closed.
+        clean = recovered.scanned_from is None and recovered.epochs_file is not None
+        self._opened_as = self._change_mark() if clean else None
+
+    def _change_mark(self) -> tuple[int, int, int]:
+        return self.log_end_offset, self._cuts, self._bases[0]
+
+    def _is_usable_snapshot(self, offset: int) -> bool:
+        """Not beyond the log, and not from before a scan: a crash may have undone its removal by a truncation."""
+        scanned_from = self.recovered.scanned_from
+        return self.log_start_offset <= offset <= (self.log_end_offset if scanned_from is None else scanned_from)
+
+    # --- what there is
+
+    @property
+    def config(self) -> LogConfig:
+        return self._config
+
+    @config.setter
+    def config(self, config: LogConfig) -> None:
+        self._config = config
+        self._limits = (config.segment_bytes, config.segment_ms, config.segment_index_bytes)
+        self._append_time = config.message_timestamp_type == "LogAppendTime"
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        return tuple(self._segments)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all segments."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the log is offline, None while it is not."""
+        return self._failure
+
+    @property
+    def has_rolled_unflushed(self) -> bool:
+        """Whether a segment that is no longer written to waits for a flush."""
+        return self._active.base_offset > self.recovery_point
+
+    def _segment_index(self, offset: int) -> int:
+        return max(bisect_right(self._bases, offset) - 1, 0)
+
+    def roll(self, now_ms: int) -> None:
+        """Begin a new segment unless the active one is empty. Raises as append_as_leader does."""
+        if self._failure is not None:
+            self._raise_offline()
+        if self._active.size:
+            try:
+                self._roll(now_ms)
+            except DiskError as error:
+                self._append_failed(error)
+
+    def _append_failed(self, error: DiskError) -> NoReturn:
+        """Cut off what the failed write may have left; offline if that fails, or if the disk is worse than full."""
+        segment = self._active
+        try:
+            if not isinstance(error, DiskFull):
+                raise error
+            segment.file.truncate(segment.size)
+        except DiskError as failure:
+            self._fail(failure, "append")
+        raise error
+
+    def _roll(self, now_ms: int) -> Segment:
+        """Indexes are written before the new segment exists, so a full disk leaves nothing half done."""
+        old, end = self._active, self.log_end_offset
+        old.write_indexes()
+        write_snapshot(self._disk, self.directory, self.producers, end)
+        new = Segment.create(self._disk, self.directory, end, interval=self._config.index_interval_bytes, now_ms=now_ms)
+        self._names_changed = True
+        self._segments.append(new)
+        self._bases.append(end)
+        self._active = new
+        self._note_open(old)
+        return new
+
+    # --- files of older segments: a few stay open
+
+    def _note_open(self, segment: Segment) -> None:
+        """Keep the files of the latest few older segments open; a flush opens what it needs by itself."""
+        self._open_old.append(segment)
+        if len(self._open_old) > _OPEN_OLD_FILES:
+            self._open_old.popleft().close_file()
+
+    # --- offline
+
+    def _check_online(self) -> None:
+        if self._failure is not None:
+            self._raise_offline()
+
+    def _raise_offline(self) -> NoReturn:
+        raise LogOffline(f"{self.directory}: {self._failure}") from self._failure
+
+    def _fail(self, error: BaseException, during: str) -> None:
+        if self._failure is None:
+            self._failure = error
+            log.error("log offline", directory=self.directory, during=during, error=str(error))

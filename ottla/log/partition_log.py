@@ -1,0 +1,207 @@
+"""One partition's log: append, read, truncate, flush, retention, over a list of segments.
+
+Everything but `flush` and `purge` belongs to one thread (the event loop); those two may run in an executor meanwhile.
+Appending and reading are the data path: nothing there is done per record, and nothing needs a system call besides the
+one write or read.
+
+A failure of the disk other than a full one, and any failed sync, takes the log offline for good: what a failed fsync
+left behind cannot be known, so it is never tried again (LogOffline from then on, until the log is opened anew).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from ottla.log.config import LogConfig
+from ottla.log.disk import Buffer, Disk
+from ottla.log.errors import DiskError, OffsetOutOfRange, OffsetsOutOfOrder
+from ottla.log.log_maintenance import LogMaintenance
+from ottla.log.reader import find_max_timestamp, find_timestamp, read_segment
+from ottla.log.recovery import open_segments
+from ottla.log.stamping import split_runs, with_append_time
+from ottla.records import BatchHeader, stamped_prefix
+
+_STAMP = 16
+
+
+class Appended(NamedTuple):
+    """Offsets given to an append. `log_append_time` is ms, -1 when records keep the producer's timestamps."""
+
+    base_offset: int
+    last_offset: int
+    max_timestamp: int
+    log_append_time: int
+    log_start_offset: int
+
+
+class PartitionLog(LogMaintenance):
+    """A log in one directory, made by `open`."""
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        directory: str,
+        config: LogConfig,
+        *,
+        clean: bool,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        now_ms: int,
+    ) -> Self:
+        """Open or create the log in `directory`.
+
+        `clean`: the last owner called `close`, so nothing is scanned. Otherwise everything from the segment of
+        `recovery_point` on is checked and a bad tail is cut. Raises DiskError.
+        """
+        disk.mkdir(directory)
+        recovered = open_segments(
+            disk,
+            directory,
+            clean=clean,
+            recovery_point=recovery_point,
+            log_start_offset=log_start_offset,
+            interval=config.index_interval_bytes,
+            now_ms=now_ms,
+        )
+        start = max(log_start_offset, recovered.segments[0].base_offset)
+        self = cls(disk, directory, config, recovered, min(start, recovered.segments[-1].next_offset), recovery_point)
+        if clean and recovered.scanned_from is None:
+            self.recovery_point = self.log_end_offset
+        if start > self.log_end_offset:
+            # The records up to the log start were deleted on request, and the file behind it was lost.
+            self.truncate_fully_and_start_at(start, now_ms=now_ms)
+        return self
+
+    # --- append
+
+    def append_as_leader(self, batch: Buffer, header: BatchHeader, leader_epoch: int, now_ms: int) -> Appended:
+        """Append ONE verified batch at the log end, stamped with its offset and `leader_epoch`.
+
+        Raises DiskFull with the log as it was before, DiskError or LogOffline when the log is (now) offline.
+        """
+        if self._failure is not None:
+            self._raise_offline()
+        if leader_epoch != self.last_epoch:
+            self._check_epoch(leader_epoch)
+        append_time = -1
+        if self._append_time:
+            batch, header = with_append_time(batch, header, now_ms)
+            append_time = now_ms
+        base = self.log_end_offset
+        last = base + header.last_offset_delta
+        timestamp = header.max_timestamp
+        size = len(batch)
+        segment = self._active
+        try:
+            if segment.must_roll(size, last, timestamp, self._limits):
+                segment = self._roll(now_ms)
+            prefix = stamped_prefix(header, base, leader_epoch)
+            segment.append((prefix, memoryview(batch)[_STAMP:]), size, base, last, timestamp)
+        except DiskError as error:
+            self._append_failed(error)
+        if leader_epoch != self.last_epoch:
+            self._epochs.assign(leader_epoch, base)
+            self.last_epoch = leader_epoch
+        if header.producer_id >= 0:
+            self.producers.update(header, base)
+        self.log_end_offset = last + 1
+        return Appended(base, last, timestamp, append_time, self.log_start_offset)
+
+    def append_as_follower(self, data: Buffer) -> Appended:
+        """Append whole batches as a leader handed them out, with their own offsets and epochs.
+
+        Raises CorruptBatch (CRC, length, an incomplete batch at the end) and OffsetsOutOfOrder (the first does not
+        begin at the log end, one does not follow the other, or an epoch goes back), both with nothing appended;
+        DiskFull with whole batches only appended; DiskError or LogOffline when the log is (now) offline.
+        """
+        if self._failure is not None:
+            self._raise_offline()
+        runs = split_runs(data, self.log_end_offset, self.last_epoch, self._config.segment_bytes)
+        base, newest = self.log_end_offset, -1
+        view = memoryview(data)
+        for run in runs:
+            self._append_run(view[run.start : run.end], run.headers)
+            newest = max(newest, run.max_timestamp)
+        return Appended(base, self.log_end_offset - 1, newest, -1, self.log_start_offset)
+
+    def _append_run(self, data: memoryview, headers: Sequence[BatchHeader]) -> None:
+        first, last = headers[0], headers[-1]
+        segment = self._active
+        try:
+            if segment.must_roll(len(data), last.last_offset, first.max_timestamp, self._limits):
+                segment = self._roll(segment.created_ms)
+            segment.file.append((data,))
+        except DiskError as error:
+            self._append_failed(error)
+        for header in headers:
+            segment.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
+            if header.leader_epoch != self.last_epoch:
+                self._epochs.assign(header.leader_epoch, header.base_offset)
+                self.last_epoch = header.leader_epoch
+            if header.producer_id >= 0:
+                self.producers.update(header, header.base_offset)
+        self.log_end_offset = last.last_offset + 1
+
+    def _check_epoch(self, leader_epoch: int) -> None:
+        if leader_epoch < self.last_epoch:
+            raise OffsetsOutOfOrder(f"{self.directory}: epoch {leader_epoch} after {self.last_epoch}")
+
+    # --- read
+
+    def read(self, offset: int, max_bytes: int, *, up_to: int, min_one: bool = True) -> bytes:
+        """Whole batches from the one that contains `offset`, about `max_bytes`, none that begins at or above `up_to`.
+
+        The first batch comes even if it is larger than `max_bytes`, unless `min_one` is false. b"" at the end. One
+        read ends with its segment. Raises OffsetOutOfRange, DiskError, CorruptFile.
+        """
+        if offset < self.log_start_offset or offset > self.log_end_offset:
+            raise OffsetOutOfRange(f"{self.directory}: {offset} of {self.log_start_offset}..{self.log_end_offset}")
+        if offset >= up_to:
+            return b""
+        segment = self._active
+        if offset >= segment.base_offset:
+            return read_segment(segment, offset, max_bytes, up_to, min_one)
+        for at in range(self._segment_index(offset), len(self._segments)):
+            segment = self._segments[at]
+            if not segment.is_open and segment is not self._active:
+                self._note_open(segment)
+            data = read_segment(segment, max(offset, segment.base_offset), max_bytes, up_to, min_one)
+            if data or segment.next_offset >= up_to or not min_one:
+                return data
+        return b""
+
+    def offset_for_timestamp(self, timestamp: int, *, up_to: int) -> tuple[int, int, int] | None:
+        """`(offset, timestamp, leader epoch)` of the first record not older than `timestamp` (ms) and below `up_to`."""
+        for segment in self._segments:
+            if segment.next_offset > self.log_start_offset and segment.largest_timestamp() >= timestamp:
+                found = find_timestamp(segment, timestamp, self.log_start_offset)
+                if found is not None:
+                    return found if found[0] < up_to else None
+        return None
+
+    def max_timestamp_offset(self) -> tuple[int, int, int] | None:
+        """`(offset, timestamp, leader epoch)` of the first record with the largest timestamp (KIP-734)."""
+        newest = max(self._segments, key=lambda segment: segment.largest_timestamp())
+        return find_max_timestamp(newest)
+
+    # --- epochs
+
+    @property
+    def epochs(self) -> Sequence[tuple[int, int]]:
+        """`(epoch, start offset)`, ascending; the last may have no record yet."""
+        return self._epochs.entries
+
+    def assign_epoch(self, epoch: int) -> None:
+        """A leader begins `epoch` at the log end. Raises OffsetsOutOfOrder if the log holds a later one's."""
+        self._check_epoch(epoch)
+        self._epochs.assign(epoch, self.log_end_offset)
+
+    def epoch_for_offset(self, offset: int) -> int:
+        """The leader epoch of the record at `offset`, -1 if not known."""
+        return self._epochs.epoch_for_offset(offset)
+
+    def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
+        """`(largest known epoch <= epoch, its end offset)`; see EpochCache.end_offset_for (KIP-101, KIP-279)."""
+        return self._epochs.end_offset_for(epoch, self.log_end_offset)

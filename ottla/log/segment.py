@@ -1,0 +1,275 @@
+"""One segment: a .log file of record batches with its two sparse indexes.
+
+The file is opened when first needed. The indexes of the active segment live in memory and reach the disk when the
+segment is rolled or the log closed: after an unclean stop the segment is scanned and they are rebuilt anyway. Those of
+an older segment are loaded when first needed, and rebuilt from the batch headers if they do not check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from ottla.log.disk import Buffer, Disk, File
+from ottla.log.errors import CorruptFile, DiskError, FileClosed
+from ottla.log.index import OFFSET_ENTRY_SIZE, TIME_ENTRY_SIZE, OffsetIndex, TimeIndex
+from ottla.log.scan import scan_headers
+
+log = structlog.get_logger(__name__)
+
+LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX = ".log", ".index", ".timeindex", ".snapshot"
+DELETED_SUFFIX = ".deleted"
+MAX_RELATIVE = 0x7FFFFFFF
+BOUNDARIES = 64
+
+
+class Segment:
+    """`size` bytes of whole batches with offsets in [base_offset, next_offset). One owner; only `sync` is thread-safe.
+
+    `first_timestamp` is the largest timestamp of the first batch (None while empty), from which rolling by time counts.
+    `boundaries` remembers positions of recent batch starts by offset, so that sequential readers need no search.
+    """
+
+    __slots__ = (
+        "_file",
+        "_index",
+        "_interval",
+        "_since_entry",
+        "_time_index",
+        "base_offset",
+        "boundaries",
+        "created_ms",
+        "directory",
+        "disk",
+        "first_timestamp",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "next_offset",
+        "removed",
+        "size",
+    )
+
+    def __init__(self, disk: Disk, directory: str, base_offset: int, *, size: int, next_offset: int, interval: int):
+        self.disk = disk
+        self.directory = directory
+        self.base_offset = base_offset
+        self.size = size
+        self.next_offset = next_offset
+        self.created_ms = -1
+        self.first_timestamp: int | None = None
+        self.max_timestamp = -1
+        self.max_timestamp_offset = base_offset
+        self.removed = False
+        self.boundaries: dict[int, int] = {}
+        self._interval = interval
+        self._since_entry = 0
+        self._file: File | None = None
+        self._index: OffsetIndex | None = None
+        self._time_index: TimeIndex | None = None
+
+    @classmethod
+    def create(cls, disk: Disk, directory: str, base_offset: int, *, interval: int, now_ms: int) -> Segment:
+        """A new empty segment; remains of an earlier file of this name are cut off."""
+        segment = cls(disk, directory, base_offset, size=0, next_offset=base_offset, interval=interval)
+        segment.created_ms = now_ms
+        segment._file = disk.open(segment.path(LOG_SUFFIX), create=True)
+        if segment._file.size():
+            segment._file.truncate(0)
+        segment.reset_indexes()
+        return segment
+
+    def path(self, suffix: str) -> str:
+        return f"{self.directory}/{self.base_offset:020d}{suffix}"
+
+    @property
+    def file(self) -> File:
+        if self._file is None:
+            self._file = self.disk.open(self.path(LOG_SUFFIX))
+        return self._file
+
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
+
+    # --- append
+
+    def must_roll(self, size: int, last_offset: int, max_timestamp: int, limits: tuple[int, int, int]) -> bool:
+        """Whether a batch of `size` bytes belongs into a new segment. limits: (bytes, ms, index bytes)."""
+        if not self.size:
+            return False
+        segment_bytes, segment_ms, index_bytes = limits
+        first = self.first_timestamp
+        return (
+            self.size + size > segment_bytes
+            or last_offset - self.base_offset > MAX_RELATIVE
+            or (first is not None and first >= 0 and max_timestamp - first > segment_ms)
+            or len(self.index) >= index_bytes // OFFSET_ENTRY_SIZE
+            or len(self.time_index) >= index_bytes // TIME_ENTRY_SIZE - 1
+        )
+
+    def append(self, buffers: Sequence[Buffer], size: int, base_offset: int, last_offset: int, timestamp: int) -> None:
+        """Write one batch and take note of it."""
+        (self._file or self.file).append(buffers)
+        self.note(size, base_offset, last_offset, timestamp)
+
+    def note(self, size: int, base_offset: int, last_offset: int, max_timestamp: int) -> None:
+        """Account for a batch of `size` bytes that is in the file at `self.size`: the indexes grow with it."""
+        position = self.size
+        if not position:
+            self.first_timestamp = max_timestamp
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
+        if self._since_entry > self._interval:
+            self.index.append(last_offset, position)
+            self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+            self._since_entry = 0
+        self._since_entry += size
+        self.remember(base_offset, position)
+        self.size = position + size
+        self.next_offset = last_offset + 1
+
+    def remember(self, offset: int, position: int) -> None:
+        """Note that the batch at `position` begins with `offset`."""
+        boundaries = self.boundaries
+        if len(boundaries) >= BOUNDARIES and offset not in boundaries:
+            del boundaries[next(iter(boundaries))]
+        boundaries[offset] = position
+
+    # --- indexes
+
+    @property
+    def index(self) -> OffsetIndex:
+        if self._index is None:
+            self._load_indexes()
+            assert self._index is not None
+        return self._index
+
+    @property
+    def time_index(self) -> TimeIndex:
+        if self._time_index is None:
+            self._load_indexes()
+            assert self._time_index is not None
+        return self._time_index
+
+    def reset_indexes(self) -> None:
+        """Forget all that is derived from the file; `note` builds it again."""
+        self._index = OffsetIndex(self.base_offset)
+        self._time_index = TimeIndex(self.base_offset)
+        self._since_entry = 0
+        self.first_timestamp = None
+        self.max_timestamp = -1
+        self.max_timestamp_offset = self.base_offset
+        self.boundaries.clear()
+
+    def _load_indexes(self) -> None:
+        index_path, time_path = self.path(INDEX_SUFFIX), self.path(TIME_INDEX_SUFFIX)
+        try:
+            if not (self.disk.exists(index_path) and self.disk.exists(time_path)):
+                raise CorruptFile("index files are missing")
+            self._index = OffsetIndex.decode(self.disk.read(index_path), self.base_offset, max(self.size, 1))
+            self._time_index = TimeIndex.decode(self.disk.read(time_path), self.base_offset)
+        except CorruptFile as error:
+            self.rebuild_indexes(str(error))
+            return
+        self.max_timestamp, self.max_timestamp_offset = self._time_index.last()
+        self._since_entry = self.size - self._index.last_position()
+
+    def rebuild_indexes(self, reason: str) -> None:
+        """Make the indexes anew from the batch headers, in memory; the files follow when next written."""
+        log.warning("index rebuilt", segment=self.path(LOG_SUFFIX), reason=reason)
+        size, next_offset = self.size, self.next_offset
+        self.reset_indexes()
+        self.size = 0
+        for _, header in scan_headers(self.file, 0, size):
+            self.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
+        self.size, self.next_offset = size, next_offset
+        self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+
+    def largest_timestamp(self) -> int:
+        """The largest record timestamp (ms) of the segment, -1 if unknown."""
+        self.time_index  # noqa: B018 - loads what an older segment knows
+        return self.max_timestamp
+
+    def write_indexes(self) -> None:
+        """Write both index files whole; not synced. The time index ends with the segment's largest timestamp."""
+        self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+        for suffix, data in ((INDEX_SUFFIX, self.index.encode()), (TIME_INDEX_SUFFIX, self.time_index.encode())):
+            overwrite(self.disk, self.path(suffix), data)
+
+    # --- life
+
+    def truncate(self, position: int, next_offset: int) -> None:
+        """Cut the file at the batch boundary `position` and make that durable."""
+        self.index.truncate(position)
+        self.time_index.truncate(next_offset)
+        self.boundaries.clear()
+        self.file.truncate(position)
+        self.file.sync()
+        self.size, self.next_offset = position, next_offset
+        self.max_timestamp, self.max_timestamp_offset = self.time_index.last()
+        tail = self.index.last_position()
+        self._since_entry = position - tail
+        if not position:
+            self.first_timestamp = None
+        for _, header in scan_headers(self.file, tail, position):
+            if header.max_timestamp > self.max_timestamp:
+                self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+
+    def sync(self, *, indexes: bool) -> None:
+        """Make the log file durable, and with `indexes` the index files as written. Callable from any thread.
+
+        A segment that is removed meanwhile has nothing left to make durable.
+        """
+        try:
+            file = self._file
+            try:
+                if file is None:
+                    self._sync_path(LOG_SUFFIX)
+                else:
+                    file.sync()
+            except FileClosed:
+                self._sync_path(LOG_SUFFIX)
+            for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX) if indexes else ():
+                if self.disk.exists(self.path(suffix)):
+                    self._sync_path(suffix)
+        except DiskError:
+            if not self.removed:
+                raise
+
+    def _sync_path(self, suffix: str) -> None:
+        file = self.disk.open(self.path(suffix))
+        try:
+            file.sync()
+        finally:
+            file.close()
+
+    def close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def remove_files(self) -> None:
+        """Remove the files, the log file first: indexes without a log are swept away when the log is opened."""
+        self.removed = True
+        self.close_file()
+        self._remove_paths((LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX))
+
+    def remove_index_files(self) -> None:
+        self._remove_paths((INDEX_SUFFIX, TIME_INDEX_SUFFIX))
+
+    def _remove_paths(self, suffixes: Iterable[str]) -> None:
+        for path in map(self.path, suffixes):
+            if self.disk.exists(path):
+                self.disk.remove(path)
+
+
+def overwrite(disk: Disk, path: str, data: bytes) -> None:
+    """Replace a file that can be rebuilt: neither atomic nor synced."""
+    file = disk.open(path, create=True)
+    try:
+        file.truncate(0)
+        file.append((data,))
+    finally:
+        file.close()

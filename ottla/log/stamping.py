@@ -1,0 +1,67 @@
+"""Preparing batches for the disk: log append time on leaders, checking a run of batches on followers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from crc32c import crc32c
+
+from ottla.log.disk import Buffer
+from ottla.log.errors import OffsetsOutOfOrder
+from ottla.records import BatchHeader, CorruptBatch, read_header, verify_batch
+
+_CRC_AT, _ATTRIBUTES_AT, _MAX_TIMESTAMP_AT = 17, 21, 35
+_LOG_APPEND_TIME = 0x08
+
+
+@dataclass(slots=True)
+class Run:
+    """Batches that go into one segment with one write: data[start:end]."""
+
+    start: int
+    end: int
+    headers: list[BatchHeader] = field(default_factory=list)
+    max_timestamp: int = -1
+
+
+def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int) -> list[Run]:
+    """Check batches that are to follow `offset` and `epoch`, and part them where a segment is full.
+
+    Raises CorruptBatch, OffsetsOutOfOrder.
+    """
+    runs: list[Run] = []
+    for start, header in _checked(data, offset, epoch):
+        if not runs or start + header.size - runs[-1].start > segment_bytes:
+            runs.append(Run(start, start))
+        run = runs[-1]
+        run.end = start + header.size
+        run.headers.append(header)
+        run.max_timestamp = max(run.max_timestamp, header.max_timestamp)
+    if not runs:
+        raise CorruptBatch("no batch to append")
+    return runs
+
+
+def _checked(data: Buffer, offset: int, epoch: int) -> Iterator[tuple[int, BatchHeader]]:
+    position = 0
+    while position < len(data):
+        header = verify_batch(data, position)
+        if header.base_offset != offset or header.last_offset_delta < 0:
+            raise OffsetsOutOfOrder(f"a batch at offset {header.base_offset} where {offset} is next")
+        if header.leader_epoch < epoch:
+            raise OffsetsOutOfOrder(f"epoch {header.leader_epoch} at offset {offset} after {epoch}")
+        yield position, header
+        offset, epoch = header.next_offset, header.leader_epoch
+        position += header.size
+
+
+def with_append_time(batch: Buffer, header: BatchHeader, now_ms: int) -> tuple[bytes, BatchHeader]:
+    """A copy of the batch whose records all count as written at `now_ms` (KIP-32): attribute, maxTimestamp, CRC."""
+    copy = bytearray(batch)
+    struct.pack_into(">h", copy, _ATTRIBUTES_AT, header.attributes | _LOG_APPEND_TIME)
+    struct.pack_into(">q", copy, _MAX_TIMESTAMP_AT, now_ms)
+    struct.pack_into(">I", copy, _CRC_AT, crc32c(memoryview(copy)[_ATTRIBUTES_AT:]))
+    stamped = bytes(copy)
+    return stamped, read_header(stamped)
