@@ -19,13 +19,15 @@ from ottla.wire.client import KafkaConnection
 from ottla.wire.errors import ConnectionLost, ProtocolError, RequestTimedOut
 from ottla.wire.fetch import (
     FetchPartition,
-    FetchPartitionResponse,
     FetchRequest,
+    encode_fetch_request,
+    parse_fetch_request,
+)
+from ottla.wire.fetch_response import (
+    FetchPartitionResponse,
     FetchResponse,
     decode_fetch_response,
-    encode_fetch_request,
     encode_fetch_response,
-    parse_fetch_request,
 )
 from ottla.wire.produce import (
     NodeEndpoint,

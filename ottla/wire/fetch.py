@@ -1,14 +1,35 @@
-"""Fetch (key 1), versions 4 to 17: requests and responses without an object per field, records uncopied."""
+"""Fetch requests (key 1), versions 4 to 17, without an object per field.
 
-from collections.abc import Sequence
+Versions: 5 adds the log start offset, 7 sessions (KIP-227), 9 the leader epoch (KIP-320), 11 the rack
+(KIP-392), 12 is flexible and adds the last fetched epoch (KIP-595), 13 has topic ids (KIP-516), 15 moves
+the replica into a tagged field with its epoch (KIP-903), 17 adds a directory id, which is not looked at.
+"""
+
+import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from ottla.wire.api import Chunk, Raw
-from ottla.wire.produce import NodeEndpoint
+from ottla.wire.api import Raw
+from ottla.wire.errors import ProtocolError
+from ottla.wire.framing import Frame
+from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
 
 MIN_VERSION, MAX_VERSION = 4, 17
+MAX_ELEMENTS = 200_000
+"""Most topics, partitions and forgotten partitions in one request."""
+
+FLEXIBLE = 12
+TOPIC_IDS = 13
+
+_I32 = struct.Struct(">i")
+_WAIT = struct.Struct(">iiib")
+_SESSION = struct.Struct(">ii")
+_REPLICA_TAG = struct.Struct(">BBiqB")
+_V4_PARTITION = struct.Struct(">iqi")
+_V5_PARTITION = struct.Struct(">iqqi")
+_V9_PARTITION = struct.Struct(">iiqqi")
+_V12_PARTITION = struct.Struct(">iiqiqi")
 
 
 class FetchPartition(NamedTuple):
@@ -40,59 +61,176 @@ class FetchRequest:
     cluster_id: str | None = None
 
 
-class FetchPartitionResponse(NamedTuple):
-    """What one partition gives. `records` is None, or whole batches as one chunk or a list of chunks.
-
-    `aborted_transactions` is [(producer id, first offset)] or None; `diverging_epoch` is (epoch, end offset)
-    (KIP-595); `current_leader` is (leader id, leader epoch) (KIP-951).
-    """
-
-    partition: int
-    error_code: int = 0
-    high_watermark: int = -1
-    last_stable_offset: int = -1
-    log_start_offset: int = -1
-    records: Chunk | Sequence[Chunk] | None = b""
-    aborted_transactions: Sequence[tuple[int, int]] | None = None
-    preferred_read_replica: int = -1
-    diverging_epoch: tuple[int, int] | None = None
-    current_leader: tuple[int, int] | None = None
+def parse_fetch_request(frame: Frame, version: int, pos: int = 0) -> FetchRequest:
+    """The request's body that starts at `pos`. Raises ProtocolError."""
+    try:
+        return _parse(frame, version, pos)
+    except (IndexError, struct.error) as error:
+        raise ProtocolError("a Fetch request is cut off") from error
+    except UnicodeDecodeError as error:
+        raise ProtocolError("a string is not UTF-8") from error
 
 
-@dataclass(slots=True)
-class FetchResponse:
-    """A decoded response. The records of each partition are one slice of the frame."""
+def _parse(frame: Frame, version: int, pos: int) -> FetchRequest:
+    flexible = version >= FLEXIBLE
+    replica_id = -1
+    if version < 15:
+        (replica_id,) = _I32.unpack_from(frame, pos)
+        pos += 4
+    max_wait_ms, min_bytes, max_bytes, isolation_level = _WAIT.unpack_from(frame, pos)
+    request = FetchRequest(max_wait_ms, min_bytes, max_bytes, isolation_level, replica_id=replica_id)
+    pos += 13
+    if version >= 7:
+        request.session_id, request.session_epoch = _SESSION.unpack_from(frame, pos)
+        pos += 8
+    left = MAX_ELEMENTS
+    count, pos = read_count(frame, pos, flexible)
+    for _ in range(count):
+        topic, pos = read_topic(frame, pos, version)
+        partitions, pos = _read_partitions(frame, pos, version, left)
+        left -= 1 + len(partitions)
+        request.topics.append((topic, partitions))
+    if version >= 7:
+        count, pos = read_count(frame, pos, flexible)
+        for _ in range(count):
+            topic, pos = read_topic(frame, pos, version)
+            indexes, pos = _read_indexes(frame, pos, flexible, left)
+            left -= 1 + len(indexes)
+            request.forgotten.append((topic, indexes))
+    if version >= 11:
+        rack_id, pos = read_string(frame, pos, flexible)
+        request.rack_id = rack_id or ""
+    if flexible:
+        _read_request_tags(request, frame, pos, version)
+    return request
 
-    throttle_ms: int
-    error_code: int
-    session_id: int
-    topics: list[tuple[str | UUID, list[FetchPartitionResponse]]]
-    node_endpoints: list[NodeEndpoint]
+
+def _read_partitions(frame: Frame, pos: int, version: int, left: int) -> tuple[list[FetchPartition], int]:
+    count, pos = read_count(frame, pos, version >= FLEXIBLE)
+    if count >= left:
+        raise ProtocolError("too many array elements")
+    partitions = []
+    for _ in range(count):
+        if version >= FLEXIBLE:
+            index, epoch, offset, fetched_epoch, start, size = _V12_PARTITION.unpack_from(frame, pos)
+            partitions.append(FetchPartition(index, offset, size, epoch, fetched_epoch, start))
+            pos = pos + 33 if frame[pos + 32] == 0 else skip_tags(frame, pos + 32)
+        elif version >= 9:
+            index, epoch, offset, start, size = _V9_PARTITION.unpack_from(frame, pos)
+            partitions.append(FetchPartition(index, offset, size, epoch, -1, start))
+            pos += 28
+        elif version >= 5:
+            index, offset, start, size = _V5_PARTITION.unpack_from(frame, pos)
+            partitions.append(FetchPartition(index, offset, size, -1, -1, start))
+            pos += 24
+        else:
+            index, offset, size = _V4_PARTITION.unpack_from(frame, pos)
+            partitions.append(FetchPartition(index, offset, size))
+            pos += 16
+    return partitions, skip_tags(frame, pos) if version >= FLEXIBLE else pos
 
 
-def parse_fetch_request(body: bytes | memoryview, version: int) -> FetchRequest:
-    """Raises ProtocolError."""
-    raise NotImplementedError
+def _read_indexes(frame: Frame, pos: int, flexible: bool, left: int) -> tuple[list[int], int]:
+    count, pos = read_count(frame, pos, flexible)
+    if count >= left:
+        raise ProtocolError("too many array elements")
+    indexes: list[int] = []
+    if count > 0:
+        indexes += struct.unpack_from(f">{count}i", frame, pos)
+        pos += 4 * count
+    return indexes, skip_tags(frame, pos) if flexible else pos
+
+
+def _read_request_tags(request: FetchRequest, frame: Frame, pos: int, version: int) -> None:
+    tags, _pos = read_tags(frame, pos)
+    if 0 in tags:
+        request.cluster_id, _pos = read_string(frame, tags[0][0], True)
+    if version >= 15 and 1 in tags:
+        request.replica_id, request.replica_epoch = struct.unpack_from(">iq", frame, tags[1][0])
 
 
 def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
     """The request's body; what the version does not have is left out."""
-    raise NotImplementedError
+    flexible = version >= FLEXIBLE
+    out = bytearray()
+    if version < 15:
+        out += _I32.pack(request.replica_id)
+    out += _WAIT.pack(request.max_wait_ms, request.min_bytes, request.max_bytes, request.isolation_level)
+    if version >= 7:
+        out += _SESSION.pack(request.session_id, request.session_epoch)
+    out += array_size(len(request.topics), flexible)
+    for topic, partitions in request.topics:
+        out += topic_bytes(topic, version)
+        out += array_size(len(partitions), flexible)
+        for partition in partitions:
+            out += _partition_bytes(partition, version)
+        if flexible:
+            out += b"\0"
+    if version >= 7:
+        out += array_size(len(request.forgotten), flexible)
+        for topic, indexes in request.forgotten:
+            out += topic_bytes(topic, version)
+            out += array_size(len(indexes), flexible) + struct.pack(f">{len(indexes)}i", *indexes)
+            if flexible:
+                out += b"\0"
+    if version >= 11:
+        out += string(request.rack_id, flexible)
+    if flexible:
+        out += _request_tags(request, version)
+    return Raw([out])
 
 
-def encode_fetch_response(
-    version: int,
-    topics: Sequence[tuple[str | UUID, Sequence[FetchPartitionResponse]]],
-    *,
-    error_code: int = 0,
-    session_id: int = 0,
-    throttle_ms: int = 0,
-    node_endpoints: Sequence[NodeEndpoint] = (),
-) -> Raw:
-    """The response's body; record chunks are passed on as they are."""
-    raise NotImplementedError
+def _partition_bytes(partition: FetchPartition, version: int) -> bytes:
+    index, offset, size, epoch, fetched_epoch, start = partition
+    if version >= FLEXIBLE:
+        return _V12_PARTITION.pack(index, epoch, offset, fetched_epoch, start, size) + b"\0"
+    if version >= 9:
+        return _V9_PARTITION.pack(index, epoch, offset, start, size)
+    if version >= 5:
+        return _V5_PARTITION.pack(index, offset, start, size)
+    return _V4_PARTITION.pack(index, offset, size)
 
 
-def decode_fetch_response(body: bytes | memoryview, version: int) -> FetchResponse:
-    """Raises ProtocolError."""
-    raise NotImplementedError
+def _request_tags(request: FetchRequest, version: int) -> bytes:
+    count = 0
+    out = b""
+    if request.cluster_id is not None:
+        inner = string(request.cluster_id, True)
+        out += b"\0" + varint(len(inner)) + inner
+        count += 1
+    if version >= 15 and (request.replica_id, request.replica_epoch) != (-1, -1):
+        out += _REPLICA_TAG.pack(1, 13, request.replica_id, request.replica_epoch, 0)
+        count += 1
+    return varint(count) + out
+
+
+def read_count(frame: Frame, pos: int, flexible: bool) -> tuple[int, int]:
+    """The length of an array, where null is -1, and the position after it."""
+    if flexible:
+        count, pos = read_varint(frame, pos)
+        return count - 1, pos
+    return _I32.unpack_from(frame, pos)[0], pos + 4
+
+
+def read_topic(frame: Frame, pos: int, version: int) -> tuple[str | UUID, int]:
+    """The name or the id of a topic, and the position after it."""
+    if version >= TOPIC_IDS:
+        stop = pos + 16
+        if stop > len(frame):
+            raise IndexError(pos)
+        return UUID(bytes=bytes(frame[pos:stop])), stop
+    name, pos = read_string(frame, pos, version >= FLEXIBLE)
+    if name is None:
+        raise ProtocolError("a topic without a name")
+    return name, pos
+
+
+def topic_bytes(topic: str | UUID, version: int) -> bytes:
+    """The name or the id of a topic, whichever the version has. Raises TypeError for the other one."""
+    if version >= TOPIC_IDS:
+        if not isinstance(topic, UUID):
+            raise TypeError(f"Fetch v{version} takes topic ids, not {topic!r}")
+        return topic.bytes
+    if not isinstance(topic, str):
+        raise TypeError(f"Fetch v{version} takes topic names, not {topic!r}")
+    return string(topic, version >= FLEXIBLE)

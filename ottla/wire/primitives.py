@@ -1,7 +1,12 @@
 """The few primitive encodings that hand-written code needs: unsigned varints and tagged fields (KIP-482)."""
 
+import struct
+
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
+
+_I16 = struct.Struct(">h")
+_I32 = struct.Struct(">i")
 
 MAX_TAGS = 1000
 """Most tagged fields taken in one struct; the known ones are a handful."""
@@ -69,3 +74,35 @@ def read_tags(frame: Frame, pos: int) -> tuple[dict[int, tuple[int, int]], int]:
     if pos > len(frame):
         raise IndexError(pos)
     return tags, pos
+
+
+def read_string(frame: Frame, pos: int, flexible: bool) -> tuple[str | None, int]:
+    """A string, or None for null, and the position after it.
+
+    Raises IndexError at the end of the frame, UnicodeDecodeError.
+    """
+    if flexible:
+        size, pos = read_varint(frame, pos)
+        size -= 1
+    else:
+        (size,) = _I16.unpack_from(frame, pos)
+        pos += 2
+    if size < 0:
+        return None, pos
+    stop = pos + size
+    if stop > len(frame):
+        raise IndexError(pos)
+    return str(frame[pos:stop], "utf-8"), stop
+
+
+def string(text: str | None, flexible: bool) -> bytes:
+    """A string, or null."""
+    if text is None:
+        return b"\0" if flexible else b"\xff\xff"
+    data = text.encode()
+    return (varint(len(data) + 1) if flexible else _I16.pack(len(data))) + data
+
+
+def array_size(count: int, flexible: bool) -> bytes:
+    """The length of an array, or of bytes."""
+    return varint(count + 1) if flexible else _I32.pack(count)

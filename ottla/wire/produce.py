@@ -1,12 +1,33 @@
-"""Produce (key 0), versions 3 to 12: requests and responses without an object per field."""
+"""Produce (key 0), versions 3 to 12: requests and responses without an object per field.
 
+kio's reader copies the records into objects of its own, and its writer is Python that looks up every
+field; these two messages are most of a broker's work. Versions: 5 adds the log start offset to responses,
+8 record errors and a message (KIP-467), 9 is flexible, 10 adds leader hints (KIP-951).
+"""
+
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ottla.wire.api import Chunk, Raw
+from ottla.wire.errors import ProtocolError
+from ottla.wire.framing import Frame
+from ottla.wire.primitives import array_size, read_string, read_varint, skip_tags, string, varint
 
 MIN_VERSION, MAX_VERSION = 3, 12
+MAX_ELEMENTS = 100_000
+"""Most topics and partitions in one request."""
+
+_FLEXIBLE = 9
+_I16 = struct.Struct(">h")
+_I32 = struct.Struct(">i")
+_INDEX_SIZE = struct.Struct(">ii")
+_ACKS = struct.Struct(">hi")
+_ACKS_TOPICS = struct.Struct(">hii")
+_V3_PARTITION = struct.Struct(">ihqq")
+_V5_PARTITION = struct.Struct(">ihqqq")
+_LEADER_TAG = struct.Struct(">BBBiiB")
 
 
 class NodeEndpoint(NamedTuple):
@@ -42,9 +63,103 @@ class ProducePartitionResponse(NamedTuple):
     leader_epoch: int = -1
 
 
-def parse_produce_request(body: bytes | memoryview, version: int) -> ProduceRequest:
-    """Raises ProtocolError."""
-    raise NotImplementedError
+def parse_produce_request(frame: Frame, version: int, pos: int = 0) -> ProduceRequest:
+    """The request's body that starts at `pos`. Raises ProtocolError."""
+    try:
+        if version >= _FLEXIBLE:
+            return _parse_flexible(frame, pos)
+        return _parse_legacy(frame, pos)
+    except (IndexError, struct.error) as error:
+        raise ProtocolError("a Produce request is cut off") from error
+    except UnicodeDecodeError as error:
+        raise ProtocolError("a string is not UTF-8") from error
+
+
+def _parse_flexible(frame: Frame, pos: int) -> ProduceRequest:
+    end = len(frame)
+    view = memoryview(frame)
+    size, pos = read_varint(frame, pos)
+    transactional_id = None
+    if size:
+        stop = pos + size - 1
+        transactional_id = str(frame[pos:stop], "utf-8")
+        pos = stop
+    acks, timeout_ms = _ACKS.unpack_from(frame, pos)
+    count, pos = read_varint(frame, pos + 6)
+    left = MAX_ELEMENTS
+    topics = []
+    for _ in range(count - 1):
+        size, pos = read_varint(frame, pos)
+        stop = pos + size - 1
+        if size == 0 or stop > end:
+            raise IndexError(pos)
+        name = str(frame[pos:stop], "utf-8")
+        count, pos = read_varint(frame, stop)
+        left -= count
+        if left < 0:
+            raise ProtocolError("too many array elements")
+        partitions: list[tuple[int, bytes | memoryview | None]] = []
+        for _ in range(count - 1):
+            (index,) = _I32.unpack_from(frame, pos)
+            size, pos = read_varint(frame, pos + 4)
+            if size:
+                stop = pos + size - 1
+                if stop > end:
+                    raise IndexError(pos)
+                partitions.append((index, view[pos:stop]))
+                pos = stop
+            else:
+                partitions.append((index, None))
+            if frame[pos]:
+                pos = skip_tags(frame, pos)
+            else:
+                pos += 1
+        pos = skip_tags(frame, pos)
+        left -= 1
+        topics.append((name, partitions))
+    skip_tags(frame, pos)
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
+
+
+def _parse_legacy(frame: Frame, pos: int) -> ProduceRequest:
+    end = len(frame)
+    view = memoryview(frame)
+    (size,) = _I16.unpack_from(frame, pos)
+    pos += 2
+    transactional_id = None
+    if size >= 0:
+        transactional_id = str(frame[pos : pos + size], "utf-8")
+        pos += size
+    acks, timeout_ms, count = _ACKS_TOPICS.unpack_from(frame, pos)
+    pos += 10
+    left = MAX_ELEMENTS
+    topics = []
+    for _ in range(count):
+        (size,) = _I16.unpack_from(frame, pos)
+        pos += 2
+        stop = pos + size
+        if size < 0 or stop + 4 > end:
+            raise IndexError(pos)
+        name = str(frame[pos:stop], "utf-8")
+        (count,) = _I32.unpack_from(frame, stop)
+        pos = stop + 4
+        left -= 1 + max(count, 0)
+        if left < 0:
+            raise ProtocolError("too many array elements")
+        partitions: list[tuple[int, bytes | memoryview | None]] = []
+        for _ in range(count):
+            index, size = _INDEX_SIZE.unpack_from(frame, pos)
+            pos += 8
+            if size < 0:
+                partitions.append((index, None))
+                continue
+            stop = pos + size
+            if stop > end:
+                raise IndexError(pos)
+            partitions.append((index, view[pos:stop]))
+            pos = stop
+        topics.append((name, partitions))
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
 
 def encode_produce_request(
@@ -56,7 +171,25 @@ def encode_produce_request(
     transactional_id: str | None = None,
 ) -> Raw:
     """The request's body; record bytes are not copied."""
-    raise NotImplementedError
+    flexible = version >= _FLEXIBLE
+    head = bytearray(string(transactional_id, flexible))
+    head += _ACKS.pack(acks, timeout_ms)
+    head += array_size(len(topics), flexible)
+    chunks: list[Chunk] = []
+    for name, partitions in topics:
+        head += string(name, flexible)
+        head += array_size(len(partitions), flexible)
+        for index, records in partitions:
+            head += _I32.pack(index)
+            head += varint(len(records) + 1) if flexible else _I32.pack(len(records))
+            chunks += (head, records)
+            head = bytearray(1 if flexible else 0)
+        if flexible:
+            head += b"\0"
+    if flexible:
+        head += b"\0"
+    chunks.append(head)
+    return Raw(chunks)
 
 
 def encode_produce_response(
@@ -67,4 +200,70 @@ def encode_produce_response(
     node_endpoints: Sequence[NodeEndpoint] = (),
 ) -> Raw:
     """The response's body; what the version does not have is left out."""
-    raise NotImplementedError
+    flexible = version >= _FLEXIBLE
+    out = bytearray(array_size(len(topics), flexible))
+    for name, partitions in topics:
+        out += string(name, flexible)
+        out += array_size(len(partitions), flexible)
+        for partition in partitions:
+            _encode_partition(out, version, partition)
+        if flexible:
+            out += b"\0"
+    out += _I32.pack(throttle_ms)
+    if flexible:
+        out += encode_endpoints(node_endpoints) if version >= 10 else b"\0"
+    return Raw([out])
+
+
+def _encode_partition(out: bytearray, version: int, partition: ProducePartitionResponse) -> None:
+    index, error, base, append_time, start, message, record_errors, leader_id, leader_epoch = partition
+    if version < 5:
+        out += _V3_PARTITION.pack(index, error, base, append_time)
+        return
+    out += _V5_PARTITION.pack(index, error, base, append_time, start)
+    if version < 8:
+        return
+    flexible = version >= _FLEXIBLE
+    if flexible and not record_errors and message is None:
+        out += b"\x01\x00"
+    else:
+        out += array_size(len(record_errors), flexible)
+        for batch_index, text in record_errors:
+            out += _I32.pack(batch_index)
+            out += string(text, flexible)
+            if flexible:
+                out += b"\0"
+        out += string(message, flexible)
+    if version >= 10 and (leader_id, leader_epoch) != (-1, -1):
+        out += _LEADER_TAG.pack(1, 0, 9, leader_id, leader_epoch, 0)
+    elif flexible:
+        out += b"\0"
+
+
+def encode_endpoints(endpoints: Sequence[NodeEndpoint]) -> bytes:
+    """The tagged fields of a response: none, or tag 0 with the endpoints (KIP-951)."""
+    if not endpoints:
+        return b"\0"
+    inner = bytearray(varint(len(endpoints) + 1))
+    for node_id, host, port, rack in endpoints:
+        inner += _I32.pack(node_id) + string(host, True) + _I32.pack(port) + string(rack, True) + b"\0"
+    return b"\x01\x00" + varint(len(inner)) + inner
+
+
+def decode_endpoints(frame: Frame, pos: int) -> list[NodeEndpoint]:
+    """The content of the tagged field that `encode_endpoints` writes.
+
+    Raises ProtocolError, IndexError at the end of the frame, UnicodeDecodeError.
+    """
+    count, pos = read_varint(frame, pos)
+    if count > MAX_ELEMENTS:
+        raise ProtocolError("too many array elements")
+    endpoints = []
+    for _ in range(count - 1):
+        (node_id,) = _I32.unpack_from(frame, pos)
+        host, pos = read_string(frame, pos + 4, True)
+        (port,) = _I32.unpack_from(frame, pos)
+        rack, pos = read_string(frame, pos + 4, True)
+        pos = skip_tags(frame, pos)
+        endpoints.append(NodeEndpoint(node_id, host or "", port, rack))
+    return endpoints

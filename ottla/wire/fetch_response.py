@@ -1,0 +1,231 @@
+"""Fetch responses (key 1), versions 4 to 17: encoded around record chunks, decoded into slices of the frame.
+
+Versions: 5 adds the log start offset, 7 the error and session (KIP-227), 11 the preferred replica (KIP-392),
+12 is flexible and adds the diverging epoch and the current leader (KIP-595), 13 has topic ids, 16 adds
+endpoints (KIP-951). Snapshot ids, which only Kafka's own controllers use, are neither written nor read.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from ottla.wire.api import Chunk, Raw
+from ottla.wire.errors import ProtocolError
+from ottla.wire.fetch import FLEXIBLE, read_count, read_topic, topic_bytes
+from ottla.wire.framing import Frame
+from ottla.wire.primitives import array_size, read_tags, read_varint, skip_tags, varint
+from ottla.wire.produce import NodeEndpoint, decode_endpoints, encode_endpoints
+
+MAX_ELEMENTS = 1_000_000
+"""Most partitions and aborted transactions in one response."""
+
+_I32 = struct.Struct(">i")
+_SESSION = struct.Struct(">hi")
+_V4_PARTITION = struct.Struct(">ihqq")
+_V5_PARTITION = struct.Struct(">ihqqq")
+_DIVERGING_TAG = struct.Struct(">BBiqB")
+_LEADER_TAG = struct.Struct(">BBiiB")
+_EPOCH_OFFSET = struct.Struct(">iq")
+_PAIR = struct.Struct(">ii")
+_ABORTED = struct.Struct(">qq")
+
+
+class FetchPartitionResponse(NamedTuple):
+    """What one partition gives. `records` is None, or whole batches as one chunk or a list of chunks.
+
+    `aborted_transactions` is [(producer id, first offset)] or None; `diverging_epoch` is (epoch, end offset)
+    (KIP-595); `current_leader` is (leader id, leader epoch) (KIP-951).
+    """
+
+    partition: int
+    error_code: int = 0
+    high_watermark: int = -1
+    last_stable_offset: int = -1
+    log_start_offset: int = -1
+    records: Chunk | Sequence[Chunk] | None = b""
+    aborted_transactions: Sequence[tuple[int, int]] | None = None
+    preferred_read_replica: int = -1
+    diverging_epoch: tuple[int, int] | None = None
+    current_leader: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class FetchResponse:
+    """A decoded response. The records of each partition are None or one slice of the frame."""
+
+    throttle_ms: int
+    error_code: int
+    session_id: int
+    topics: list[tuple[str | UUID, list[FetchPartitionResponse]]]
+    node_endpoints: list[NodeEndpoint]
+
+
+def encode_fetch_response(
+    version: int,
+    topics: Sequence[tuple[str | UUID, Sequence[FetchPartitionResponse]]],
+    *,
+    error_code: int = 0,
+    session_id: int = 0,
+    throttle_ms: int = 0,
+    node_endpoints: Sequence[NodeEndpoint] = (),
+) -> Raw:
+    """The response's body; record chunks are passed on as they are, and what the version lacks is left out."""
+    flexible = version >= FLEXIBLE
+    chunks: list[Chunk] = []
+    out = bytearray(_I32.pack(throttle_ms))
+    if version >= 7:
+        out += _SESSION.pack(error_code, session_id)
+    out += array_size(len(topics), flexible)
+    for topic, partitions in topics:
+        out += topic_bytes(topic, version)
+        out += array_size(len(partitions), flexible)
+        for partition in partitions:
+            out = _encode_partition(chunks, out, version, partition)
+        if flexible:
+            out += b"\0"
+    if flexible:
+        out += encode_endpoints(node_endpoints) if version >= 16 else b"\0"
+    chunks.append(out)
+    return Raw(chunks)
+
+
+def _encode_partition(
+    chunks: list[Chunk], out: bytearray, version: int, partition: FetchPartitionResponse
+) -> bytearray:
+    """Appends to `out`, or closes it with the records behind it; returns what to append to from here on."""
+    index, error, high, stable, start, records, aborted, preferred, diverging, leader = partition
+    flexible = version >= FLEXIBLE
+    if version >= 5:
+        out += _V5_PARTITION.pack(index, error, high, stable, start)
+    else:
+        out += _V4_PARTITION.pack(index, error, high, stable)
+    if aborted is None:
+        out += b"\0" if flexible else b"\xff\xff\xff\xff"
+    else:
+        out += array_size(len(aborted), flexible)
+        for producer_id, first_offset in aborted:
+            out += _ABORTED.pack(producer_id, first_offset)
+            if flexible:
+                out += b"\0"
+    if version >= 11:
+        out += _I32.pack(preferred)
+    if records is None:
+        out += b"\0" if flexible else b"\xff\xff\xff\xff"
+    else:
+        one = isinstance(records, bytes | bytearray | memoryview)
+        size = len(records) if one else sum(map(len, records))  # type: ignore[arg-type]
+        out += array_size(size, flexible)
+        if size:
+            chunks.append(out)
+            chunks += (records,) if one else records  # type: ignore[arg-type]
+            out = bytearray()
+    if flexible:
+        out += b"\0" if diverging is None and leader is None else _partition_tags(diverging, leader)
+    return out
+
+
+def _partition_tags(diverging: tuple[int, int] | None, leader: tuple[int, int] | None) -> bytes:
+    out = b""
+    count = 0
+    if diverging is not None and diverging != (-1, -1):
+        out += _DIVERGING_TAG.pack(0, 13, *diverging, 0)
+        count += 1
+    if leader is not None and leader != (-1, -1):
+        out += _LEADER_TAG.pack(1, 9, *leader, 0)
+        count += 1
+    return varint(count) + out
+
+
+def decode_fetch_response(frame: Frame, version: int, pos: int = 0) -> FetchResponse:
+    """The response's body that starts at `pos`. Raises ProtocolError."""
+    try:
+        return _decode(frame, version, pos)
+    except (IndexError, struct.error) as error:
+        raise ProtocolError("a Fetch response is cut off") from error
+    except UnicodeDecodeError as error:
+        raise ProtocolError("a string is not UTF-8") from error
+
+
+def _decode(frame: Frame, version: int, pos: int) -> FetchResponse:
+    flexible = version >= FLEXIBLE
+    (throttle_ms,) = _I32.unpack_from(frame, pos)
+    response = FetchResponse(throttle_ms, 0, 0, [], [])
+    pos += 4
+    if version >= 7:
+        response.error_code, response.session_id = _SESSION.unpack_from(frame, pos)
+        pos += 6
+    view = memoryview(frame)
+    left = MAX_ELEMENTS
+    count, pos = read_count(frame, pos, flexible)
+    for _ in range(count):
+        topic, pos = read_topic(frame, pos, version)
+        partition_count, pos = read_count(frame, pos, flexible)
+        left -= 1 + max(partition_count, 0)
+        if left < 0:
+            raise ProtocolError("too many array elements")
+        partitions = []
+        for _ in range(partition_count):
+            partition, pos = _decode_partition(view, version, pos, left)
+            left -= len(partition.aborted_transactions or ())
+            partitions.append(partition)
+        if flexible:
+            pos = skip_tags(frame, pos)
+        response.topics.append((topic, partitions))
+    if flexible:
+        tags, pos = read_tags(frame, pos)
+        if version >= 16 and 0 in tags:
+            response.node_endpoints = decode_endpoints(frame, tags[0][0])
+    return response
+
+
+def _decode_partition(view: memoryview, version: int, pos: int, left: int) -> tuple[FetchPartitionResponse, int]:
+    flexible = version >= FLEXIBLE
+    start = -1
+    if version >= 5:
+        index, error, high, stable, start = _V5_PARTITION.unpack_from(view, pos)
+        pos += 30
+    else:
+        index, error, high, stable = _V4_PARTITION.unpack_from(view, pos)
+        pos += 22
+    aborted, pos = _decode_aborted(view, pos, flexible, left)
+    preferred = -1
+    if version >= 11:
+        (preferred,) = _I32.unpack_from(view, pos)
+        pos += 4
+    size, pos = read_varint(view, pos) if flexible else (_I32.unpack_from(view, pos)[0] + 1, pos + 4)
+    records = None
+    if size > 0:
+        stop = pos + size - 1
+        if stop > len(view):
+            raise IndexError(pos)
+        records = view[pos:stop]
+        pos = stop
+    diverging = leader = None
+    if flexible:
+        tags, pos = read_tags(view, pos)
+        if 0 in tags:
+            diverging = _EPOCH_OFFSET.unpack_from(view, tags[0][0])
+        if 1 in tags:
+            leader = _PAIR.unpack_from(view, tags[1][0])
+    return (
+        FetchPartitionResponse(index, error, high, stable, start, records, aborted, preferred, diverging, leader),
+        pos,
+    )
+
+
+def _decode_aborted(view: memoryview, pos: int, flexible: bool, left: int) -> tuple[list[tuple[int, int]] | None, int]:
+    count, pos = read_count(view, pos, flexible)
+    if count < 0:
+        return None, pos
+    if count > left:
+        raise ProtocolError("too many array elements")
+    aborted = []
+    for _ in range(count):
+        producer_id, first_offset = _ABORTED.unpack_from(view, pos)
+        aborted.append((producer_id, first_offset))
+        pos += 16
+        if flexible:
+            pos = skip_tags(view, pos)
+    return aborted, pos

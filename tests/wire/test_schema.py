@@ -1,0 +1,78 @@
+"""kio's messages built from plain values, and the walk that counts their elements."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kio.schema.errors import ErrorCode
+from kio.schema.index import api_key_map, schema_name_map
+
+from ottla.wire import ProtocolError, build, decode, encode, request_type, response_type
+from ottla.wire.budget import ElementCounter
+from tests.wire.fuzz import random_entity
+
+SERVED = (0, 1, 2, 3, 18, 19, 20, 22, 23, 32, 36, 44, 60, 75)
+REQUESTS = [(key, version) for key in SERVED for version in schema_name_map[api_key_map[key]]]
+
+
+def test_missing_names_get_defaults_and_unknown_ones_are_dropped() -> None:
+    cls = response_type(3, 12)
+    entity = build(cls, {"throttle_time": 7, "cluster_id": "c", "no_such_field": 1, "topics": [{"name": "t"}]})
+    assert entity.throttle_time == timedelta(milliseconds=7)
+    assert entity.topics[0].error_code is ErrorCode.none
+    assert entity.topics[0].partitions == ()
+    assert entity.brokers == ()
+    assert entity.controller_id == -1
+
+
+def test_times_and_codes_may_be_integers() -> None:
+    cls = response_type(0, 9)
+    partition = {"index": 1, "error_code": 6, "log_append_time": -1}
+    entity = build(cls, {"responses": [{"name": "t", "partition_responses": [partition]}]})
+    built = entity.responses[0].partition_responses[0]
+    assert built.error_code is ErrorCode.not_leader_or_follower
+    assert built.log_append_time is None
+    later = build(cls, {"responses": [{"name": "t", "partition_responses": [partition | {"log_append_time": 1500}]}]})
+    assert later.responses[0].partition_responses[0].log_append_time == datetime.fromtimestamp(1.5, UTC)
+
+
+def test_instances_pass_through() -> None:
+    cls = response_type(3, 12)
+    entity = build(cls, {"brokers": [{"node_id": 1, "host": "h", "port": 9}]})
+    assert build(cls, {"brokers": entity.brokers}).brokers == entity.brokers
+
+
+@pytest.mark.parametrize(("key", "version"), REQUESTS)
+def test_every_request_is_built_from_nothing(key: int, version: int) -> None:
+    for cls in (request_type(key, version), response_type(key, version)):
+        assert decode(cls, encode(cls, {})) == build(cls, {})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(REQUESTS), st.integers(0, 2**32))
+def test_the_walk_agrees_with_the_reader(request_: tuple[int, int], seed: int) -> None:
+    """What the codec reads, the counter walks over to the same end."""
+    cls = request_type(*request_)
+    data = encode(cls, random_entity(cls, random.Random(seed)))
+    ElementCounter(cls, 10_000).check(data, 0)
+    if data:
+        with pytest.raises(ProtocolError):
+            ElementCounter(cls, 10_000).check(data[:-1], 0)
+        with pytest.raises(ProtocolError):
+            decode(cls, data[:-1])
+
+
+def test_too_many_elements_are_refused_before_they_are_objects() -> None:
+    cls = request_type(3, 12)
+    topics = [{"topic_id": None, "name": None}] * 1000
+    data = encode(cls, {"topics": topics})
+    ElementCounter(cls, 1000).check(data, 0)
+    with pytest.raises(ProtocolError, match="too many"):
+        ElementCounter(cls, 999).check(data, 0)
+
+
+def test_an_array_longer_than_the_frame_is_refused_at_once() -> None:
+    with pytest.raises(ProtocolError, match="elements"):
+        ElementCounter(request_type(3, 1), 2**40).check(b"\x7f\xff\xff\xff" + bytes(100), 0)
