@@ -17,6 +17,8 @@ from ottla.log.errors import (
     OffsetsOutOfOrder,
 )
 from ottla.log.group_commit import GroupCommit, Truncated
+from ottla.log.manager import LogManager
+from ottla.log.modelled_disk import Crashed, ModelledDisk
 from ottla.log.partition_log import Appended, PartitionLog
 from ottla.log.producers import Duplicate, New, ProducerState
 from ottla.log.recovery import Recovered
@@ -24,6 +26,7 @@ from ottla.log.recovery import Recovered
 __all__ = [
     "Appended",
     "CorruptFile",
+    "Crashed",
     "Disk",
     "DiskError",
     "DiskFull",
@@ -37,8 +40,10 @@ __all__ = [
     "Lock",
     "LogConfig",
     "LogError",
+    "LogManager",
     "LogOffline",
     "MetaProperties",
+    "ModelledDisk",
     "New",
     "OffsetOutOfRange",
     "OffsetsOutOfOrder",

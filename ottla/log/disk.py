@@ -70,7 +70,7 @@ class Disk(Protocol):
     def remove(self, path: str) -> None: ...
 
     def mkdir(self, path: str) -> None:
-        """Make the directory and its parents; no error when it exists."""
+        """Make the directory and its parents, durably; no error when it exists."""
 
     def listdir(self, path: str) -> list[str]: ...
 
@@ -246,8 +246,14 @@ class OsDisk:
             os.unlink(path)
 
     def mkdir(self, path: str) -> None:
-        with _translated(path):
-            os.makedirs(path, exist_ok=True)
+        missing = []
+        while path and not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for name in reversed(missing):
+            with _translated(name):
+                os.makedirs(name, exist_ok=True)
+            self.sync_dir(os.path.dirname(name) or ".")
 
     def listdir(self, path: str) -> list[str]:
         with _translated(path):

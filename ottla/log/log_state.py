@@ -101,6 +101,11 @@ class LogState:
         return self._failure
 
     @property
+    def has_detached(self) -> bool:
+        """Whether `purge` has files to remove."""
+        return bool(self._detached)
+
+    @property
     def has_rolled_unflushed(self) -> bool:
         """Whether a segment that is no longer written to waits for a flush."""
         return self._active.base_offset > self.recovery_point

@@ -47,7 +47,7 @@ def _walk(segment: Segment, offset: int) -> int | None:
         if position == start and start and header.base_offset > offset:
             return None
         if header.last_offset >= offset:
-            segment.remember(offset, position)
+            segment.remember(header.base_offset, position)
             return position
         end = position + header.size
     return segment.size if end == segment.size else None

@@ -1,0 +1,319 @@
+"""One data directory: all partition logs in it, their checkpoints, and how they are opened, kept and closed."""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
+from uuid import UUID
+
+import structlog
+
+from ottla.log.checkpoints import (
+    CLEAN_SHUTDOWN_FILE,
+    HIGH_WATERMARK_FILE,
+    LOCK_FILE,
+    LOG_START_FILE,
+    PARTITION_METADATA_FILE,
+    RECOVERY_POINT_FILE,
+    TopicPartition,
+    decode_clean_shutdown,
+    decode_offsets,
+    decode_partition_metadata,
+    encode_clean_shutdown,
+    encode_offsets,
+    encode_partition_metadata,
+)
+from ottla.log.config import LogConfig
+from ottla.log.disk import Disk, Lock
+from ottla.log.errors import CorruptFile, DiskError, InconsistentTopicId, LogError
+from ottla.log.group_commit import GroupCommit
+from ottla.log.partition_log import PartitionLog
+
+log = structlog.get_logger(__name__)
+
+Clock = Callable[[], int]
+ConfigOf = Callable[[str], LogConfig]
+
+_DELETED = "-delete"
+_NAME = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
+# A metadata log is the Raft storage's own, in the same directory.
+_FOREIGN = "__cluster_metadata-"
+
+
+class LogManager:
+    """Made by `open`. Logs are keyed by (topic, partition); those that failed to open are in `offline`.
+
+    `was_clean` tells whether the last shutdown was clean, `last_broker_epoch` which broker epoch it ended (-1 unknown).
+    Its own methods that are not async touch the disk briefly and belong to the event loop's thread.
+    """
+
+    def __init__(self, disk: Disk, directory: str, clock: Clock, rng: random.Random, commits: GroupCommit) -> None:
+        self.directory = directory
+        self.was_clean = False
+        self.last_broker_epoch = -1
+        self.offline: dict[TopicPartition, Exception] = {}
+        self._disk = disk
+        self._clock = clock
+        self._rng = rng
+        self._commits = commits
+        self._logs: dict[TopicPartition, PartitionLog] = {}
+        self._topic_ids: dict[TopicPartition, UUID] = {}
+        self._doomed: list[tuple[int, str]] = []
+        self._lock: Lock | None = None
+        self._written: dict[str, bytes] = {}
+        self._checkpoint_lock = threading.Lock()
+
+    @classmethod
+    async def open(
+        cls,
+        disk: Disk,
+        directory: str,
+        config_of: ConfigOf,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        commits: GroupCommit,
+    ) -> Self:
+        """Lock the directory and open every log in it, in the executor.
+
+        The clean-shutdown marker is durably removed before the first log is touched: a crash while recovering must find
+        an unclean directory again (KAFKA-10471). Raises DiskLocked, DiskError; a log that cannot be opened is offline.
+        """
+        self = cls(disk, directory, clock, rng, commits)
+        await commits.run_blocking(self._begin)
+        try:
+            await commits.run_blocking(functools.partial(self._open_all, config_of))
+        except BaseException:
+            self._unlock()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        self._disk.mkdir(self.directory)
+        self._lock = self._disk.lock(f"{self.directory}/{LOCK_FILE}")
+        marker = f"{self.directory}/{CLEAN_SHUTDOWN_FILE}"
+        try:
+            if self._disk.exists(marker):
+                self.last_broker_epoch = decode_clean_shutdown(self._disk.read(marker))
+                self._disk.remove(marker)
+                self._disk.sync_dir(self.directory)
+                self.was_clean = True
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _found(self) -> list[tuple[TopicPartition, str]]:
+        """The directories of logs; those of deleted topics are noted to go. Anything else is left alone."""
+        found = []
+        for name in self._disk.listdir(self.directory):
+            path = f"{self.directory}/{name}"
+            if name.endswith(_DELETED):
+                self._doomed.append((0, path))
+                continue
+            match = _NAME.fullmatch(name)
+            if match and not name.startswith(_FOREIGN) and not name.endswith("-checkpoint"):
+                found.append(((match[1], int(match[2])), path))
+        return found
+
+    def _open_all(self, config_of: ConfigOf) -> None:
+        recovery_points = self._read_offsets(RECOVERY_POINT_FILE)
+        log_starts = self._read_offsets(LOG_START_FILE)
+        for key, path in self._found():
+            self._open_log(key, path, config_of(key[0]), recovery_points.get(key, 0), log_starts.get(key, 0))
+
+    def _open_log(self, key: TopicPartition, path: str, config: LogConfig, recovery_point: int, log_start: int) -> None:
+        try:
+            metadata = f"{path}/{PARTITION_METADATA_FILE}"
+            if self._disk.exists(metadata):
+                self._topic_ids[key] = decode_partition_metadata(self._disk.read(metadata))
+            opened = PartitionLog.open(
+                self._disk,
+                path,
+                config,
+                clean=self.was_clean,
+                recovery_point=recovery_point,
+                log_start_offset=log_start,
+                now_ms=self._clock(),
+            )
+        except (DiskError, LogError) as error:
+            log.error("log offline", topic=key[0], partition=key[1], during="open", error=str(error))
+            self.offline[key] = error
+            return
+        self._adopt(key, opened)
+
+    def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
+        opened.on_recovery_point_lowered = self._write_recovery_points
+        self._logs[key] = opened
+
+    # --- logs
+
+    def __iter__(self) -> Iterator[tuple[TopicPartition, PartitionLog]]:
+        return iter(list(self._logs.items()))
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def get(self, topic: str, partition: int) -> PartitionLog | None:
+        return self._logs.get((topic, partition))
+
+    def topic_id(self, topic: str, partition: int) -> UUID | None:
+        """The topic id that the directory carries, None when there is no such log or it carries none."""
+        return self._topic_ids.get((topic, partition))
+
+    def create_log(self, topic: str, topic_id: UUID, partition: int, config: LogConfig) -> PartitionLog:
+        """The log of this partition, made if it is not there.
+
+        Raises InconsistentTopicId when the directory belongs to an older topic of this name, DiskError when the log
+        cannot be made or is offline.
+        """
+        key = (topic, partition)
+        if key in self.offline:
+            raise LogError(f"{topic}-{partition} is offline: {self.offline[key]}") from self.offline[key]
+        existing = self._logs.get(key)
+        known = self._topic_ids.get(key)
+        if existing is not None and known is not None:
+            if known != topic_id:
+                raise InconsistentTopicId(f"{topic}-{partition} on disk has topic id {known}, not {topic_id}")
+            existing.config = config
+            return existing
+        if existing is not None and existing.log_end_offset:
+            raise InconsistentTopicId(f"{topic}-{partition} on disk has records, but no topic id")
+        path = f"{self.directory}/{topic}-{partition}"
+        self._disk.mkdir(path)
+        self._disk.write_atomic(f"{path}/{PARTITION_METADATA_FILE}", encode_partition_metadata(topic_id))
+        self._topic_ids[key] = topic_id
+        if existing is None:
+            existing = PartitionLog.open(self._disk, path, config, clean=False, now_ms=self._clock())
+            self._adopt(key, existing)
+        return existing
+
+    def delete_log(self, topic: str, partition: int) -> None:
+        """Take the log away at once; its files go after file.delete.delay.ms, in `retention_pass`."""
+        key = (topic, partition)
+        doomed = self._logs.pop(key, None)
+        self._topic_ids.pop(key, None)
+        self.offline.pop(key, None)
+        path = f"{self.directory}/{topic}-{partition}"
+        delay = 0
+        if doomed is not None:
+            delay = doomed.config.file_delete_delay_ms
+            doomed.abandon()
+        if self._disk.exists(path):
+            # Kafka's form: topic-partition.uniqueid-delete, within the 255 bytes of a file name.
+            unique = f".{self._rng.getrandbits(128):032x}{_DELETED}"
+            target = f"{self.directory}/{f'{topic}-{partition}'[: 255 - len(unique)]}{unique}"
+            self._disk.rename(path, target)
+            self._disk.sync_dir(self.directory)
+            self._doomed.append((self._clock() + delay, target))
+        log.info("log deleted", topic=topic, partition=partition)
+
+    # --- checkpoints
+
+    def read_high_watermarks(self) -> dict[TopicPartition, int]:
+        """replication-offset-checkpoint; empty when missing or torn."""
+        return self._read_offsets(HIGH_WATERMARK_FILE)
+
+    def write_high_watermarks(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Write replication-offset-checkpoint unless nothing changed. Blocks; for an executor."""
+        with self._checkpoint_lock:
+            self._write_offsets(HIGH_WATERMARK_FILE, offsets)
+
+    def checkpoint(self) -> None:
+        """Write recovery points and log start offsets; nothing when they did not change. Blocks; for an executor."""
+        self._write_recovery_points()
+        with self._checkpoint_lock:
+            starts = {
+                key: each.log_start_offset for key, each in self if each.log_start_offset > each.segments[0].base_offset
+            }
+            self._write_offsets(LOG_START_FILE, starts)
+
+    def _write_recovery_points(self) -> None:
+        """The points are taken under the lock, so that an older, higher one never follows a lowered one to the disk."""
+        with self._checkpoint_lock:
+            self._write_offsets(RECOVERY_POINT_FILE, {key: each.recovery_point for key, each in self})
+
+    def _read_offsets(self, name: str) -> dict[TopicPartition, int]:
+        path = f"{self.directory}/{name}"
+        if not self._disk.exists(path):
+            return {}
+        try:
+            return decode_offsets(self._disk.read(path), name)
+        except CorruptFile as error:
+            log.warning("checkpoint ignored", file=path, reason=str(error))
+            return {}
+
+    def _write_offsets(self, name: str, offsets: Mapping[TopicPartition, int]) -> None:
+        data = encode_offsets(offsets)
+        if self._written.get(name) != data:
+            self._disk.write_atomic(f"{self.directory}/{name}", data)
+            self._written[name] = data
+
+    # --- upkeep
+
+    async def retention_pass(self, high_watermark_of: Callable[[str, int], int]) -> int:
+        """Let go of old segments and idle producers, and remove what is due. Returns the segments let go of."""
+        now_ms, count = self._clock(), 0
+        for (topic, partition), each in self:
+            if each.failure is not None:
+                continue
+            try:
+                count += each.delete_old_segments(now_ms, high_watermark_of(topic, partition), defer=True)
+                each.producers.expire(now_ms, each.config.producer_id_expiration_ms)
+                if each.has_detached:
+                    await self._commits.run_blocking(each.purge)
+            except (DiskError, LogError) as error:
+                log.error("retention failed", topic=topic, partition=partition, error=str(error))
+        due = [path for at, path in self._doomed if at <= now_ms]
+        self._doomed = [(at, path) for at, path in self._doomed if at > now_ms]
+        for path in due:
+            await self._commits.run_blocking(functools.partial(self._remove_tree, path))
+        return count
+
+    def _remove_tree(self, path: str) -> None:
+        if self._disk.exists(path):
+            self._disk.remove_tree(path)
+
+    async def flush_pass(self) -> None:
+        """Flush logs that rolled since their last flush, then checkpoint: bounds what a start after a crash scans."""
+        for _, each in self:
+            if each.failure is None and each.has_rolled_unflushed:
+                try:
+                    await self._commits.synced(each, each.log_end_offset)
+                except (DiskError, LogError) as error:
+                    log.error("flush failed", directory=each.directory, error=str(error))
+        await self._commits.run_blocking(self.checkpoint)
+
+    async def close(self, broker_epoch: int = -1) -> bool:
+        """Close every log, and mark the directory clean if each of them could be closed cleanly. Returns whether."""
+        clean = not self.offline
+        for _, each in self:
+            try:
+                await self._commits.run_blocking(functools.partial(each.close, self._clock()))
+            except (DiskError, LogError) as error:
+                clean = False
+                log.error("log not closed cleanly", directory=each.directory, error=str(error))
+        try:
+            await self._commits.run_blocking(functools.partial(self._finish, clean, broker_epoch))
+        finally:
+            self._unlock()
+        return clean
+
+    def _finish(self, clean: bool, broker_epoch: int) -> None:
+        self.checkpoint()
+        if clean:
+            self._disk.write_atomic(f"{self.directory}/{CLEAN_SHUTDOWN_FILE}", encode_clean_shutdown(broker_epoch))
+
+    def abandon(self) -> None:
+        """Let go of everything without writing: what a kill leaves, for tests and simulation."""
+        for _, each in self:
+            each.abandon()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()

@@ -1,0 +1,371 @@
+"""A file system in memory that behaves as badly as a real one may, for tests and simulation.
+
+What POSIX does not promise does not hold here: contents live only once synced, names only once their directory is
+synced, writes between two syncs survive a crash in any subset and may be torn, and a failed sync drops what it was
+asked to keep while reads still show it. All from one seed. Rename is atomic, as on every journalling file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ottla.log.disk import Buffer
+from ottla.log.errors import DiskError, DiskFull, DiskLocked, FileClosed
+
+SECTOR = 512
+CHANGES = frozenset({"open", "append", "pwrite", "truncate", "sync", "rename", "remove", "mkdir", "sync_dir"})
+
+
+class Crashed(BaseException):
+    """The power went in the middle of an operation. Not an Exception: no code may handle it and go on."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A file: contents as programs see them, contents on the platter, and the changes in between."""
+
+    data: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # (position, bytes) or (size, None: truncate)
+
+    def change(self, at: int, data: bytes | None) -> None:
+        _apply(self.data, at, data)
+        self.pending.append((at, data))
+
+
+@dataclass(slots=True)
+class _Failure:
+    operation: str
+    error: DiskError
+    path_contains: str
+    times: int
+    partial: int
+
+
+def _apply(contents: bytearray, at: int, data: bytes | None) -> None:
+    """A write beyond the end leaves zeroes between, as does growing by truncate."""
+    if len(contents) < at:
+        contents.extend(bytes(at - len(contents)))
+    if data is None:
+        del contents[at:]
+    else:
+        contents[at : at + len(data)] = data
+
+
+class ModelledFile:
+    __slots__ = ("_disk", "_generation", "_node", "_open", "path")
+
+    def __init__(self, disk: ModelledDisk, path: str, node: _Node) -> None:
+        self.path = path
+        self._disk = disk
+        self._node = node
+        self._generation = disk.generation
+        self._open = True
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        self._check()
+        data = b"".join(buffers)
+        self._disk.write_through("append", self.path, self._node, len(self._node.data), data)
+
+    def pread(self, offset: int, size: int) -> bytes:
+        self._check()
+        self._disk.step("pread", self.path)
+        return bytes(self._node.data[offset : offset + size])
+
+    def pwrite(self, offset: int, data: Buffer) -> None:
+        self._check()
+        self._disk.write_through("pwrite", self.path, self._node, offset, bytes(data))
+
+    def truncate(self, size: int) -> None:
+        self._check()
+        self._disk.step("truncate", self.path)
+        with self._disk.mutex:
+            self._node.change(size, None)
+
+    def sync(self) -> None:
+        self._check()
+        self._disk.sync_node(self.path, self._node)
+
+    def size(self) -> int:
+        return len(self._node.data)
+
+    def close(self) -> None:
+        self._open = False
+
+    def _check(self) -> None:
+        if self._generation != self._disk.generation:
+            raise Crashed(f"{self.path} was opened before the crash")
+        if not self._open:
+            raise FileClosed(errno.EBADF, "file is closed", self.path)
+
+
+class ModelledLock:
+    def __init__(self, disk: ModelledDisk, path: str) -> None:
+        self._disk = disk
+        self._path = path
+
+    def release(self) -> None:
+        self._disk.locks.discard(self._path)
+
+
+class ModelledDisk:
+    """`capacity` in bytes of file contents, None for no limit; may be set while in use.
+
+    `on_operation(name, path)` is called before every operation and may raise, count, or make the caller slow.
+    `operations` counts those that change something; set `crash_at` to a count to raise Crashed in place of that one.
+    """
+
+    def __init__(self, rng: random.Random, capacity: int | None = None) -> None:
+        self.capacity = capacity
+        self.on_operation: Callable[[str, str], None] | None = None
+        self.operations = 0
+        self.crash_at: int | None = None
+        self.generation = 0
+        self.locks: set[str] = set()
+        self.mutex = threading.RLock()
+        self._rng = rng
+        self._names: dict[str, _Node | None] = {}  # None: a directory
+        self._durable_names: dict[str, _Node | None] = {}
+        self._name_changes: list[tuple[str, str, str | None, _Node | None]] = []  # (kind, path, target, node)
+        self._failures: list[_Failure] = []
+
+    # --- faults
+
+    def crash(self) -> None:
+        """Lose power: any subset of what was not synced survives, torn at will. Files opened before are dead."""
+        with self.mutex:
+            self.generation += 1
+            self.crash_at = None
+            self.locks.clear()
+            names = dict(self._durable_names)
+            for kind, path, target, node in self._name_changes:
+                if self._rng.random() < 0.5:
+                    _rename_in(names, kind, path, target, node)
+            for node in {id(node): node for node in self._names.values() if node is not None}.values():
+                self._settle(node)
+            for node in {id(node): node for node in names.values() if node is not None}.values():
+                self._settle(node)
+            self._names = names
+            self._durable_names = dict(names)
+            self._name_changes.clear()
+
+    def _settle(self, node: _Node) -> None:
+        """Decide what of a file's unsynced changes reached the platter."""
+        keep = self._rng.choice((0.0, 0.5, 0.9, 1.0))
+        for at, data in node.pending:
+            if self._rng.random() >= keep:
+                continue
+            if data and self._rng.random() < 0.3:
+                self._tear(node.durable, at, data)
+            else:
+                _apply(node.durable, at, data)
+        node.pending.clear()
+        node.data = bytearray(node.durable)
+
+    def _tear(self, contents: bytearray, at: int, data: bytes) -> None:
+        """Keep a prefix, or only some sectors of a write; the rest reads as zeroes where the file was grown."""
+        if self._rng.random() < 0.5:
+            _apply(contents, at, data[: self._rng.randrange(len(data) + 1)])
+            return
+        for start in range(0, len(data), SECTOR):
+            if self._rng.random() < 0.5:
+                _apply(contents, at + start, data[start : start + SECTOR])
+
+    def fail_next(
+        self,
+        operation: str,
+        error: DiskError | None = None,
+        *,
+        path_contains: str = "",
+        times: int = 1,
+        partial: int = 0,
+    ) -> None:
+        """Let the next `times` operations of this name on a matching path fail (EIO unless said otherwise).
+
+        `partial`: bytes of a write that get through before it fails.
+        """
+        failure = error or DiskError(errno.EIO, "modelled failure")
+        self._failures.append(_Failure(operation, failure, path_contains, times, partial))
+
+    def flip_bit(self, path: str, position: int | None = None, bit: int = 0) -> int:
+        """Rot one bit of a file, durable and visible. A random byte unless said. Returns its position."""
+        node = self._file(path)
+        at = self._rng.randrange(len(node.data)) if position is None else position
+        node.data[at] ^= 1 << bit
+        if at < len(node.durable):
+            node.durable[at] ^= 1 << bit
+        return at
+
+    # --- what files call
+
+    def step(self, operation: str, path: str) -> _Failure | None:
+        """Account for an operation. Raises Crashed or the failure that is due, except a partial one: it is returned."""
+        if self.on_operation is not None:
+            self.on_operation(operation, path)
+        if operation in CHANGES:
+            self.operations += 1
+            if self.crash_at is not None and self.operations >= self.crash_at:
+                raise Crashed(f"{operation} {path}")
+        for failure in self._failures:
+            if failure.operation == operation and failure.path_contains in path:
+                failure.times -= 1
+                if failure.times == 0:
+                    self._failures.remove(failure)
+                if failure.partial:
+                    return failure
+                raise failure.error
+        return None
+
+    def write_through(self, operation: str, path: str, node: _Node, at: int, data: bytes) -> None:
+        failure: _Failure | None
+        try:
+            failure = self.step(operation, path)
+        except Crashed:
+            node.change(at, data)  # under way when the power went: any part of it may be there
+            raise
+        error: DiskError | None = failure.error if failure is not None else None
+        fits = len(data) if failure is None else failure.partial
+        with self.mutex:
+            if self.capacity is not None:
+                room = self.capacity - self.used() + max(len(node.data) - at, 0)
+                if fits > room:
+                    fits, error = max(room, 0), DiskFull(errno.ENOSPC, "modelled disk is full", path)
+            if fits:
+                node.change(at, data[:fits])
+        if error is not None:
+            raise error
+
+    def sync_node(self, path: str, node: _Node) -> None:
+        with self.mutex:
+            try:
+                self.step("sync", path)
+            except DiskError:
+                # The kernel marks the pages clean: they never get another chance, though reads still show them.
+                node.pending.clear()
+                raise
+            for at, data in node.pending:
+                _apply(node.durable, at, data)
+            node.pending.clear()
+
+    def used(self) -> int:
+        """Bytes of file contents, as `capacity` counts them."""
+        return sum(len(node.data) for node in self._names.values() if node is not None)
+
+    # --- Disk
+
+    def open(self, path: str, *, create: bool = False) -> ModelledFile:
+        path = posixpath.normpath(path)
+        with self.mutex:
+            if path not in self._names:
+                if not create:
+                    raise DiskError(errno.ENOENT, "no such file", path)
+                self.step("open", path)
+                self._change_name("link", path, None, _Node())
+            return ModelledFile(self, path, self._file(path))
+
+    def exists(self, path: str) -> bool:
+        return posixpath.normpath(path) in self._names
+
+    def read(self, path: str) -> bytes:
+        self.step("read", path)
+        return bytes(self._file(path).data)
+
+    def write_atomic(self, path: str, data: bytes) -> None:
+        path = posixpath.normpath(path)
+        file = self.open(path + ".tmp", create=True)
+        file.truncate(0)
+        file.append((data,))
+        file.sync()
+        self.rename(path + ".tmp", path)
+        self.sync_dir(posixpath.dirname(path))
+
+    def rename(self, source: str, target: str) -> None:
+        source, target = posixpath.normpath(source), posixpath.normpath(target)
+        self.step("rename", source)
+        with self.mutex:
+            if source not in self._names:
+                raise DiskError(errno.ENOENT, "no such file or directory", source)
+            self._change_name("rename", source, target, None)
+
+    def remove(self, path: str) -> None:
+        path = posixpath.normpath(path)
+        self.step("remove", path)
+        with self.mutex:
+            self._file(path)
+            self._change_name("unlink", path, None, None)
+
+    def mkdir(self, path: str) -> None:
+        path = posixpath.normpath(path)
+        with self.mutex:
+            missing = []
+            while path and path not in ("/", ".") and path not in self._names:
+                missing.append(path)
+                path = posixpath.dirname(path)
+            for name in reversed(missing):
+                self.step("mkdir", name)
+                self._names[name] = self._durable_names[name] = None
+
+    def listdir(self, path: str) -> list[str]:
+        path = posixpath.normpath(path)
+        with self.mutex:
+            if path not in self._names:
+                raise DiskError(errno.ENOENT, "no such directory", path)
+            return sorted(posixpath.basename(name) for name in self._names if posixpath.dirname(name) == path)
+
+    def sync_dir(self, path: str) -> None:
+        path = posixpath.normpath(path)
+        self.step("sync_dir", path)
+        with self.mutex:
+            rest = []
+            for change in self._name_changes:
+                kind, name, target, node = change
+                here = posixpath.dirname(name) == path or (target is not None and posixpath.dirname(target) == path)
+                if here:
+                    _rename_in(self._durable_names, kind, name, target, node)
+                else:
+                    rest.append(change)
+            self._name_changes = rest
+
+    def remove_tree(self, path: str) -> None:
+        path = posixpath.normpath(path)
+        with self.mutex:
+            for name in sorted(self._names, reverse=True):
+                if name == path or name.startswith(path + "/"):
+                    self.step("remove", name)
+                    self._change_name("unlink", name, None, None)
+
+    def lock(self, path: str) -> ModelledLock:
+        path = posixpath.normpath(path)
+        if path in self.locks:
+            raise DiskLocked(errno.EAGAIN, "in use by another process", path)
+        self.locks.add(path)
+        return ModelledLock(self, path)
+
+    def _change_name(self, kind: str, path: str, target: str | None, node: _Node | None) -> None:
+        _rename_in(self._names, kind, path, target, node)
+        self._name_changes.append((kind, path, target, node))
+
+    def _file(self, path: str) -> _Node:
+        path = posixpath.normpath(path)
+        node = self._names.get(path)
+        if node is None:
+            raise DiskError(errno.ENOENT if path not in self._names else errno.EISDIR, "not a file", path)
+        return node
+
+
+def _rename_in(names: dict[str, _Node | None], kind: str, path: str, target: str | None, node: _Node | None) -> None:
+    """Apply one change of names. One that lost what it builds on is lost too."""
+    if kind == "link":
+        parent = posixpath.dirname(path)
+        if parent in ("", "/", ".") or parent in names:
+            names[path] = node
+    elif kind == "unlink":
+        names.pop(path, None)
+    elif target is not None and path in names:
+        for name in [name for name in names if name == path or name.startswith(path + "/")]:
+            names[target + name[len(path) :]] = names.pop(name)
