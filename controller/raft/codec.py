@@ -65,7 +65,7 @@ class _Header(TypedDict, total=False):
     index: Natural
     hint_index: Natural
     hint_term: Natural
-    directory_id: str
+    identity: str
     recovering: bool
     snapshot_term: Natural
     offset: Natural

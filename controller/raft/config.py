@@ -22,8 +22,8 @@ class RaftInvariantError(Exception):
 class RaftConfig:
     """Static settings; raises ValueError on a combination that cannot work.
 
-    A node that is not among ``voters`` is a learner. ``directory_id`` is that of meta.properties: it tells a voter
-    that lost its disk from the voter that it was.
+    A node that is not among ``voters`` is a learner. ``directory_id`` is that of meta.properties; it becomes a part of
+    the name by which a voter that lost its disk is told from the voter that it was.
     """
 
     node_id: int
@@ -52,12 +52,13 @@ class RaftConfig:
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """What must be durable before it is answered for (section 5): the term, the vote in it, and whether this voter
-    still recovers from the loss of its disk."""
+    """What must be durable before it is answered for (section 5): the term, the vote in it, whether this voter still
+    recovers from the loss of its disk, and the name of this memory: whoever starts without one takes a new name."""
 
     term: int = 0
     vote: int | None = None
     recovering: bool = False
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Ready:
 
     1. ``urgent`` messages may leave at once: a leader's appends need no local fsync first (thesis 10.2.1), because
        the leader counts its own copy only when ``RaftCore.persisted`` is called.
-    2. Make durable, in this order: ``snapshot`` (when ``install``, it also replaces the whole log), ``hard_state``,
+    2. Make durable, in this order: ``hard_state``, ``snapshot`` (when ``install``, it also replaces the whole log),
        ``entries`` (the log is first cut before ``entries[0].index``).
     3. Only then: send ``messages``, apply ``installed`` and ``committed``, answer ``barriers``
        (token, index that must be applied first), call ``RaftCore.persisted`` with this value.

@@ -34,9 +34,10 @@ class Elections(Leader):
             self._enter_term(self.election_term)
             self.role = Role.CANDIDATE
             self.vote = self.node_id
-            self.recovering = False
         self.election_deadline = now + self._retry_delay()
-        request = VoteRequest(self.election_term, self.log.last_index, self.log.last_term, pre, transfer)
+        request = VoteRequest(
+            self.election_term, self.log.last_index, self.log.last_term, pre, transfer, identity=self.identity
+        )
         for voter in sorted(self.voters - {self.node_id}):
             self._send(voter, request)
         if pre:
@@ -62,7 +63,7 @@ class Elections(Leader):
         )
         if grant:
             self._yield_to_candidate(candidate, request, now)
-        self._send(candidate, VoteResponse(self.term, request.term, grant, request.pre))
+        self._send(candidate, VoteResponse(self.term, request.term, grant, request.pre, request.identity))
         if self.leading is not None and candidate in self.leading.peers:
             self._heartbeat_to(candidate, self.leading.peers[candidate], now)  # it cannot have heard of this leader
 
@@ -85,8 +86,11 @@ class Elections(Leader):
         self.election_deadline = now + self._election_delay()
 
     def _on_vote_response(self, voter: int, response: VoteResponse, now: float) -> None:
+        """Also an answer of the right term may be to the campaign of a former self, whose log was lost with its disk."""
         campaigning = Role.PRE_CANDIDATE if response.pre else Role.CANDIDATE
-        if self.role is campaigning and response.election == self.election_term and voter in self.voters:
+        if self.role is not campaigning or voter not in self.voters:
+            return
+        if response.election == self.election_term and response.identity == self.identity:
             self._count_vote(voter, response.granted, now)
 
     def _count_vote(self, voter: int, granted: bool, now: float) -> None:
@@ -96,6 +100,7 @@ class Elections(Leader):
             if self.role is Role.PRE_CANDIDATE:
                 self._campaign(now, pre=False)
             elif self.votes.get(self.node_id):
+                self.recovering = False
                 self._lead(now)
         elif len(self.votes) - granted_by > len(self.voters) - self.quorum:
             self._lose(now)
@@ -111,7 +116,7 @@ class Elections(Leader):
         self._become_follower(self.term, None, now, delay)
 
     def _on_timeout_now(self, now: float) -> None:
-        if self._may_campaign():
+        if not self.recovering:
             self._campaign(now, pre=False, transfer=True)
 
     def _on_evidence(self, node: int, now: float) -> None:

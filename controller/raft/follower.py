@@ -13,7 +13,7 @@ from ottla.controller.raft.state import RaftState
 class Follower(RaftState):
     def _on_append_request(self, leader: int, request: AppendRequest) -> None:
         """``request.term`` is this node's term and ``leader`` is followed already."""
-        if request.readmitted and request.readmitted == self.config.directory_id:
+        if request.readmitted and request.readmitted == self.identity:
             self.recovering = False
         if not self._holds(request.prev_index, request.prev_term):
             hint_index, hint_term = self.log.hint(request.prev_index, request.prev_term)
@@ -39,7 +39,7 @@ class Follower(RaftState):
             stamp=stamp,
             hint_index=hint_index,
             hint_term=hint_term,
-            directory_id=self.config.directory_id,
+            identity=self.identity,
             recovering=self.recovering,
         )
 
@@ -67,9 +67,7 @@ class Follower(RaftState):
         self._send(leader, self._append_response(True, snapshot.index, chunk.stamp))
 
     def _snapshot_response(self, chunk: SnapshotChunk, next_offset: int) -> SnapshotResponse:
-        return SnapshotResponse(
-            self.term, chunk.index, next_offset, chunk.stamp, self.config.directory_id, self.recovering
-        )
+        return SnapshotResponse(self.term, chunk.index, next_offset, chunk.stamp, self.identity, self.recovering)
 
     def _install(self, snapshot: Snapshot) -> None:
         self.log.reset(snapshot.index, snapshot.term)

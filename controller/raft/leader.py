@@ -124,7 +124,7 @@ class Leader(Follower):
 
     def _readmission(self, progress: Progress) -> str:
         if progress.recovering and 0 < progress.readmit_index <= min(self.commit, progress.match):
-            return progress.directory_id or ""
+            return progress.identity or ""
         return ""
 
     def _heartbeat(self, now: float) -> None:
@@ -180,12 +180,12 @@ class Leader(Follower):
         progress = leading.peers.get(peer)
         if progress is None:
             return None
-        if progress.directory_id is None:
-            progress.directory_id = response.directory_id
-        elif progress.directory_id != response.directory_id:
+        if progress.identity is None:
+            progress.identity = response.identity
+        elif progress.identity != response.identity:
             if progress.voter and not response.recovering:
                 return None  # sent by the peer before it lost its disk
-            progress.forget(response.directory_id)
+            progress.forget(response.identity)
         if response.recovering and progress.readmit_index == 0:
             progress.recovering = True
             progress.readmit_index = self._append_own([b""])

@@ -33,6 +33,7 @@ class VoteRequest:
 
     ``term`` is the term that the candidate wants to lead; in a rehearsal the sender has not entered it.
     ``transfer`` marks an election that the old leader asked for: leases do not stand against it (thesis 3.10).
+    ``identity`` (HardState.identity) comes back in the answer.
     """
 
     term: int
@@ -40,6 +41,7 @@ class VoteRequest:
     last_term: int
     pre: bool = False
     transfer: bool = False
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,14 @@ class VoteResponse:
     election: int
     granted: bool
     pre: bool = False
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AppendRequest:
     """AppendEntries (section 5.3); without entries it is the heartbeat, and carries the commit index.
 
-    ``readmitted`` names the directory id of a voter that lost its disk and may vote from now on (see ``leader.py``).
+    ``readmitted`` names (HardState.identity) a voter that lost its disk and may vote from now on (see ``leader.py``).
     """
 
     term: int
@@ -83,7 +86,7 @@ class AppendResponse:
     stamp: int
     hint_index: int = 0
     hint_term: int = 0
-    directory_id: str = ""
+    identity: str = ""
     recovering: bool = False
 
 
@@ -108,7 +111,7 @@ class SnapshotResponse:
     index: int
     next_offset: int
     stamp: int
-    directory_id: str = ""
+    identity: str = ""
     recovering: bool = False
 
 

@@ -24,7 +24,7 @@ class Progress:
     inflight: deque[int] = field(default_factory=deque)  # last index of each pipelined request
     sent_commit: int = 0
     acked_stamp: int = 0
-    directory_id: str | None = None
+    identity: str | None = None
     recovering: bool = False
     readmit_index: int = 0  # entry that must commit without this voter before it counts again
     snapshot: Snapshot | None = None
@@ -61,9 +61,9 @@ class Progress:
         self.match = index
         return True
 
-    def forget(self, directory_id: str) -> None:
+    def forget(self, identity: str) -> None:
         """The peer came back with an empty disk: nothing that it acknowledged before counts."""
-        self.directory_id = directory_id
+        self.identity = identity
         self.match = 0
         self.acked_stamp = 0
         self.readmit_index = 0

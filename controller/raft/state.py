@@ -26,7 +26,8 @@ class RaftState:
         self.snapshot = persistent.snapshot
         base = (self.snapshot.index, self.snapshot.term) if self.snapshot else (0, 0)
         self.log = EntryLog(*base, entries=persistent.entries)
-        hard = persistent.hard_state or HardState()
+        hard = persistent.hard_state or HardState(identity=f"{config.directory_id}.{rng.getrandbits(64):016x}")
+        self.identity = hard.identity
         # An entry may only be written after its term is: a log ahead of the term file means a lost or foreign file.
         if self.log.last_term > hard.term:
             raise RaftInvariantError(f"log ends in term {self.log.last_term}, but the quorum state says {hard.term}")
@@ -62,7 +63,7 @@ class RaftState:
 
     @property
     def hard_state(self) -> HardState:
-        return HardState(self.term, self.vote, self.recovering)
+        return HardState(self.term, self.vote, self.recovering, self.identity)
 
     def _startup_delay(self) -> float:
         """Nobody leads a cluster that starts: ask at once, it is only a pre-vote."""

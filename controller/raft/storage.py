@@ -13,7 +13,7 @@ class Storage(Protocol):
         """What is there, repaired after a crash. Raises RaftInvariantError when it is damaged beyond a torn tail."""
 
     def persist(self, ready: Ready) -> None:
-        """Make snapshot, hard state and entries of ``ready`` durable, in that order, before returning."""
+        """Make hard state, snapshot and entries of ``ready`` durable, in that order, before returning."""
 
     def compact(self, first_index: int) -> None:
         """Entries before ``first_index`` are covered by a durable snapshot and may go, older snapshots too."""

@@ -1,0 +1,16 @@
+"""Hypothesis profiles: ``fast`` (default, the same examples every time) and ``deep`` (many random ones).
+
+Choose with ``HYPOTHESIS_PROFILE=deep``.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile(
+    "fast", max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=_SLOW
+)
+settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=_SLOW)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
