@@ -79,9 +79,7 @@ class ClusterMetadata:
         self.version += changed
         return changed
 
-    def apply_hint(
-        self, tp: TopicPartition, leader_id: int, leader_epoch: int, endpoints: Iterable[Any] = ()
-    ) -> bool:
+    def apply_hint(self, tp: TopicPartition, leader_id: int, leader_epoch: int, endpoints: Iterable[Any] = ()) -> bool:
         """Take in a leader named by an error answer (KIP-951). True if it is news and its address is known."""
         old = self.partition(tp)
         if leader_id < 0 or old is None or leader_epoch <= old.leader_epoch:
@@ -94,9 +92,7 @@ class ClusterMetadata:
         new = PartitionMetadata(
             tp.topic, tp.partition, leader_id, leader_epoch, old.replicas, old.isr, old.offline_replicas
         )
-        self._put(
-            TopicMetadata(topic.name, topic.topic_id, topic.is_internal, {**topic.partitions, tp.partition: new})
-        )
+        self._put(TopicMetadata(topic.name, topic.topic_id, topic.is_internal, {**topic.partitions, tp.partition: new}))
         self.version += 1
         return True
 

@@ -110,3 +110,53 @@ class NewTopic:
     replication_factor: int = -1
     replica_assignments: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     topic_configs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDescription:
+    """The cluster: its id, the controller (-1 if unknown) and the brokers that are alive."""
+
+    cluster_id: str
+    controller_id: int
+    brokers: tuple[BrokerMetadata, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumReplica:
+    """A voter or observer of the metadata quorum. Times in ms since the epoch, -1 if unknown."""
+
+    replica_id: int
+    log_end_offset: int
+    last_fetch_timestamp: int
+    last_caught_up_timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumDescription:
+    """The metadata quorum: its leader is the active controller, `leader_epoch` is the term."""
+
+    leader_id: int
+    leader_epoch: int
+    high_watermark: int
+    voters: tuple[QuorumReplica, ...]
+    observers: tuple[QuorumReplica, ...]
+
+
+class ConfigResource(NamedTuple):
+    """What has configs: `kind` is "topic" or "broker"; a broker's name is its id, or "" for all of them."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    """One config as a broker describes it. `source` is Kafka's name, e.g. "DYNAMIC_TOPIC_CONFIG"."""
+
+    name: str
+    value: str | None
+    source: str
+    is_default: bool
+    read_only: bool
+    is_sensitive: bool
+    documentation: str | None = None

@@ -1,0 +1,5 @@
+"""Sending records."""
+
+from ottla.client.producer.producer import Producer
+
+__all__ = ["Producer"]

@@ -1,0 +1,5 @@
+"""Looking after a cluster."""
+
+from ottla.client.admin.admin import Admin
+
+__all__ = ["Admin"]

@@ -1,0 +1,148 @@
+"""The admin client that programs use."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Collection, Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from ottla.client.admin import cluster, configs, topics
+from ottla.client.errors import IllegalStateError
+from ottla.client.network import Network
+from ottla.client.offsets import list_offsets
+from ottla.client.options import make_options
+from ottla.client.structs import (
+    ClusterDescription,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetAndTimestamp,
+    QuorumDescription,
+    TopicMetadata,
+    TopicPartition,
+)
+
+
+class Admin:
+    """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
+
+    Any broker is asked, since all of them forward to the active controller. Every method raises a
+    `BrokerResponseError` of the fitting type for an error answer, NoBrokersAvailable and KafkaTimeoutError.
+    A change whose connection broke is sent again, so that its own effect may show as an error,
+    such as TopicAlreadyExistsError.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str | Iterable[str] = "127.0.0.1:9092",
+        client_id: str | None = None,
+        request_timeout_ms: float = 30000,
+        retry_backoff_ms: float = 50,
+        retry_backoff_max_ms: float = 1000,
+        connect_timeout_ms: float = 1000,
+        metadata_max_age_ms: float = 300000,
+        ssl_context: ssl.SSLContext | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        options = make_options(
+            bootstrap_servers,
+            client_id=client_id or "ottla-admin",
+            request_timeout_ms=request_timeout_ms,
+            metadata_max_age_ms=metadata_max_age_ms,
+            retry_backoff_ms=retry_backoff_ms,
+            retry_backoff_max_ms=retry_backoff_max_ms,
+            connect_timeout_ms=connect_timeout_ms,
+            ssl_context=ssl_context,
+            rng=rng,
+        )
+        self._timeout = request_timeout_ms / 1000
+        self._network = Network(options)
+        self._running = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Connect. Raises NoBrokersAvailable."""
+        try:
+            await self._network.start()
+        except BaseException:
+            await self._network.close()
+            raise
+        self._running = True
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._running = False
+        await self._network.close()
+
+    async def create_topics(
+        self, new_topics: Iterable[NewTopic], *, timeout_ms: float | None = None, validate_only: bool = False
+    ) -> dict[str, TopicMetadata]:
+        """Create topics; the result tells their ids, and no partitions (`describe_topics` does).
+
+        Raises the error of the first topic that could not be created.
+        """
+        return await topics.create(self._ready(), list(new_topics), self._seconds(timeout_ms), validate_only)
+
+    async def delete_topics(self, names: Iterable[str], *, timeout_ms: float | None = None) -> None:
+        """Delete topics by name. Raises the error of the first that could not be deleted."""
+        await topics.delete(self._ready(), list(names), self._seconds(timeout_ms))
+
+    async def create_partitions(
+        self, counts: Mapping[str, int], *, timeout_ms: float | None = None, validate_only: bool = False
+    ) -> None:
+        """Raise the number of partitions of topics to these counts."""
+        await topics.add_partitions(self._ready(), counts, self._seconds(timeout_ms), validate_only)
+
+    async def list_topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        return sorted(await self.describe_topics())
+
+    async def describe_topics(self, names: Collection[str] | None = None) -> dict[str, TopicMetadata]:
+        """Topics with their partitions, by name; None is all of them. Raises UnknownTopicOrPartitionError."""
+        return await topics.describe(self._ready(), names, self._timeout)
+
+    async def describe_cluster(self) -> ClusterDescription:
+        """The cluster's id, controller and live brokers."""
+        return await cluster.describe(self._ready(), self._timeout)
+
+    async def describe_quorum(self) -> QuorumDescription:
+        """The metadata quorum. Raises UnsupportedVersionError where brokers cannot tell."""
+        return await cluster.describe_quorum(self._ready(), self._timeout)
+
+    async def describe_configs(
+        self, resources: Iterable[ConfigResource], *, include_documentation: bool = False
+    ) -> dict[ConfigResource, dict[str, ConfigEntry]]:
+        """All configs of topics and brokers, by name."""
+        return await configs.describe(self._ready(), list(resources), self._timeout, include_documentation)
+
+    async def incremental_alter_configs(
+        self, changes: Mapping[ConfigResource, Mapping[str, str | None]], *, validate_only: bool = False
+    ) -> None:
+        """Set configs; the value None goes back to the default. What is not named stays as it is (KIP-339)."""
+        await configs.alter(self._ready(), changes, self._timeout, validate_only)
+
+    async def list_offsets(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, OffsetAndTimestamp]:
+        """The first record at or after a time in ms since the epoch; -1 stands for the end, -2 for the beginning.
+
+        Offset -1 in the result: there is no such record.
+        """
+        return await list_offsets(self._ready(), times, self._timeout)
+
+    def _ready(self) -> Network:
+        if not self._running:
+            raise IllegalStateError("the admin client is not running")
+        return self._network
+
+    def _seconds(self, timeout_ms: float | None) -> float:
+        return self._timeout if timeout_ms is None else timeout_ms / 1000

@@ -1,0 +1,5 @@
+"""Reading records."""
+
+from ottla.client.consumer.consumer import Consumer
+
+__all__ = ["Consumer"]

@@ -1,0 +1,145 @@
+"""What a Fetch answer means for the partitions that it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from ottla.client.consumer.chunk import Chunk, Deserializer
+from ottla.client.consumer.position import PartitionState, Phase
+from ottla.client.errors import CorruptRecordError, LogTruncationError, error_for
+from ottla.client.network import Network
+from ottla.client.structs import TopicPartition
+
+log = structlog.get_logger(__name__)
+
+
+class FetchAnswer(NamedTuple):
+    """What is needed to understand an answer. `now` is the loop's time in seconds."""
+
+    network: Network
+    broker: int
+    reset_to: int | None
+    now: float
+    key: Deserializer
+    value: Deserializer
+
+
+def take_in(context: FetchAnswer, response: Any, states: Sequence[PartitionState]) -> bool:
+    """Move the states on by what the answer says. True if there is something for the program: records or errors."""
+    by_tp = {state.tp: state for state in states}
+    if response.error_code is not ErrorCode.none:
+        for state in states:
+            _failed(context, state, response.error_code, None, ())
+        return any(state.error is not None for state in states)
+    endpoints = getattr(response, "node_endpoints", ())
+    news = False
+    for topic in response.responses:
+        if hasattr(topic, "topic"):
+            name = topic.topic
+        else:
+            name = context.network.metadata.topic_names.get(topic.topic_id)
+        for partition in topic.partitions:
+            known = None if name is None else by_tp.get(TopicPartition(name, partition.partition_index))
+            if known is not None:
+                news |= _take_in_one(context, known, partition, endpoints)
+    return news
+
+
+def _take_in_one(context: FetchAnswer, state: PartitionState, partition: Any, endpoints: Any) -> bool:
+    code: ErrorCode = partition.error_code
+    if code is not ErrorCode.none:
+        _failed(context, state, code, getattr(partition, "current_leader", None), endpoints)
+        return state.error is not None
+    state.attempts = 0
+    # The high watermark of a surviving epoch never falls; an answer of a lagging one is no news.
+    state.high_watermark = partition.high_watermark
+    state.last_stable_offset = partition.last_stable_offset
+    state.log_start_offset = getattr(partition, "log_start_offset", -1)
+    diverging = getattr(partition, "diverging_epoch", None)
+    if diverging is not None and (diverging.epoch >= 0 or diverging.end_offset >= 0):
+        truncation = state.validated(diverging.end_offset if diverging.epoch >= 0 else -1)
+        if truncation is not None:
+            on_truncation(state, truncation, context.reset_to)
+        return True
+    return _add_records(context, state, partition)
+
+
+def _add_records(context: FetchAnswer, state: PartitionState, partition: Any) -> bool:
+    data = partition.records
+    if not data:
+        return False
+    aborted = [(a.producer_id, a.first_offset) for a in getattr(partition, "aborted_transactions", None) or ()]
+    chunk = Chunk(state.tp, data, aborted=aborted, key=context.key, value=context.value)
+    if not chunk.headers:
+        # A whole batch always comes first (KIP-74), so this is no batch at all.
+        state.error = CorruptRecordError(
+            f"{state.tp} at offset {state.fetch_offset}: {len(data)} bytes without a batch"
+        )
+        return True
+    last = chunk.headers[-1][1]
+    if last.next_offset <= state.fetch_offset:
+        state.error = CorruptRecordError(f"{state.tp}: asked for offset {state.fetch_offset}, got {last.last_offset}")
+        return True
+    state.add(chunk, last.next_offset, last.leader_epoch)
+    return True
+
+
+def _failed(context: FetchAnswer, state: PartitionState, code: ErrorCode, leader: Any, endpoints: Any) -> None:
+    network = context.network
+    if code is ErrorCode.offset_out_of_range:
+        _out_of_range(context, state)
+        return
+    if not code.retriable and code is not ErrorCode.unknown_server_error:
+        epoch = state.leader_epoch
+        state.error = error_for(code, broker=context.broker, partition=state.tp, leader_epoch=epoch)
+        return
+    state.attempts += 1
+    if network.hint(state.tp, leader, endpoints):
+        state.retry_at = context.now
+        return
+    state.retry_at = context.now + network.options.backoff.delay(state.attempts, network.options.rng)
+    network.request_refresh()
+
+
+def _out_of_range(context: FetchAnswer, state: PartitionState) -> None:
+    if state.fetch_offset != state.position:
+        # Only what was fetched ahead is out of range; hand out what there is and look again from there.
+        state.retry_at = context.now + context.network.options.backoff.delay(1, context.network.options.rng)
+        if not state.chunks:
+            state.rewind()
+        return
+    if context.reset_to is None:
+        state.error = error_for(
+            ErrorCode.offset_out_of_range,
+            f"position {state.position}",
+            broker=context.broker,
+            partition=state.tp,
+            leader_epoch=state.leader_epoch,
+        )
+        return
+    log.warning("offset out of range", topic=state.tp.topic, partition=state.tp.partition, position=state.position)
+    state.reset(context.reset_to)
+
+
+def on_truncation(state: PartitionState, error: LogTruncationError, reset_to: int | None) -> None:
+    """Records that were handed out are gone: without a reset policy the program must decide (KIP-320)."""
+    state.phase = Phase.VALIDATE
+    if reset_to is None:
+        state.error = error
+        return
+    log.warning(
+        "log truncated",
+        topic=state.tp.topic,
+        partition=state.tp.partition,
+        position=error.position,
+        leader_epoch=error.leader_epoch,
+        divergent_offset=error.divergent_offset,
+    )
+    if error.divergent_offset >= 0:
+        state.seek(error.divergent_offset)
+    else:
+        state.reset(reset_to)

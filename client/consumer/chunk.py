@@ -1,0 +1,106 @@
+"""Fetched batches of one partition, decoded batch by batch as records are taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ottla.client.structs import ConsumerRecord, TopicPartition
+from ottla.records import BatchHeader, Record, decode_batch, iter_headers
+
+Deserializer = Callable[[bytes | None], Any]
+
+ABORT = 0
+"""Type of a control record that ends a transaction with an abort; 1 is a commit."""
+
+
+def as_is(data: bytes | None) -> bytes | None:
+    """The deserializer that leaves bytes alone."""
+    return data
+
+
+class Chunk:
+    """The record data of one partition in one Fetch answer.
+
+    Args:
+        aborted: (producer id, first offset) of the aborted transactions in it, for read_committed; their records
+            and all control records are left out.
+    """
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        data: bytes | memoryview,
+        *,
+        aborted: Iterable[tuple[int, int]] = (),
+        key: Deserializer = as_is,
+        value: Deserializer = as_is,
+    ) -> None:
+        self.size = len(data)
+        self.headers = list(iter_headers(data))
+        self._tp = tp
+        self._data = data
+        self._key = key
+        self._value = value
+        self._batches = deque(self.headers)
+        self._records: deque[Record] = deque()
+        self._header: BatchHeader | None = None
+        self._aborted = deque(sorted(aborted, key=lambda pair: pair[1]))
+        self._aborting: set[int] = set()
+
+    @property
+    def empty(self) -> bool:
+        return not self._batches and not self._records
+
+    def take(self, position: int, limit: int) -> tuple[list[ConsumerRecord], int, int]:
+        """Up to `limit` records from `position` on: (records, next position, leader epoch before it).
+
+        Raises CorruptBatch.
+        """
+        taken: list[ConsumerRecord] = []
+        epoch = self._header.leader_epoch if self._header is not None else -1
+        while len(taken) < limit and not self.empty:
+            if not self._records:
+                position, epoch = self._next_batch(position)
+                continue
+            record = self._records.popleft()
+            if record.offset >= position:
+                taken.append(self._hand_out(record))
+                position = record.offset + 1
+            if not self._records and self._header is not None:
+                # After compaction the last offsets of a batch have no record.
+                position = max(position, self._header.next_offset)
+        return taken, position, epoch
+
+    def _next_batch(self, position: int) -> tuple[int, int]:
+        pos, header = self._batches[0]
+        self._header = header
+        records = decode_batch(self._data, pos)
+        self._batches.popleft()
+        while self._aborted and self._aborted[0][1] <= header.last_offset:
+            self._aborting.add(self._aborted.popleft()[0])
+        if header.is_control:
+            if records and records[0].key is not None and records[0].key[2:4] == ABORT.to_bytes(2, "big"):
+                self._aborting.discard(header.producer_id)
+        elif not (header.is_transactional and header.producer_id in self._aborting):
+            self._records.extend(record for record in records if record.offset >= position)
+        if not self._records:
+            position = max(position, header.next_offset)
+        return position, header.leader_epoch
+
+    def _hand_out(self, record: Record) -> ConsumerRecord:
+        header = self._header
+        return ConsumerRecord(
+            self._tp.topic,
+            self._tp.partition,
+            record.offset,
+            record.timestamp,
+            header.timestamp_type if header is not None else 0,
+            self._key(record.key),
+            self._value(record.value),
+            record.headers,
+            -1 if record.key is None else len(record.key),
+            -1 if record.value is None else len(record.value),
+            header.leader_epoch if header is not None else -1,
+        )

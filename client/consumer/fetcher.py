@@ -1,0 +1,348 @@
+"""The consumer's shell: keeps every assigned partition positioned, validated and fetched.
+
+One Fetch is outstanding per leader broker, on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+import structlog
+
+from ottla.client.consumer.answer import FetchAnswer, on_truncation, take_in
+from ottla.client.consumer.chunk import Deserializer
+from ottla.client.consumer.position import PartitionState, Phase
+from ottla.client.errors import (
+    CorruptRecordError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NoOffsetForPartitionError,
+    UnsupportedVersionError,
+)
+from ottla.client.network import Network
+from ottla.client.offsets import epoch_ends_once, list_offsets_once
+from ottla.client.structs import ConsumerRecord, TopicPartition
+from ottla.records import CorruptBatch
+
+FETCH: Final = 1
+FETCH_VERSIONS: Final = (4, 17)
+LAST_VERSION_WITH_NAMES: Final = 12
+STALL: Final = 1.0
+"""Seconds beyond the long poll's own time after which other brokers are asked whether the leader has changed."""
+
+log = structlog.get_logger(__name__)
+
+
+class FetchOptions:
+    """Sizes in bytes, times in seconds; `reset_to` is what `auto_offset_reset` means, None for "none"."""
+
+    def __init__(
+        self,
+        *,
+        max_wait: float,
+        min_bytes: int,
+        max_bytes: int,
+        max_partition_bytes: int,
+        isolation_level: int,
+        reset_to: int | None,
+        rack: str,
+        key: Deserializer,
+        value: Deserializer,
+    ) -> None:
+        self.max_wait = max_wait
+        self.min_bytes = min_bytes
+        self.max_bytes = max_bytes
+        self.max_partition_bytes = max_partition_bytes
+        self.isolation_level = isolation_level
+        self.reset_to = reset_to
+        self.rack = rack
+        self.key = key
+        self.value = value
+
+
+class Fetcher:
+    """Owns the state of the assigned partitions. `on_data` is called when there may be something to take."""
+
+    def __init__(self, network: Network, options: FetchOptions, on_data: Callable[[], None]) -> None:
+        self.states: dict[TopicPartition, PartitionState] = {}
+        self.failure: BaseException | None = None
+        """Why the fetcher cannot go on, if it cannot."""
+        self._network = network
+        self._options = options
+        self._on_data = on_data
+        self._wake = asyncio.Event()
+        self._busy: dict[int, float] = {}
+        self._not_before: dict[int, tuple[int, float]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        network.on_change(self.wake)
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="consumer fetcher")
+
+    async def stop(self) -> None:
+        tasks = [*self._tasks, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something changed that may let a partition go on."""
+        self._wake.set()
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Exactly these partitions from now on; those that stay keep their position."""
+        wanted = list(dict.fromkeys(partitions))
+        self.states = {tp: self.states.get(tp) or PartitionState(tp, self._options.reset_to) for tp in wanted}
+        self.wake()
+
+    def take(self, partitions: Iterable[TopicPartition], limit: int) -> list[ConsumerRecord]:
+        """Up to `limit` buffered records. Raises the error of a partition that has one, once, if nothing is taken."""
+        taken: list[ConsumerRecord] = []
+        served: list[TopicPartition] = []
+        try:
+            for tp in partitions:
+                state = self.states.get(tp)
+                if state is None or state.paused or len(taken) >= limit:
+                    continue
+                if state.error is not None and not taken:
+                    error, state.error = state.error, None
+                    raise error
+                if state.chunks:
+                    served.append(tp)
+                    taken += self._take_from(state, limit - len(taken), first=not taken)
+        finally:
+            if served:
+                # Served partitions go to the end, so that a busy one does not starve the rest.
+                for tp in served:
+                    self.states[tp] = self.states.pop(tp)
+                self.wake()
+        return taken
+
+    def _take_from(self, state: PartitionState, limit: int, *, first: bool) -> list[ConsumerRecord]:
+        try:
+            return state.take(limit)
+        except CorruptBatch as error:
+            # Fetch it again: the bytes may have been damaged on the way. The caller learns of it each time.
+            state.rewind()
+            corrupt = CorruptRecordError(f"{state.tp} at offset {state.position}: {error}")
+            if first:
+                raise corrupt from error
+            state.error = corrupt
+            return []
+
+    # -- the task ------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wake.clear()
+                wake_at = self._step()
+                wait = None if wake_at is None else max(0.0, wake_at - asyncio.get_running_loop().time())
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        except Exception as error:
+            self._crash(error)
+            raise
+
+    def _crash(self, error: BaseException) -> None:
+        self.failure = error
+        log.error("consumer failed", error=repr(error))
+        self._on_data()
+
+    def _step(self) -> float | None:
+        """Start whatever can be started now; the result is when to look again."""
+        now = asyncio.get_running_loop().time()
+        wake_ups: list[float] = []
+        resets: list[PartitionState] = []
+        checks: list[PartitionState] = []
+        fetches: dict[int, list[PartitionState]] = {}
+        for tp, state in self.states.items():
+            state.leader_changed(self._network.metadata.leader_epoch(tp))
+            if state.error is not None or state.looking_up:
+                continue
+            if state.phase is Phase.RESET and state.reset_to is None:
+                state.error = NoOffsetForPartitionError(f"{tp} has no position, and auto_offset_reset is none")
+                self._on_data()
+                continue
+            if state.retry_at > now:
+                wake_ups.append(state.retry_at)
+                continue
+            leader = self._network.metadata.leader(tp)
+            if leader is None:
+                self._network.request_refresh()
+            elif state.phase is Phase.RESET:
+                resets.append(state)
+            elif state.phase is Phase.VALIDATE:
+                checks.append(state)
+            elif not state.paused and state.fetching is None and state.buffered < self._options.max_partition_bytes:
+                fetches.setdefault(leader, []).append(state)
+        if resets:
+            self._look_up(self._reset(resets), resets)
+        if checks:
+            self._look_up(self._validate(checks), checks)
+        for leader, states in fetches.items():
+            self._start_fetch(leader, states, now, wake_ups)
+        return min([*wake_ups, *self._stalls(now)], default=None)
+
+    def _stalls(self, now: float) -> list[float]:
+        """A paused broker shows as silence only: ask the others about its partitions, once a second."""
+        limit = self._options.max_wait + STALL
+        late = [since for since in self._busy.values() if now - since >= limit]
+        if late:
+            self._network.request_refresh()
+        return [now + STALL if now - since >= limit else since + limit for since in self._busy.values()]
+
+    def _start_fetch(self, leader: int, states: list[PartitionState], now: float, wake_ups: list[float]) -> None:
+        _, not_before = self._not_before.get(leader, (0, 0.0))
+        if leader in self._busy:
+            return
+        if not_before > now:
+            wake_ups.append(not_before)
+            return
+        self._busy[leader] = now
+        for state in states:
+            state.fetching = leader
+        asked = [(state, state.generation) for state in states]
+        self._spawn(self._fetch(leader, asked), f"fetch from {leader}")
+
+    def _look_up(self, work: Coroutine[Any, Any, None], states: list[PartitionState]) -> None:
+        for state in states:
+            state.looking_up = True
+        self._spawn(work, "look up offsets")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self.failure is None:
+            self._crash(error)
+            if self._task is not None:
+                self._task.cancel()
+        self.wake()
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    async def _fetch(self, leader: int, asked: list[tuple[PartitionState, int]]) -> None:
+        loop = asyncio.get_running_loop()
+        options = self._options
+        try:
+            versions, values = self._request([state for state, _ in asked])
+            answer = await self._network.call(
+                leader,
+                FETCH,
+                versions,
+                values,
+                timeout=options.max_wait + self._network.options.request_timeout,
+                channel="fetch",
+            )
+            self._not_before.pop(leader, None)
+            taking = FetchAnswer(self._network, leader, options.reset_to, loop.time(), options.key, options.value)
+            if take_in(taking, answer, [state for state, generation in asked if state.generation == generation]):
+                self._on_data()
+        except (KafkaConnectionError, KafkaTimeoutError):
+            count = self._not_before.get(leader, (0, 0.0))[0] + 1
+            wait = self._network.options.backoff.delay(count, self._network.options.rng)
+            self._not_before[leader] = (count, loop.time() + wait)
+            self._network.request_refresh()
+        except UnsupportedVersionError as error:
+            self._fail([state for state, _ in asked], error)
+        finally:
+            del self._busy[leader]
+            for state, generation in asked:
+                if state.generation == generation:
+                    state.fetching = None
+
+    def _request(self, states: list[PartitionState]) -> tuple[tuple[int, int], dict[str, Any]]:
+        metadata = self._network.metadata
+        topics: dict[str, list[dict[str, Any]]] = {}
+        for state in states:
+            entry = {
+                "partition": state.tp.partition,
+                "current_leader_epoch": state.leader_epoch,
+                "fetch_offset": state.fetch_offset,
+                "last_fetched_epoch": state.fetch_epoch,
+                "log_start_offset": -1,
+                "partition_max_bytes": self._options.max_partition_bytes,
+            }
+            topics.setdefault(state.tp.topic, []).append(entry)
+        ids = {name: metadata.topics[name].topic_id for name in topics}
+        last = FETCH_VERSIONS[1] if all(ids.values()) else LAST_VERSION_WITH_NAMES
+        values = {
+            "replica_id": -1,
+            "max_wait": int(self._options.max_wait * 1000),
+            "min_bytes": self._options.min_bytes,
+            "max_bytes": self._options.max_bytes,
+            "isolation_level": self._options.isolation_level,
+            "session_id": 0,
+            "session_epoch": -1,
+            "topics": [
+                {"topic": name, "topic_id": ids[name], "partitions": entries} for name, entries in topics.items()
+            ],
+            "forgotten_topics_data": [],
+            "rack_id": self._options.rack,
+        }
+        return (FETCH_VERSIONS[0], last), values
+
+    async def _reset(self, states: list[PartitionState]) -> None:
+        asked = {state: state.generation for state in states}
+        times = {state.tp: state.reset_to for state in states if state.reset_to is not None}
+        try:
+            found, errors = await list_offsets_once(self._network, times, self._options.isolation_level)
+        finally:
+            for state in states:
+                state.looking_up = False
+        for state, generation in asked.items():
+            if state.generation != generation:
+                continue
+            if state.tp in found:
+                state.seek(found[state.tp].offset)
+            elif state.tp in errors:
+                self._retry_or_fail(state, errors[state.tp])
+        self._on_data()
+
+    async def _validate(self, states: list[PartitionState]) -> None:
+        asked = {state: state.generation for state in states}
+        try:
+            found, errors = await epoch_ends_once(self._network, {state.tp: state.fetch_epoch for state in states})
+        finally:
+            for state in states:
+                state.looking_up = False
+        for state, generation in asked.items():
+            if state.generation != generation:
+                continue
+            error = errors.get(state.tp)
+            if isinstance(error, UnsupportedVersionError):
+                state.phase = Phase.FETCH
+            elif error is not None:
+                self._retry_or_fail(state, error)
+            else:
+                epoch, end_offset = found[state.tp]
+                truncation = state.validated(end_offset if epoch >= 0 else -1)
+                if truncation is not None:
+                    on_truncation(state, truncation, self._options.reset_to)
+                    self._on_data()
+
+    def _retry_or_fail(self, state: PartitionState, error: KafkaError) -> None:
+        if not error.retriable:
+            self._fail([state], error)
+            return
+        state.attempts += 1
+        wait = self._network.options.backoff.delay(state.attempts, self._network.options.rng)
+        state.retry_at = asyncio.get_running_loop().time() + wait
+        self._network.request_refresh()
+
+    def _fail(self, states: list[PartitionState], error: KafkaError) -> None:
+        for state in states:
+            state.error = error
+        self._on_data()

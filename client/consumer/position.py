@@ -1,0 +1,125 @@
+"""Where a consumer is in one partition: a state machine without I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ottla.client.consumer.chunk import Chunk
+from ottla.client.errors import KafkaError, LogTruncationError
+from ottla.client.structs import ConsumerRecord, TopicPartition
+
+
+class Phase(Enum):
+    """What has to happen before the partition can be fetched."""
+
+    RESET = "the position has to be looked up"
+    VALIDATE = "a new leader has to confirm what was read (KIP-320)"
+    FETCH = "nothing"
+
+
+@dataclass(slots=True, eq=False)
+class PartitionState:
+    """One assigned partition.
+
+    `position` is the offset of the next record to hand out, `fetch_offset` of the next one to fetch; between them
+    lie `chunks`. `position_epoch` and `fetch_epoch` are the leader epochs of the records before those, -1 if none
+    was read. `generation` grows whenever an outstanding answer must not be believed any more.
+    """
+
+    tp: TopicPartition
+    reset_to: int | None
+    """Time to look up: LATEST, EARLIEST; None: there is no policy."""
+    phase: Phase = Phase.RESET
+    position: int = -1
+    position_epoch: int = -1
+    fetch_offset: int = -1
+    fetch_epoch: int = -1
+    leader_epoch: int = -1
+    generation: int = 0
+    paused: bool = False
+    high_watermark: int = -1
+    last_stable_offset: int = -1
+    log_start_offset: int = -1
+    chunks: deque[Chunk] = field(default_factory=deque)
+    buffered: int = 0
+    fetching: int | None = None
+    looking_up: bool = False
+    retry_at: float = 0.0
+    attempts: int = 0
+    error: KafkaError | None = None
+
+    def seek(self, offset: int) -> None:
+        """Go on from `offset`, whatever was read before."""
+        self._drop()
+        self.phase = Phase.FETCH
+        self.position = self.fetch_offset = offset
+        self.position_epoch = self.fetch_epoch = -1
+        self.error = None
+
+    def reset(self, to: int | None) -> None:
+        """Forget the position; look it up."""
+        self._drop()
+        self.phase, self.reset_to = Phase.RESET, to
+        self.position = self.fetch_offset = self.position_epoch = self.fetch_epoch = -1
+        self.error = None
+
+    def rewind(self) -> None:
+        """Throw away what was fetched and not handed out."""
+        self._drop()
+        self.fetch_offset, self.fetch_epoch = self.position, self.position_epoch
+
+    def leader_changed(self, epoch: int) -> None:
+        """Metadata shows a newer leader epoch: what was read must be confirmed by the new leader."""
+        if epoch <= self.leader_epoch:
+            return
+        self.leader_epoch = epoch
+        self.fetching = None
+        self.generation += 1
+        self.retry_at, self.attempts = 0.0, 0
+        if self.phase is not Phase.RESET and self.fetch_epoch >= 0:
+            self.phase = Phase.VALIDATE
+
+    def validated(self, end_offset: int) -> LogTruncationError | None:
+        """The leader says that the epoch of the last fetched record ends at `end_offset` (-1: it knows none).
+
+        Buffered records beyond it are dropped. The error says that records which were handed out are gone too;
+        the caller decides what to do then.
+        """
+        self.phase = Phase.FETCH
+        if end_offset >= self.fetch_offset:
+            return None
+        if end_offset >= 0 and self.position <= end_offset:
+            self.rewind()
+            return None
+        error = LogTruncationError(self.tp, self.position, self.position_epoch, end_offset)
+        self.rewind()
+        self.phase = Phase.VALIDATE
+        return error
+
+    def add(self, chunk: Chunk, next_offset: int, epoch: int) -> None:
+        """Fetched batches, which end before `next_offset`."""
+        self.chunks.append(chunk)
+        self.buffered += chunk.size
+        self.fetch_offset, self.fetch_epoch = next_offset, epoch
+
+    def take(self, limit: int) -> list[ConsumerRecord]:
+        """Up to `limit` buffered records, moving the position. Raises CorruptBatch and moves nothing more."""
+        taken: list[ConsumerRecord] = []
+        while self.chunks and len(taken) < limit:
+            chunk = self.chunks[0]
+            records, position, epoch = chunk.take(self.position, limit - len(taken))
+            taken += records
+            self.position, self.position_epoch = position, epoch
+            if chunk.empty:
+                self.chunks.popleft()
+                self.buffered -= chunk.size
+        return taken
+
+    def _drop(self) -> None:
+        self.chunks.clear()
+        self.buffered = 0
+        self.generation += 1
+        self.fetching = None
+        self.retry_at, self.attempts = 0.0, 0

@@ -1,0 +1,326 @@
+"""The cluster as a client sees it: connections, metadata that is kept fresh, and requests that find their broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from kio.schema.errors import ErrorCode
+
+from ottla.client.errors import (
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NoBrokersAvailable,
+    UnsupportedVersionError,
+    error_for,
+)
+from ottla.client.metadata import ClusterMetadata
+from ottla.client.options import Address, ClientOptions
+from ottla.client.pool import ConnectionPool
+from ottla.client.structs import TopicPartition
+from ottla.wire import ConnectionLost, KafkaConnection, ProtocolError, RequestTimedOut
+
+METADATA: Final = 3
+METADATA_VERSIONS: Final = (1, 13)
+
+Values = Mapping[str, Any]
+
+
+class Network:
+    """Shared by everything in one client. `start` and `close` bracket its life; nothing runs before `start`."""
+
+    def __init__(self, options: ClientOptions, *, allow_auto_create: bool = False) -> None:
+        self.options = options
+        self.metadata = ClusterMetadata()
+        self.topics: set[str] = set()
+        """The topics whose metadata is kept fresh."""
+        self.all_topics = False
+        self._allow_auto_create = allow_auto_create
+        self._pool = ConnectionPool(options, self._on_connection)
+        self._listeners: list[Callable[[], None]] = []
+        self._refreshing: asyncio.Task[None] | None = None
+        self._ageing: asyncio.Task[None] | None = None
+        self._refreshed_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._fruitless = 0
+        self._started = self._closed = False
+
+    async def start(self) -> None:
+        """Learn about the cluster. Raises NoBrokersAvailable when no bootstrap server answers in time."""
+        if self._started:
+            raise IllegalStateError("started twice")
+        self._started = True
+        await self.until(lambda: self._refreshed_at > float("-inf"), self.options.request_timeout)
+        self._ageing = asyncio.get_running_loop().create_task(self._age(), name="metadata ageing")
+
+    async def close(self) -> None:
+        """Stop the tasks and close the connections."""
+        self._closed = True
+        tasks = [task for task in (self._refreshing, self._ageing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pool.close()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever metadata was refreshed or a connection came or went."""
+        self._listeners.append(listener)
+
+    def address(self, node_id: int) -> Address | None:
+        """Where a node is, if that is known."""
+        broker = self.metadata.brokers.get(node_id)
+        return Address(broker.host, broker.port) if broker is not None else None
+
+    def peek(self, node_id: int, channel: str = "") -> KafkaConnection | None:
+        """The open connection to a node, if there is one."""
+        address = self.address(node_id)
+        return self._pool.peek(address, channel) if address is not None else None
+
+    def open_soon(self, node_id: int, channel: str = "") -> float:
+        """Begin to connect; the result says in how many seconds to ask again if that is not allowed yet."""
+        address = self.address(node_id)
+        if address is None:
+            return 0.0
+        self._pool.open_soon(address, channel)
+        return self._pool.wait_before(address)
+
+    async def call(
+        self,
+        node_id: int,
+        api_key: int,
+        versions: tuple[int, int],
+        values: Values,
+        *,
+        timeout: float | None = None,
+        channel: str = "",
+    ) -> Any:
+        """Ask one node. Raises KafkaConnectionError, KafkaTimeoutError, UnsupportedVersionError."""
+        address = self.address(node_id)
+        if address is None:
+            raise KafkaConnectionError(f"the address of broker {node_id} is not known")
+        return await self._call(address, api_key, versions, values, timeout, channel)
+
+    async def call_any(
+        self,
+        api_key: int,
+        versions: tuple[int, int],
+        values: Values,
+        *,
+        timeout: float | None = None,
+        patience: float | None = None,
+        retry_if: Callable[[Any], ErrorCode | None] = lambda answer: None,
+    ) -> Any:
+        """Ask any broker, another one after each failure, until one answers and `retry_if` finds no error to retry.
+
+        `patience` is how many seconds one broker may take, for questions that can be asked twice.
+        Raises NoBrokersAvailable, KafkaTimeoutError, UnsupportedVersionError, or the last error that was to be retried.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (timeout or self.options.request_timeout)
+        attempts = 0
+        tried: set[Address] = set()
+        while True:
+            attempts += 1
+            fresh = [address for address in self._candidates() if address not in tried]
+            if not fresh:
+                tried.clear()
+                fresh = self._candidates()
+            tried.add(fresh[0])
+            left = max(deadline - loop.time(), 0.01)
+            error: KafkaError
+            try:
+                answer = await self._call(fresh[0], api_key, versions, values, min(left, patience or left), "")
+                code = retry_if(answer)
+                if code is None or code is ErrorCode.none:
+                    return answer
+                error = error_for(code, attempts=attempts)
+            except KafkaConnectionError as caught:
+                error = NoBrokersAvailable(f"no broker answered after {attempts} attempts: {caught}")
+            except KafkaTimeoutError as caught:
+                if patience is None:
+                    raise
+                error = caught
+            # Straight to the next broker; only a whole round in vain is followed by a pause.
+            wait = self.options.backoff.delay(attempts, self.options.rng) if len(fresh) == 1 else 0.0
+            if loop.time() + wait >= deadline:
+                raise error
+            await asyncio.sleep(wait)
+
+    def request_refresh(self) -> None:
+        """Have metadata fetched soon: at once, or after a backoff if that has just been done in vain."""
+        if self._refreshing is None and not self._closed:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh_soon(), name="metadata refresh")
+
+    def hint(self, tp: TopicPartition, current_leader: Any, endpoints: Iterable[Any]) -> bool:
+        """Take in the leader that an error answer names (KIP-951). True if the partition has a newer leader now."""
+        if current_leader is None or current_leader.leader_id < 0:
+            return False
+        return self.metadata.apply_hint(tp, current_leader.leader_id, current_leader.leader_epoch, endpoints)
+
+    async def until(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Refresh metadata until `condition` holds. Raises KafkaTimeoutError after `timeout` seconds,
+        NoBrokersAvailable if no broker answered at all in that time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        answered = self._refreshed_at
+        while not condition():
+            self.request_refresh()
+            task = self._refreshing
+            if task is None:
+                raise KafkaConnectionError("the client is closed")
+            await asyncio.wait([task], timeout=max(0.0, deadline - loop.time()))
+            if task.cancelled():
+                raise KafkaConnectionError("the client is closed")
+            if task.done():
+                task.result()
+            if not condition() and loop.time() >= deadline:
+                if self._refreshed_at == answered:
+                    servers = ", ".join(map(str, self._candidates()))
+                    raise NoBrokersAvailable(f"no broker answered within {timeout:g} s: {servers}")
+                raise KafkaTimeoutError(f"metadata did not show what was waited for within {timeout:g} s")
+
+    async def ensure_topic(self, topic: str, timeout: float) -> None:
+        """Wait until a topic's partitions are known.
+
+        Raises what the brokers say of the topic when the time is over or when waiting does not help.
+        """
+        self.topics.add(topic)
+
+        def settled() -> bool:
+            known = self.metadata.topics.get(topic)
+            return known is not None and (bool(known.partitions) or not known.error.retriable)
+
+        try:
+            await self.until(settled, timeout)
+        except NoBrokersAvailable:
+            self.topics.discard(topic)
+            raise
+        except KafkaTimeoutError:
+            known = self.metadata.topics.get(topic)
+            self.topics.discard(topic)
+            if known is not None and known.error is not ErrorCode.none:
+                raise error_for(known.error, f"topic {topic!r}") from None
+            raise
+        known = self.metadata.topics[topic]
+        if not known.partitions:
+            self.topics.discard(topic)
+            raise error_for(known.error, f"topic {topic!r}")
+
+    async def fetch_metadata(self, topics: Iterable[str] | None, timeout: float | None = None) -> Any:
+        """A fresh Metadata answer of any broker about `topics` (None: all of them), without creating any."""
+        names = None if topics is None else [{"name": name, "topic_id": None} for name in topics]
+        values = {"topics": names, "allow_auto_topic_creation": False}
+        return await self.call_any(METADATA, METADATA_VERSIONS, values, timeout=timeout)
+
+    # -- refreshing ----------------------------------------------------------------------------------------
+
+    async def _refresh_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            since = loop.time() - self._tried_at
+            if since > 2 * self.options.backoff.limit:
+                self._fruitless = 0
+            elif self._fruitless:
+                await asyncio.sleep(max(0.0, self.options.backoff.delay(self._fruitless, self.options.rng) - since))
+            self._tried_at = loop.time()
+            version = self.metadata.version
+            everything = self.all_topics
+            names = None if everything else [{"name": n, "topic_id": None} for n in sorted(self.topics)]
+            values = {"topics": names, "allow_auto_topic_creation": self._allow_auto_create}
+            answer = await self._ask_quickly(values)
+            if answer is not None:
+                self.metadata.update(answer, all_topics=everything)
+                self._refreshed_at = loop.time()
+            self._fruitless = 0 if self.metadata.version != version else self._fruitless + 1
+        finally:
+            self._refreshing = None
+        self._notify()
+
+    async def _ask_quickly(self, values: Values) -> Any | None:
+        """Ask brokers for metadata: the next one as soon as one fails or is slow. None if all fail."""
+        waiting: set[asyncio.Task[Any]] = set()
+        candidates = self._candidates()
+        try:
+            while candidates or waiting:
+                if candidates:
+                    call = self._call(candidates.pop(0), METADATA, METADATA_VERSIONS, values, 10.0, "")
+                    waiting.add(asyncio.get_running_loop().create_task(call))
+                done, waiting = await asyncio.wait(
+                    waiting,
+                    timeout=self.options.hedge if candidates else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    error = task.exception()
+                    if error is None:
+                        return task.result()
+                    if not isinstance(error, KafkaError):
+                        raise error
+            return None
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _candidates(self) -> list[Address]:
+        """Whom to ask: connected brokers first, then known ones, then the bootstrap list; each in random order.
+
+        An address that just failed comes last.
+        """
+        known = [Address(b.host, b.port) for b in self.metadata.brokers.values()]
+        self.options.rng.shuffle(known)
+        bootstrap = [address for address in self.options.bootstrap if address not in known]
+        self.options.rng.shuffle(bootstrap)
+        everyone = known + bootstrap
+        return sorted(everyone, key=lambda a: (self._pool.wait_before(a) > 0, self._pool.peek(a) is None))
+
+    async def _age(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.metadata_max_age)
+            self.request_refresh()
+
+    async def _call(
+        self,
+        address: Address,
+        api_key: int,
+        versions: tuple[int, int],
+        values: Values,
+        timeout: float | None,
+        channel: str,
+    ) -> Any:
+        connection = await self._pool.get(address, channel)
+        return await exchange(connection, api_key, versions, values, timeout or self.options.request_timeout)
+
+    def _on_connection(self, address: Address, up: bool) -> None:
+        # Whoever led from there may be replaced already: know it before the next request needs it.
+        if not up and any(Address(b.host, b.port) == address for b in self.metadata.brokers.values()):
+            self.request_refresh()
+        self._notify()
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+async def exchange(
+    connection: KafkaConnection, api_key: int, versions: tuple[int, int], values: Values, timeout: float
+) -> Any:
+    """One request on an open connection, in the highest common version, with this library's errors."""
+    version = pick(connection, api_key, versions)
+    try:
+        return await connection.call(api_key, version, values, timeout=timeout)
+    except RequestTimedOut as error:
+        raise KafkaTimeoutError(str(error)) from error
+    except (ConnectionLost, ProtocolError, OSError) as error:
+        raise KafkaConnectionError(str(error) or type(error).__name__) from error
+
+
+def pick(connection: KafkaConnection, api_key: int, versions: tuple[int, int]) -> int:
+    """The highest common version. Raises UnsupportedVersionError."""
+    try:
+        return connection.pick(api_key, *versions)
+    except ProtocolError as error:
+        raise UnsupportedVersionError(str(error)) from error
