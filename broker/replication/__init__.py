@@ -3,7 +3,17 @@
 Request handlers come in through `ReplicaManager`; the decisions are in the machines of `leader` and `follower`.
 """
 
+from ottla.broker.replication.authentication import (
+    MECHANISM,
+    NONCE_SIZE,
+    AuthenticationFailed,
+    ClientExchange,
+    ClusterCredentials,
+    ServerExchange,
+    principal_of,
+)
 from ottla.broker.replication.config import ReplicationConfig, TopicSettings, topic_settings
+from ottla.broker.replication.connecting import ClusterConnector, Endpoint, OpenConnection
 from ottla.broker.replication.fetch_wait import WAKE, FetchWait, Unwatch, Watcher
 from ottla.broker.replication.follower import EpochEnd
 from ottla.broker.replication.manager import ReplicaManager
@@ -12,18 +22,28 @@ from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
 
 __all__ = [
+    "MECHANISM",
+    "NONCE_SIZE",
     "WAKE",
     "Acks",
+    "AuthenticationFailed",
+    "ClientExchange",
+    "ClusterConnector",
+    "ClusterCredentials",
+    "Endpoint",
     "EpochEnd",
     "FetchResult",
     "FetchWait",
     "FetchWant",
+    "OpenConnection",
     "Partition",
     "ProduceWait",
     "ReplicaManager",
     "ReplicationConfig",
+    "ServerExchange",
     "TopicSettings",
     "Unwatch",
     "Watcher",
+    "principal_of",
     "topic_settings",
 ]

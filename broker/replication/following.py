@@ -8,6 +8,7 @@ from ottla.broker.replication.follower import EpochEnd, FollowerState, truncatio
 from ottla.broker.replication.partition import Partition
 from ottla.broker.replication.reading import FetchResult
 from ottla.log import PartitionLog
+from ottla.records import read_header
 
 log = structlog.get_logger(__name__)
 
@@ -19,10 +20,22 @@ def fetch_position(partition: Partition) -> tuple[int, int]:
 
 
 def append_from_leader(partition: Partition, records: bytes | memoryview) -> None:
-    """Append whole batches as the leader sent them. Raises CorruptBatch, OffsetsOutOfOrder (nothing appended of the
-    batches at fault), DiskError, LogError."""
+    """Append whole batches as the leader sent them. Raises CorruptBatch, OffsetsOutOfOrder (nothing of the batches at
+    fault is appended), DiskError, LogError."""
     _role(partition)
-    _log(partition).append_as_follower(records)
+    held = _log(partition)
+    if isinstance(records, memoryview):
+        records = records.toreadonly()
+    start = held.log_end_offset
+    first = read_header(records)
+    if first.base_offset < start <= first.last_offset and held.log_start_offset == start:
+        # We began at the leader's log start, which lies inside a batch; batches come whole, so the log has to begin
+        # with that batch's first offset, while the log start stays.
+        held.truncate_fully_and_start_at(first.base_offset)
+        held.append_as_follower(records)
+        held.advance_log_start(start)
+    else:
+        held.append_as_follower(records)
 
 
 def adopt(partition: Partition, result: FetchResult) -> None:

@@ -141,6 +141,13 @@ class LeaderState:
 
     # Log and high watermark
 
+    def appended(self, log_end: int, now: float) -> None:
+        """The leader's log has grown. Whoever had all of it was caught up until now, however long ago it said so."""
+        for follower in self.followers.values():
+            if follower.end_offset >= self.log_end:
+                follower.caught_up_at = now
+        self.log_end = log_end
+
     @property
     def effective_min_insync(self) -> int:
         return min(self.min_insync, len(self.replicas))

@@ -223,7 +223,7 @@ class Partition:
         """The leader's log has grown by a batch of `size` bytes."""
         role, held = self.role, self._log()
         assert isinstance(role, LeaderState)
-        role.log_end = held.log_end_offset
+        role.appended(held.log_end_offset, self.host.now())
         if held.config.flush == "synced":
             self.sync()
         else:

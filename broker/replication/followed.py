@@ -1,0 +1,92 @@
+"""One partition on its way from its leader: what the leader's answer means for it, and how it fares."""
+
+from __future__ import annotations
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.replication import following
+from ottla.broker.replication.follower import EpochEnd, FollowerState
+from ottla.broker.replication.follower_session import Key
+from ottla.broker.replication.partition import Partition
+from ottla.broker.replication.reading import FetchResult
+from ottla.wire import FetchPartitionResponse
+
+log = structlog.get_logger(__name__)
+
+FIRST_BACKOFF_S = 0.005
+MAX_BACKOFF_S = 0.5
+
+# A leader that has not read the metadata as far as we have, or has read further: normal after an election.
+PASSING = frozenset(
+    error.name
+    for error in (
+        ErrorCode.not_leader_or_follower,
+        ErrorCode.fenced_leader_epoch,
+        ErrorCode.unknown_leader_epoch,
+        ErrorCode.unknown_topic_id,
+        ErrorCode.unknown_topic_or_partition,
+        ErrorCode.inconsistent_topic_id,
+    )
+)
+
+
+class Followed:
+    """A partition as long as it has this role. `asked`: a request has named it; `retry_at` (loop time): when to fetch
+    it again once it was put aside."""
+
+    __slots__ = ("_backoff", "_trouble", "asked", "key", "partition", "retry_at", "role")
+
+    def __init__(self, partition: Partition, role: FollowerState) -> None:
+        self.partition = partition
+        self.role = role
+        self.key: Key = (partition.topic_id, partition.index)
+        self.asked = False
+        self.retry_at = 0.0
+        self._backoff = FIRST_BACKOFF_S
+        self._trouble: str | None = None
+
+    @property
+    def current(self) -> bool:
+        return self.partition.role is self.role and self.partition.failure is None
+
+    def failed(self, trouble: str, now: float) -> None:
+        """Put aside for a while, longer each time. A new kind of trouble is logged; an election's echo is not."""
+        self.retry_at = now + self._backoff
+        self._backoff = min(self._backoff * 2, MAX_BACKOFF_S)
+        if trouble != self._trouble and trouble not in PASSING:
+            log.warning("partition_not_fetched", **self._names(), trouble=trouble)
+        self._trouble = trouble
+
+    def recovered(self) -> None:
+        if self._trouble is None:
+            return
+        if self._trouble not in PASSING:
+            log.info("partition_fetched_again", **self._names())
+        self._trouble = None
+        self._backoff = FIRST_BACKOFF_S
+
+    def _names(self) -> dict[str, object]:
+        partition = self.partition
+        return {"topic": partition.topic, "partition": partition.index, "leader": self.role.leader_id}
+
+
+def take(followed: Followed, row: FetchPartitionResponse) -> str | None:
+    """Do what the leader's answer asks for; the trouble that keeps this partition from being fetched, if any.
+
+    Raises CorruptBatch, OffsetsOutOfOrder, BadDivergence, DiskError, LogError.
+    """
+    partition, error = followed.partition, ErrorCode(row.error_code)
+    if error is ErrorCode.offset_out_of_range:
+        return None if following.start_over(partition, row.log_start_offset) else error.name
+    if error is not ErrorCode.none:
+        return error.name
+    if row.diverging_epoch is not None:
+        following.truncate(partition, EpochEnd(*row.diverging_epoch))
+        return None
+    records = row.records
+    if records is not None and len(records):
+        assert isinstance(records, bytes | memoryview)
+        following.append_from_leader(partition, records)
+    following.adopt(partition, FetchResult(error, b"", row.high_watermark, -1, row.log_start_offset))
+    return None

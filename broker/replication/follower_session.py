@@ -1,0 +1,80 @@
+"""The follower's side of an incremental fetch session (KIP-227): which partitions go into the next request. Pure.
+
+A request costs what changed since the last one, not the number of partitions.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from ottla.wire import FetchPartition
+
+Key = tuple[UUID, int]
+Topics = list[tuple[str | UUID, list[FetchPartition]]]
+Forgotten = list[tuple[str | UUID, list[int]]]
+
+SESSION_ERRORS = frozenset(
+    {
+        ErrorCode.fetch_session_id_not_found,
+        ErrorCode.invalid_fetch_session_epoch,
+        ErrorCode.fetch_session_topic_id_error,
+    }
+)
+_MAX_EPOCH = 2**31 - 1
+
+
+class FollowerSession:
+    """`id` and `epoch` go into the next request; epoch 0 asks for a new session with all partitions, in place of `id`."""
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.epoch = 0
+        self._wanted: dict[Key, FetchPartition] = {}
+        self._changed: dict[Key, None] = {}
+        self._forgotten: dict[Key, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def want(self, key: Key, position: FetchPartition) -> None:
+        """Fetch `key` from this position from now on."""
+        if self._wanted.get(key) == position:
+            return
+        self._wanted[key] = position
+        self._changed[key] = None
+        self._forgotten.pop(key, None)
+
+    def forget(self, key: Key) -> None:
+        """Fetch `key` no more."""
+        if self._wanted.pop(key, None) is not None:
+            self._changed.pop(key, None)
+            self._forgotten[key] = None
+
+    def request(self) -> tuple[Topics, Forgotten]:
+        """What to name in the next request. To be followed by `answered` or `reset`."""
+        topics: dict[UUID, list[FetchPartition]] = {}
+        for topic_id, index in self._changed if self.epoch else self._wanted:
+            topics.setdefault(topic_id, []).append(self._wanted[topic_id, index])
+        forgotten: dict[UUID, list[int]] = {}
+        for topic_id, index in self._forgotten if self.epoch else ():
+            forgotten.setdefault(topic_id, []).append(index)
+        self._changed = {}
+        self._forgotten = {}
+        return list(topics.items()), list(forgotten.items())
+
+    def answered(self, session_id: int) -> None:
+        """The request was answered without an error. A leader that gives no session is asked for everything each time."""
+        self.id = session_id
+        if session_id == 0:
+            self.reset()
+        else:
+            self.epoch = 1 if self.epoch == _MAX_EPOCH else self.epoch + 1
+
+    def reset(self) -> None:
+        """The session is of no more use: the next request asks for a new one, and names the old one so that the leader
+        forgets it at once."""
+        self.epoch = 0
+        self._changed = {}
+        self._forgotten = {}
