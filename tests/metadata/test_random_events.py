@@ -1,0 +1,163 @@
+"""Anything may happen to the brokers, in any order: what must hold does hold after every event."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ottla.controller.metadata import (
+    MetadataImage,
+    PartitionImage,
+    Policy,
+    apply,
+    decode_records,
+    decode_snapshot,
+    encode_snapshot,
+    rebalance,
+)
+from ottla.controller.rpc import (
+    AllocateProducerIds,
+    ConfigOp,
+    ConfigResourceOps,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    ElectLeaders,
+    IncrementalAlterConfigs,
+    MorePartitions,
+    NewTopic,
+    TopicRef,
+)
+from tests.metadata.cluster import CLUSTER_ID, Cluster, check_invariants
+
+BROKERS = st.integers(1, 5)
+TOPICS = st.sampled_from(["a", "b", "a.x", "a_x"])
+PARTITIONS = st.integers(0, 2)
+
+
+class RandomEvents(RuleBasedStateMachine):
+    """Drives the decisions and keeps, apart from them, what was true before each event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster(Policy(max_partitions_per_request=8))
+        self.incarnations = 0
+        self.blocks: list[int] = []
+        self.before = self.cluster.image
+
+    # Brokers
+
+    @rule(broker=BROKERS, live=st.booleans(), rack=st.sampled_from(["r", "s", None]))
+    def register(self, broker: int, live: bool, rack: str | None) -> None:
+        self.incarnations += 1
+        if live and broker in self.cluster.image.brokers:
+            return
+        self.cluster.register(broker, f"life {self.incarnations}", rack=rack)
+
+    @rule(broker=BROKERS, behind=st.integers(0, 3))
+    def beat(self, broker: int, behind: int) -> None:
+        if broker in self.cluster.image.brokers:
+            self.cluster.beat(broker, applied=self.cluster.image.offset - behind)
+
+    @rule(broker=BROKERS)
+    def leave(self, broker: int) -> None:
+        if broker in self.cluster.image.brokers:
+            assert self.cluster.beat(broker, want_shutdown=True).should_shutdown
+            assert all(state.leader != broker for _, _, state in self.cluster.image.all_partitions())
+
+    @rule(brokers=st.sets(BROKERS, min_size=1))
+    def fence(self, brokers: set[int]) -> None:
+        self.cluster.fence(*brokers)
+
+    @rule(broker=BROKERS)
+    def take_ids(self, broker: int) -> None:
+        epoch = self.cluster.epoch(broker)
+        answer = self.cluster.ask(AllocateProducerIds(node_id=broker, broker_epoch=epoch))
+        if not answer.error:
+            self.blocks.append(answer.first)
+            assert len(set(self.blocks)) == len(self.blocks)
+
+    # Topics
+
+    @rule(name=TOPICS, partitions=st.integers(1, 3), factor=st.integers(1, 4))
+    def create(self, name: str, partitions: int, factor: int) -> None:
+        topic = NewTopic(name=name, partitions=partitions, replication_factor=factor)
+        self.cluster.ask(CreateTopics(topics=(topic,)))
+
+    @rule(name=TOPICS)
+    def delete(self, name: str) -> None:
+        self.cluster.ask(DeleteTopics(topics=(TopicRef(name=name), TopicRef(name=name))))
+
+    @rule(name=TOPICS, count=st.integers(1, 5))
+    def grow(self, name: str, count: int) -> None:
+        self.cluster.ask(CreatePartitions(topics=(MorePartitions(name=name, count=count),)))
+
+    @rule(name=TOPICS, value=st.sampled_from(["true", "false"]))
+    def set_unclean(self, name: str, value: str) -> None:
+        op = ConfigOp(key="unclean.leader.election.enable", op="set", value=value)
+        resource = ConfigResourceOps(kind="topic", name=name, ops=(op,))
+        self.cluster.ask(IncrementalAlterConfigs(resources=(resource,)))
+
+    # Partitions
+
+    @rule(
+        name=TOPICS,
+        partition=PARTITIONS,
+        members=st.lists(BROKERS, max_size=4),
+        asker=st.one_of(st.none(), BROKERS),
+        older=st.integers(0, 1),
+    )
+    def alter(self, name: str, partition: int, members: list[int], asker: int | None, older: int) -> None:
+        state = self.cluster.image.partition(name, partition)
+        if state is None:
+            return
+        wish = self.cluster.wish(
+            name, *members, partition=partition, partition_epoch=max(state.partition_epoch - older, 0)
+        )
+        self.cluster.alter(state.leader if asker is None else asker, wish)
+
+    @rule(unclean=st.booleans())
+    def elect(self, unclean: bool) -> None:
+        self.cluster.ask(ElectLeaders(election="unclean" if unclean else "preferred"))
+
+    @rule()
+    def rebalance(self) -> None:
+        self.cluster.commit(rebalance(self.cluster.image))
+        assert rebalance(self.cluster.image) == []
+
+    # What must hold
+
+    @invariant()
+    def holds(self) -> None:
+        image = self.cluster.image
+        check_invariants(image)
+        for topic, partition, now in image.all_partitions():
+            then = self.before.partition(topic.name, partition)
+            if then is not None and self.before.topics[topic.name].id == topic.id:
+                self.moves_forward(then, now)
+        for broker, registered in image.brokers.items():
+            assert registered.epoch <= image.offset
+            assert broker not in self.before.brokers or registered.epoch >= self.before.brokers[broker].epoch
+        self.before = image
+
+    @staticmethod
+    def moves_forward(then: PartitionImage, now: PartitionImage) -> None:
+        assert now.leader_epoch >= then.leader_epoch
+        assert now.partition_epoch >= then.partition_epoch
+        assert now.leader == then.leader or now.leader_epoch > then.leader_epoch
+        assert now == then or now.partition_epoch == then.partition_epoch + 1
+
+    @invariant()
+    def replays(self) -> None:
+        """The log from the beginning, or a snapshot, gives the same image."""
+        image = decode_snapshot(encode_snapshot(self.cluster.image), CLUSTER_ID)
+        assert image == self.cluster.image
+
+    def teardown(self) -> None:
+        image = MetadataImage(cluster_id=CLUSTER_ID)
+        for offset, entry in enumerate(self.cluster.entries, 1):
+            image, _ = apply(image, decode_records(entry), offset)
+        assert image == self.cluster.image
+
+
+TestRandomEvents = RandomEvents.TestCase
+TestRandomEvents.settings = settings(stateful_step_count=40)
