@@ -1,0 +1,250 @@
+"""NodeConfig: what one node is told, checked as a whole before anything starts."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ottla.controller import BROKER_CONFIGS, InvalidConfig
+from ottla.node.endpoints import (
+    Endpoint,
+    Voter,
+    parse_address,
+    parse_listeners,
+    parse_protocol_map,
+    parse_voters,
+    split_list,
+)
+from ottla.node.rules import advertised_of, check, inter_broker_name
+from ottla.node.settings import Settings
+from ottla.node.sources import ConfigError, Given, from_environment, from_toml, to_variable
+
+SETTINGS = {str(field.alias): field for field in Settings.model_fields.values()}
+_ALIASES = {"log.dir": "log.dirs", "broker.id": "node.id"}
+# Settings that compose files for Kafka commonly have and that concern parts this node does not have (or has no use
+# for): taken without effect, so that such a file works; `NodeConfig.ignored` tells which were.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "num.network.threads",
+        "num.io.threads",
+        "num.recovery.threads.per.data.dir",
+        "num.replica.fetchers",
+        "background.threads",
+        "socket.send.buffer.bytes",
+        "socket.receive.buffer.bytes",
+        "security.inter.broker.protocol",
+        "offsets.topic.replication.factor",
+        "offsets.topic.num.partitions",
+        "offsets.retention.minutes",
+        "transaction.state.log.replication.factor",
+        "transaction.state.log.min.isr",
+        "transaction.state.log.num.partitions",
+        "share.coordinator.state.topic.replication.factor",
+        "share.coordinator.state.topic.min.isr",
+        "group.initial.rebalance.delay.ms",
+        "group.min.session.timeout.ms",
+        "group.max.session.timeout.ms",
+        "controller.quorum.election.backoff.max.ms",
+        "controller.quorum.request.timeout.ms",
+        "controller.quorum.retry.backoff.ms",
+        "controller.quorum.append.linger.ms",
+        "queued.max.requests",
+        "confluent.support.metrics.enable",
+    }
+)
+
+
+class NodeConfig(Settings):
+    """A node's settings, valid by themselves and together. Made by `load_config` or `NodeConfig.parse`.
+
+    `topic_defaults` are the given broker configs that topics take their defaults from, as text; `ignored` the given
+    settings without effect; `given` all given settings as text but for secrets, by Kafka's names.
+    """
+
+    topic_defaults: Mapping[str, str] = Field(default_factory=dict, exclude=True)
+    ignored: tuple[str, ...] = Field(default=(), exclude=True)
+    given: Mapping[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+
+    @field_validator("process_roles", mode="before")
+    @classmethod
+    def _roles(cls, value: Any) -> Any:
+        return tuple(split_list(value)) if isinstance(value, str) else value
+
+    @field_validator("listeners", "advertised_listeners", mode="before")
+    @classmethod
+    def _listeners(cls, value: Any) -> Any:
+        return parse_listeners(value) if isinstance(value, str) else value
+
+    @field_validator("listener_security_protocol_map", mode="before")
+    @classmethod
+    def _protocols(cls, value: Any) -> Any:
+        return parse_protocol_map(value) if isinstance(value, str) else value
+
+    @field_validator("controller_quorum_voters", mode="before")
+    @classmethod
+    def _voters(cls, value: Any) -> Any:
+        return parse_voters(value) if isinstance(value, str) else value
+
+    @field_validator("ottla_http_listener", mode="before")
+    @classmethod
+    def _address(cls, value: Any) -> Any:
+        return parse_address(value) if isinstance(value, str) else value
+
+    @field_validator("inter_broker_listener_name", "controller_listener_names", mode="after")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return value.strip().upper()
+
+    @model_validator(mode="after")
+    def _together(self) -> "NodeConfig":
+        check(self)
+        return self
+
+    @property
+    def is_controller(self) -> bool:
+        return "controller" in self.process_roles
+
+    @property
+    def is_broker(self) -> bool:
+        return "broker" in self.process_roles
+
+    @property
+    def controller_listener(self) -> Endpoint:
+        """Where the RPC between nodes listens."""
+        return next(each for each in self.listeners if each.name == self.controller_listener_names)
+
+    @property
+    def broker_listeners(self) -> tuple[Endpoint, ...]:
+        """Where clients and other brokers come in; empty on a controller-only node."""
+        return tuple(each for each in self.listeners if each.name != self.controller_listener_names)
+
+    @property
+    def advertised(self) -> tuple[Endpoint, ...]:
+        """Where clients and other brokers are told to come: one for each of `broker_listeners`, in that order."""
+        return tuple(advertised_of(self, each) for each in self.broker_listeners)
+
+    @property
+    def advertised_controller(self) -> Endpoint:
+        """Where the other nodes reach this one: its entry among the voters, or else the advertised listener."""
+        for voter in self.controller_quorum_voters:
+            if voter.id == self.node_id:
+                return Endpoint(self.controller_listener_names, voter.host, voter.port)
+        return advertised_of(self, self.controller_listener)
+
+    @property
+    def inter_broker_listener(self) -> str:
+        """The name of the listener that brokers replicate through."""
+        return inter_broker_name(self)
+
+    @property
+    def voters(self) -> dict[int, Voter]:
+        return {voter.id: voter for voter in self.controller_quorum_voters}
+
+    @property
+    def secret(self) -> bytes | None:
+        """The cluster's secret. None only for the sole voter of a cluster of one, which may draw its own."""
+        return self.ottla_cluster_secret.get_secret_value().encode() if self.ottla_cluster_secret else None
+
+    def kafka_values(self) -> Mapping[str, str]:
+        """What file and environment gave, by Kafka's names, for DescribeConfigs and topic defaults. No secrets."""
+        return self.given
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Given]) -> "NodeConfig":
+        """From text by Kafka's names. Raises ConfigError, one line for whatever is wrong first."""
+        own: dict[str, str] = {}
+        topic_defaults: dict[str, str] = {}
+        ignored: list[str] = []
+        for written, (text, origin) in settings.items():
+            name = _ALIASES.get(written, written)
+            if name in SETTINGS:
+                if name in own and written != name:
+                    continue  # the alias gives way to the name itself
+                own[name] = text.strip()
+            elif name in BROKER_CONFIGS:
+                topic_defaults[name] = _checked(name, text.strip(), origin)
+            elif name in _WITHOUT_EFFECT:
+                ignored.append(name)
+            else:
+                raise ConfigError(_unknown(written, origin))
+        given = {name: text for name, text in own.items() if "secret" not in name} | topic_defaults
+        try:
+            return cls.model_validate(
+                {**own, "topic.defaults": topic_defaults, "ignored": tuple(ignored), "given": given}
+            )
+        except ValidationError as error:
+            raise ConfigError(_explain(error, settings)) from None
+
+
+def _checked(name: str, text: str, origin: str) -> str:
+    try:
+        BROKER_CONFIGS[name].parse(text)
+    except InvalidConfig as error:
+        raise ConfigError(f"{error} (from {origin})") from None
+    return text
+
+
+def _unknown(name: str, origin: str) -> str:
+    close = difflib.get_close_matches(name, _known_names(), n=1)
+    wanted = to_variable(close[0]) if close and origin.startswith("KAFKA_") else "".join(close)
+    hint = f"; did you mean {wanted}?" if wanted else ""
+    what = origin if origin.startswith("KAFKA_") else f"{name} in {origin}"
+    return f"{what} is not a known setting{hint}"
+
+
+def _known_names() -> Iterable[str]:
+    return [*SETTINGS, *BROKER_CONFIGS, *_WITHOUT_EFFECT]
+
+
+def _explain(error: ValidationError, settings: Mapping[str, Given]) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = str(first["loc"][0])
+    if first["type"] == "missing":
+        return f"{name} is not set (neither in a file nor as {to_variable(name)})"
+    written = next((each for each in settings if _ALIASES.get(each, each) == name), name)
+    given = settings.get(written)
+    if given is None or "secret" in name:
+        return f"{name}: {message}"
+    return f"{name} = {given.text!r}: {message} (from {given.origin})"
+
+
+def load_config(path: str | None, environ: Mapping[str, str], read: Callable[[str], bytes]) -> NodeConfig:
+    """The configuration from a TOML file (None: none) and the environment, which wins.
+
+    `read` returns a file's bytes (`Disk.read`); it is used for the file and for `ottla.cluster.secret.file`.
+    Raises ConfigError with one line that says what is wrong and where.
+    """
+    settings: dict[str, Given] = {}
+    if path is not None:
+        settings |= from_toml(_read(path, read), path)
+    variables = from_environment(environ)
+    for name in variables:
+        # A variable for either of two ways to say the same overrides both.
+        for one, other in (("log.dir", "log.dirs"), ("ottla.cluster.secret", "ottla.cluster.secret.file")):
+            if name in (one, other):
+                settings.pop(one, None)
+                settings.pop(other, None)
+    settings |= variables
+    return NodeConfig.parse(_with_secret(settings, read))
+
+
+def _with_secret(settings: dict[str, Given], read: Callable[[str], bytes]) -> dict[str, Given]:
+    file = settings.get("ottla.cluster.secret.file")
+    if file is None:
+        return settings
+    if "ottla.cluster.secret" in settings:
+        raise ConfigError("ottla.cluster.secret and ottla.cluster.secret.file are both set")
+    return {**settings, "ottla.cluster.secret": Given(_read(file.text, read).strip(), file.text)}
+
+
+def _read(path: str, read: Callable[[str], bytes]) -> str:
+    try:
+        return read(path).decode()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None

@@ -1,0 +1,112 @@
+"""The table of a node's own settings: name, type, default and meaning, as data.
+
+An attribute is Kafka's name with underscores for dots. Names, types and defaults are Kafka's (KIP-1030 included) unless
+the row says so; `ottla.` begins what Kafka does not have. Settings that are the defaults of topic configs
+(`log.retention.ms`, `min.insync.replicas`, ...) are not here but in the controller's table, `BROKER_CONFIGS`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from ottla.node.endpoints import Endpoint, Voter
+
+_INT_MAX = 2**31 - 1
+_MiB = 1024 * 1024
+
+
+def _key(default: object, doc: str, **bounds: Any) -> Any:
+    return Field(default=default, description=doc, validate_default=False, **bounds)
+
+
+class Settings(BaseModel):
+    """Every field is one setting. Values may be text, as files and variables give it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "."))
+
+    # Who this node is
+    node_id: int = _key(..., "This node's id, unique in the cluster.", ge=0, le=_INT_MAX)
+    cluster_id: str = _key(
+        ..., "The cluster's id, the same on every node.", min_length=1, max_length=64, pattern=r"^[!-~]+$"
+    )
+    process_roles: tuple[Literal["broker", "controller"], ...] = _key(
+        ("broker", "controller"), "broker, controller or both. (Kafka has no default.)"
+    )
+    broker_rack: str | None = _key(None, "The rack of this broker; replicas are spread over racks (KIP-36).")
+
+    # Where it listens
+    listeners: tuple[Endpoint, ...] = _key(
+        (Endpoint("PLAINTEXT", "127.0.0.1", 9092), Endpoint("CONTROLLER", "127.0.0.1", 9093)),
+        "Where this node listens, as NAME://host:port,... An empty host means all interfaces. A broker-only node needs "
+        "the controller listener too: the metadata log is pushed to it. (Kafka's default is PLAINTEXT://:9092.)",
+    )
+    advertised_listeners: tuple[Endpoint, ...] = _key(
+        (), "Where others are told to come; what is not named here is advertised as in listeners."
+    )
+    listener_security_protocol_map: dict[str, str] = _key(
+        {}, "The protocol of each listener, as NAME:PROTOCOL,... PLAINTEXT is the only one so far."
+    )
+    inter_broker_listener_name: str = _key(
+        "", "The listener that brokers replicate through; by default PLAINTEXT, or the only one."
+    )
+    controller_listener_names: str = _key("CONTROLLER", "The listener that nodes speak to each other through.")
+    controller_quorum_voters: tuple[Voter, ...] = _key(..., "The controllers, as id@host:port,...")
+    ottla_http_listener: tuple[str, int] | None = _key(
+        None, "host:port of /healthz, /readyz and /metrics; not served when unset."
+    )
+    ottla_cluster_secret: SecretStr | None = _key(None, "The secret that lets a node in, 16 bytes or more.")
+    ottla_cluster_secret_file: str | None = _key(None, "A file that holds the secret instead.")
+
+    # Liveness and consensus
+    broker_session_timeout_ms: int = _key(9000, "Silence after which a broker is fenced.", ge=1)
+    broker_heartbeat_interval_ms: int = _key(2000, "Time between a broker's heartbeats.", ge=1)
+    controller_quorum_election_timeout_ms: int = _key(
+        1000,
+        "Time without a leader's word after which a controller campaigns, or up to twice that.",
+        ge=10,
+    )
+    controller_quorum_fetch_timeout_ms: int = _key(
+        2000, "Time without a majority's word after which a Raft leader resigns (check quorum).", ge=10
+    )
+    controlled_shutdown_enable: bool = _key(True, "Whether a stopping broker hands its leaderships over first.")
+    auto_leader_rebalance_enable: bool = _key(True, "Whether preferred leaders are restored by themselves.")
+    leader_imbalance_check_interval_seconds: int = _key(300, "How often they are.", ge=1)
+    leader_imbalance_per_broker_percentage: int = _key(10, "Share of leaders away from home from which on.", ge=0)
+
+    # Topics
+    num_partitions: int = _key(1, "Partitions of a topic that does not say.", ge=1)
+    default_replication_factor: int = _key(1, "Replication factor of a topic that does not say.", ge=1, le=32767)
+    auto_create_topics_enable: bool = _key(True, "Whether asking for an unknown topic makes it.")
+    delete_topic_enable: bool = _key(True, "Whether topics can be deleted.")
+
+    # Replication
+    replica_lag_time_max_ms: int = _key(30_000, "Lag after which a follower leaves the ISR.", ge=1)
+    replica_fetch_wait_max_ms: int = _key(500, "The longest a follower's fetch waits.", ge=0)
+    replica_fetch_min_bytes: int = _key(1, "Bytes for which it waits.", ge=0)
+    replica_fetch_max_bytes: int = _key(_MiB, "Bytes per partition in a follower's fetch.", ge=1)
+    replica_fetch_response_max_bytes: int = _key(10 * _MiB, "Bytes in all in a follower's fetch.", ge=1)
+    replica_fetch_backoff_ms: int = _key(1000, "Pause after a follower's fetch failed for a partition.", ge=0)
+    replica_high_watermark_checkpoint_interval_ms: int = _key(5000, "How often high watermarks are written down.", ge=1)
+
+    # The log
+    log_dirs: str = _key("/tmp/kafka-logs", "The data directory; one, so far. log.dir means the same.", min_length=1)
+    ottla_flush: Literal["os", "synced"] = _key(
+        "os", "os: the page cache, as Kafka. synced: records are on disk before they are acknowledged."
+    )
+    log_retention_check_interval_ms: int = _key(300_000, "How often old segments are looked for.", ge=1)
+    log_flush_offset_checkpoint_interval_ms: int = _key(60_000, "How often recovery points are written down.", ge=1)
+    log_flush_start_offset_checkpoint_interval_ms: int = _key(60_000, "How often log start offsets are.", ge=1)
+    metadata_log_max_record_bytes_between_snapshots: int = _key(
+        20 * _MiB, "Bytes of metadata log after which a snapshot is taken.", ge=1
+    )
+    producer_id_expiration_ms: int = _key(86_400_000, "How long an idle producer's state is kept.", ge=1)
+
+    # Bounds
+    socket_request_max_bytes: int = _key(100 * _MiB, "The largest request.", ge=1, le=_INT_MAX)
+    queued_max_request_bytes: int = _key(
+        512 * _MiB, "Bytes of requests held at once over all connections; -1 for no limit. (Kafka: -1.)", ge=-1
+    )
+    max_connections: int = _key(_INT_MAX, "Client connections at once.", ge=1, le=_INT_MAX)
+    connections_max_idle_ms: int = _key(600_000, "Idle time after which a connection is closed.", ge=1)
+    max_incremental_fetch_session_cache_slots: int = _key(1000, "Fetch sessions kept (KIP-227).", ge=0)
+    fetch_max_bytes: int = _key(55 * _MiB, "Most record bytes in one Fetch answer.", ge=1024)
