@@ -124,7 +124,7 @@ def _compress_lz4(data: bytes) -> bytes:
 
 def _decompress_snappy(data: Buffer, max_bytes: int) -> bytes:
     if bytes(data[: len(_XERIAL_MAGIC)]) != _XERIAL_MAGIC:
-        return _snappy_block(data, max_bytes)
+        return _snappy_block(data, max_bytes, max_bytes)
     parts: list[bytes] = []
     left = max_bytes
     pos, end = len(_XERIAL_HEADER), len(data)
@@ -135,15 +135,15 @@ def _decompress_snappy(data: Buffer, max_bytes: int) -> bytes:
         pos += 4
         if length < 0 or pos + length > end:
             raise CorruptBatch(f"a xerial snappy block of {length} bytes with {end - pos} left")
-        block = _snappy_block(data[pos : pos + length], left)
+        block = _snappy_block(data[pos : pos + length], left, max_bytes)
         left -= len(block)
         parts.append(block)
         pos += length
     return b"".join(parts)
 
 
-def _snappy_block(data: Buffer, max_bytes: int) -> bytes:
+def _snappy_block(data: Buffer, left: int, max_bytes: int) -> bytes:
     # The length stands at the front of a raw block, so that it is known before anything is allocated.
-    if cramjam.snappy.decompress_raw_len(data) > max_bytes:
+    if cramjam.snappy.decompress_raw_len(data) > left:
         raise _too_big(max_bytes)
     return bytes(cramjam.snappy.decompress_raw(data))
