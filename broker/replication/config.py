@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ottla.log import LogConfig
@@ -32,7 +32,7 @@ class ReplicationConfig:
 class TopicSettings:
     """What a topic's configs mean to its replicas."""
 
-    log: LogConfig = LogConfig()
+    log: LogConfig = field(default_factory=LogConfig)
     min_insync_replicas: int = 1
 
 

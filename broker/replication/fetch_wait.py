@@ -53,7 +53,7 @@ class Watchers:
                 watcher(size)
 
     def committed(self, high_watermark: int) -> None:
-        """The high watermark moved. Followers hear of it at once, so that they know what is committed if they must lead."""
+        """The high watermark moved. Followers hear of it at once: they have to know it when they must lead."""
         before = self._committed
         while self._marks and self._marks[0][0] <= high_watermark:
             self._committed = self._marks.popleft()[1]

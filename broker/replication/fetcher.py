@@ -43,6 +43,7 @@ FETCH, FETCH_VERSION = 1, 17
 FIRST_BACKOFF_S = 0.02
 MAX_BACKOFF_S = 0.5
 
+
 class FetchRefused(Exception):
     """The leader refuses the fetch as a whole."""
 

@@ -15,7 +15,7 @@ from ottla.log import GroupCommit
 
 
 class Fetchers:
-    """Hands every followed partition to the fetcher of its leader. A fetcher without partitions closes its connection."""
+    """Hands every followed partition to the fetcher of its leader. One without partitions closes its connection."""
 
     def __init__(
         self,

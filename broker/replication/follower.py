@@ -58,7 +58,9 @@ def truncation_point(diverging: EpochEnd, own: EpochEnd, log_end: int) -> int:
     else:
         point = min(diverging.end_offset, own.end_offset)
     if point >= log_end:
-        raise BadDivergence(f"epoch {diverging.epoch} at {diverging.end_offset} does not cut a log that ends at {log_end}")
+        raise BadDivergence(
+            f"epoch {diverging.epoch} at {diverging.end_offset} does not cut a log that ends at {log_end}"
+        )
     return point
 
 

@@ -12,8 +12,8 @@ from kio.schema.errors import ErrorCode
 from ottla.wire import FetchPartition
 
 Key = tuple[UUID, int]
-Topics = list[tuple[str | UUID, list[FetchPartition]]]
-Forgotten = list[tuple[str | UUID, list[int]]]
+Topics = list[tuple[UUID, list[FetchPartition]]]
+Forgotten = list[tuple[UUID, list[int]]]
 
 SESSION_ERRORS = frozenset(
     {
@@ -26,7 +26,7 @@ _MAX_EPOCH = 2**31 - 1
 
 
 class FollowerSession:
-    """`id` and `epoch` go into the next request; epoch 0 asks for a new session with all partitions, in place of `id`."""
+    """`id` and `epoch` go into the next request; epoch 0 asks for a new session, with all partitions, for `id`."""
 
     def __init__(self) -> None:
         self.id = 0
@@ -65,7 +65,7 @@ class FollowerSession:
         return list(topics.items()), list(forgotten.items())
 
     def answered(self, session_id: int) -> None:
-        """The request was answered without an error. A leader that gives no session is asked for everything each time."""
+        """The request was answered without an error. A leader that gives no session is asked for all each time."""
         self.id = session_id
         if session_id == 0:
             self.reset()

@@ -8,7 +8,7 @@ from ottla.broker.replication.follower import EpochEnd, FollowerState, truncatio
 from ottla.broker.replication.partition import Partition
 from ottla.broker.replication.reading import FetchResult
 from ottla.log import PartitionLog
-from ottla.records import read_header
+from ottla.records import read_header, verify_batch
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,7 @@ def append_from_leader(partition: Partition, records: bytes | memoryview) -> Non
     if first.base_offset < start <= first.last_offset and held.log_start_offset == start:
         # We began at the leader's log start, which lies inside a batch; batches come whole, so the log has to begin
         # with that batch's first offset, while the log start stays.
+        verify_batch(records)
         held.truncate_fully_and_start_at(first.base_offset)
         held.append_as_follower(records)
         held.advance_log_start(start)
@@ -95,7 +96,7 @@ def _report(partition: Partition, role: FollowerState, event: str, before: int, 
 
 def _role(partition: Partition) -> FollowerState:
     if not isinstance(partition.role, FollowerState):
-        raise AssertionError(f"{partition!r} leads, and is told to follow")
+        raise AssertionError(f"{partition!r} leads, and is told to follow")  # noqa: TRY004 - an invariant, not an argument
     return partition.role
 
 

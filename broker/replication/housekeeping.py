@@ -3,15 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from ottla.broker.replication.config import ReplicationConfig
+from ottla.broker.replication.partition import Partition
 from ottla.log import DiskError, GroupCommit, LogError, LogManager
 
-if TYPE_CHECKING:
-    from ottla.broker.replication.config import ReplicationConfig
-    from ottla.broker.replication.partition import Partition
-
 log = structlog.get_logger(__name__)
+
+
+class Housekeeping:
+    """One task for each kind of work, from `start` to `stop`. A disk error ends one round of one kind of work."""
+
+    def __init__(
+        self,
+        config: ReplicationConfig,
+        logs: LogManager,
+        group: GroupCommit,
+        partitions: Callable[[], Iterable[Partition]],
+    ) -> None:
+        self._config = config
+        self._logs = logs
+        self._group = group
+        self._partitions = partitions
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        config = self._config
+        work: tuple[tuple[str, int, Callable[[], Awaitable[object]]], ...] = (
+            ("isr-shrink", config.replica_lag_time_max_ms // 2, self._shrink),
+            ("high-watermarks", config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint),
+            ("log-flush", config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
+            ("log-retention", config.log_retention_check_interval_ms, self._retain),
+        )
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(_every(ms / 1000, name, what), name=name) for name, ms, what in work]
+
+    async def stop(self) -> None:
+        """Stop, and write the high watermarks a last time."""
+        for task in self._tasks:
+            task.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await _round("high-watermarks", self.checkpoint)
+        for error in ended:
+            if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError):
+                raise error
+
+    async def checkpoint(self) -> None:
+        """Write all high watermarks to replication-offset-checkpoint. Raises DiskError."""
+        offsets = {
+            (partition.topic, partition.index): partition.high_watermark
+            for partition in self._partitions()
+            if partition.log is not None
+        }
+        await self._group.run_blocking(functools.partial(self._logs.write_high_watermarks, offsets))
+
+    async def _shrink(self) -> None:
+        for partition in tuple(self._partitions()):
+            partition.shrink_isr()
+
+    async def _retain(self) -> None:
+        """Nothing above the high watermark goes, nor anything of a log that is no partition's."""
+        high_watermarks = {
+            (partition.topic, partition.index): partition.high_watermark for partition in self._partitions()
+        }
+        await self._logs.retention_pass(lambda topic, index: high_watermarks.get((topic, index), 0))
+
+
+async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await _round(name, work)
+
+
+async def _round(name: str, work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except (DiskError, LogError) as error:
+        log.error("housekeeping_failed", work=name, error=str(error))

@@ -1,4 +1,4 @@
-"""The in-sync replicas of a partition as a type (KIP-497): what is committed, and what is asked for but not yet answered.
+"""The in-sync replicas of a partition as a type (KIP-497): what is committed, and what was asked for.
 
 The high watermark must respect every replica that the controller may by now count as in sync, so it goes by `maximal`;
 the promise of min.insync.replicas may only lean on what is committed, so it goes by `committed`.
@@ -38,7 +38,7 @@ class PendingExpand:
 
 @dataclass(frozen=True, slots=True)
 class PendingShrink:
-    """`removed` were proposed to go: until that is committed they may be elected, so the high watermark waits for them."""
+    """`removed` were proposed to go: until that is committed the controller may elect them, so they still count."""
 
     committed: frozenset[int]
     removed: frozenset[int]

@@ -40,7 +40,7 @@ class Controller(Protocol):
 
 class IsrSender:
     """`submit` may be called from anywhere on the loop; what comes in one tick, or while a request is under way, goes
-    together in the next one. A newer proposal of a partition replaces an older one. Bounded by the number of partitions.
+    together in the next one. A newer proposal of a partition replaces an older one, so partitions bound the queue.
     """
 
     def __init__(self, node_id: int, controller: Controller, broker_epoch: Callable[[], int]) -> None:

@@ -63,7 +63,7 @@ class ReplicaManager:
         self._lag_clock = LagClock(loop, min(1.0, lag_s / 10))
         self._isr_sender = IsrSender(config.node_id, controller, broker_epoch)
         self._fetchers = Fetchers(config, open_connection, group, broker_epoch)
-        self._housekeeping = Housekeeping(config, logs, group, self.partitions, clock)
+        self._housekeeping = Housekeeping(config, logs, group, self.partitions)
         self._host = PartitionHost(
             node_id=config.node_id,
             max_lag_s=lag_s,
@@ -103,7 +103,7 @@ class ReplicaManager:
     def append(
         self, partition: Partition, batch: bytes | memoryview, header: BatchHeader, *, acks: Acks
     ) -> Appended | ErrorCode:
-        """Append one verified batch; see `leading.append`. Follow it, in the same step, with `partition.acknowledge`."""
+        """Append one verified batch; see `leading.append`. `partition.acknowledge` comes after it, in the same step."""
         return leading.append(partition, batch, header, acks=acks, now_ms=self._clock())
 
     def produce_wait(self) -> ProduceWait:
@@ -112,7 +112,7 @@ class ReplicaManager:
         return ProduceWait(self._loop)
 
     def read(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
-        """Read without counting it as a follower's progress: for consumers, and when a parked fetch is looked at again."""
+        """Read without counting it as a follower's progress: for consumers, and for a second look after a wait."""
         return leading.read(partition, want, min_one=min_one)
 
     def read_for_follower(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
@@ -120,7 +120,7 @@ class ReplicaManager:
         return leading.read_for_follower(partition, want, min_one=min_one)
 
     def fetch_wait(self, min_bytes: int, deadline: float) -> FetchWait:
-        """A long poll until `deadline` (loop time): `wait.hold(partition.watch(wait.gained, follower=...))` for each."""
+        """A long poll until `deadline` (loop time): `wait.hold(partition.watch(wait.gained, ...))` for each."""
         return FetchWait(self._loop, min_bytes, deadline)
 
     # Metadata
@@ -184,7 +184,7 @@ class ReplicaManager:
         held: PartitionLog | None = None
         failure: Exception | None = None
         try:
-            held = self._logs.create_log(topic.name, topic.id, index, settings.log)
+            held = self._log_of(topic, index, settings)
         except (DiskError, LogError) as error:
             failure = error
         partition = self._partitions[key] = Partition(
@@ -199,6 +199,25 @@ class ReplicaManager:
         if failure is not None:
             partition.fail(failure)
         return partition
+
+    def _log_of(self, topic: TopicImage, index: int, settings: TopicSettings) -> PartitionLog:
+        """The log on disk if it is of this very topic. One of an older topic of the name goes: its records must not
+        resurface (KIP-516)."""
+        found = self._logs.topic_id(topic.name, index)
+        if found is not None and found != topic.id:
+            log.warning("old_topic_on_disk", topic=topic.name, partition=index, topic_id=str(topic.id), old=str(found))
+            self._logs.delete_log(topic.name, index)
+        return self._logs.create_log(topic.name, topic.id, index, settings.log)
+
+    def remove_strays(self) -> None:
+        """Delete the logs on disk that no partition here has: deleted or moved away while this broker was down.
+
+        To be called once, after `apply` with an image that is known to be caught up.
+        """
+        for (topic, index), _ in self._logs:
+            if (topic, index) not in self._partitions:
+                log.warning("stray_log", topic=topic, partition=index)
+                self._logs.delete_log(topic, index)
 
     def _remove_if(self, topic: TopicImage, index: int) -> None:
         found = self._partitions.get((topic.name, index))
@@ -260,7 +279,9 @@ class ReplicaManager:
     def under_replicated(self) -> int:
         """Partitions led here whose ISR is smaller than the replica list."""
         roles = (partition.role for partition in self._partitions.values())
-        return sum(1 for role in roles if isinstance(role, LeaderState) and len(role.isr.committed) < len(role.replicas))
+        return sum(
+            1 for role in roles if isinstance(role, LeaderState) and len(role.isr.committed) < len(role.replicas)
+        )
 
 
 def _everything(image: MetadataImage) -> Delta:

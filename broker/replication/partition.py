@@ -57,6 +57,7 @@ class Partition:
         self.watchers = Watchers()
         self.commit_acks = AckQueue()
         self.durable_acks = AckQueue()
+        self.retired = False
         self._syncing = False
 
     def __repr__(self) -> str:
@@ -94,8 +95,8 @@ class Partition:
 
     @property
     def settled(self) -> bool:
-        """As leader: the high watermark has reached the start of this epoch, so that it is surely not older than what an
-        earlier leader showed (before that, ListOffsets answers OFFSET_NOT_AVAILABLE, KIP-207)."""
+        """As leader: the high watermark has reached the start of this epoch, so it is not older than what an earlier
+        leader showed (before that, ListOffsets answers OFFSET_NOT_AVAILABLE, KIP-207)."""
         return isinstance(self.role, LeaderState) and self.role.high_watermark >= self.role.start_offset
 
     def check_leader(self, current_leader_epoch: int = NO_EPOCH) -> ErrorCode:
@@ -139,7 +140,7 @@ class Partition:
         self.advance()
 
     def become_follower(self, image: PartitionImage) -> None:
-        """Follow. The log is cut only where the leader shows that it diverges (KIP-101: never to the high watermark)."""
+        """Follow. The log is cut only where the leader shows that it diverges, never to the high watermark (KIP-101)."""
         self._change_role(FollowerState(image.leader, image.leader_epoch, self.high_watermark), image)
         log.info("became_follower", **self._names(), leader=image.leader, high_watermark=self.high_watermark)
 
@@ -170,6 +171,7 @@ class Partition:
 
     def retire(self) -> None:
         """This broker holds the partition no longer."""
+        self.retired = True
         self.role = FollowerState(-1, self.role.leader_epoch, self.role.high_watermark)
         self.end_waits(ErrorCode.not_leader_or_follower)
 
@@ -232,7 +234,7 @@ class Partition:
         self.advance()
 
     def sync(self) -> None:
-        """Have the log synced up to its end, one sync at a time (flush "synced"); what comes meanwhile joins the next."""
+        """Have the log synced to its end, one sync at a time (flush "synced"); what comes meanwhile joins the next."""
         role, held = self.role, self._log()
         if self._syncing or not isinstance(role, LeaderState) or role.durable_end >= role.log_end:
             return
@@ -243,9 +245,9 @@ class Partition:
         self._syncing = False
         role, held = self.role, self._log()
         error = None if done.cancelled() else done.exception()
-        if isinstance(error, Truncated) or self.failure is not None:
-            error = None
-        if error is not None:
+        if self.retired or self.failure is not None:
+            return
+        if error is not None and not isinstance(error, Truncated):
             if not isinstance(error, DiskError | LogError):
                 raise error
             self.fail(error)
