@@ -182,6 +182,12 @@ class Network:
                     raise NoBrokersAvailable(f"no broker answered within {timeout:g} s: {servers}")
                 raise KafkaTimeoutError(f"metadata did not show what was waited for within {timeout:g} s")
 
+    async def refreshed(self) -> None:
+        """Wait for metadata that was asked for after this call. Raises NoBrokersAvailable."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        await self.until(lambda: self._refreshed_at > asked_at, self.options.request_timeout)
+
     async def ensure_topic(self, topic: str, timeout: float) -> None:
         """Wait until a topic's partitions are known.
 

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from ottla.client.admin import cluster, configs, topics
-from ottla.client.errors import IllegalStateError
+from ottla.client.errors import IllegalStateError, KafkaError
 from ottla.client.network import Network
-from ottla.client.offsets import list_offsets
+from ottla.client.offsets import list_offsets, list_offsets_once
 from ottla.client.options import make_options
 from ottla.client.structs import (
     ClusterDescription,
@@ -138,6 +138,16 @@ class Admin:
         Offset -1 in the result: there is no such record.
         """
         return await list_offsets(self._ready(), times, self._timeout)
+
+    async def try_list_offsets(
+        self, times: Mapping[TopicPartition, int]
+    ) -> tuple[dict[TopicPartition, OffsetAndTimestamp], dict[TopicPartition, KafkaError]]:
+        """`list_offsets` without a second try: what was found, and the errors of the rest."""
+        network = self._ready()
+        network.topics.update(tp.topic for tp in times)
+        if times:
+            await network.refreshed()
+        return await list_offsets_once(network, times)
 
     def _ready(self) -> Network:
         if not self._running:

@@ -14,7 +14,7 @@ from kio.schema.errors import ErrorCode
 from ottla.client.consumer.chunk import Deserializer, as_is
 from ottla.client.consumer.fetcher import Fetcher, FetchOptions
 from ottla.client.consumer.position import PartitionState
-from ottla.client.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from ottla.client.errors import ConsumerStoppedError, IllegalStateError, KafkaError, error_for
 from ottla.client.network import Network
 from ottla.client.offsets import EARLIEST, LATEST, list_offsets
 from ottla.client.options import make_options
@@ -162,6 +162,15 @@ class Consumer:
     def partitions_for_topic(self, topic: str) -> set[int] | None:
         """The topic's partitions, None if it is not among those that the consumer knows."""
         return set(self._network.metadata.partitions_for(topic)) or None
+
+    async def partitions_of(self, topic: str) -> set[int]:
+        """The topic's partitions, asked of the cluster. Raises UnknownTopicOrPartitionError."""
+        self._running()
+        answer = await self._network.fetch_metadata([topic], self._timeout)
+        for found in answer.topics:
+            if found.error_code is not ErrorCode.none:
+                raise error_for(found.error_code, f"topic {topic!r}")
+        return {p.partition_index for found in answer.topics for p in found.partitions}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on from `offset` in the partition."""

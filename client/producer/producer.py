@@ -136,7 +136,8 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        # A program that is being cancelled does not wait for records that nobody will hear of.
+        await self.stop(flush=not isinstance(error, asyncio.CancelledError))
 
     async def start(self) -> None:
         """Connect and learn about the cluster. Raises NoBrokersAvailable."""
@@ -154,12 +155,15 @@ class Producer:
         )
         self._sender.start()
 
-    async def stop(self) -> None:
-        """Send what is buffered (each record until its delivery timeout), then close."""
+    async def stop(self, *, flush: bool = True) -> None:
+        """Send what is buffered (each record until its delivery timeout), then close.
+
+        Without `flush` what is buffered fails with KafkaTimeoutError.
+        """
         if self._closing:
             return
         try:
-            if self._sender is not None:
+            if self._sender is not None and flush:
                 await self.flush()
         finally:
             self._closing = True

@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""The `ottla` command."""
+
+from ottla.cli.main import main
+
+__all__ = ["main"]
