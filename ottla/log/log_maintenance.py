@@ -144,7 +144,6 @@ class LogMaintenance(LogState):
         """Records below `offset` are no longer served; their segments go with the next retention pass."""
         if offset > self.log_start_offset:
             self.log_start_offset = min(offset, self.log_end_offset)
-            self._epochs.truncate_from_start(self.log_start_offset)
 
     def delete_old_segments(self, now_ms: int, high_watermark: int, *, defer: bool = False) -> int:
         """Let go of segments by retention time and size, and of those below the log start. Returns how many.
@@ -152,6 +151,7 @@ class LogMaintenance(LogState):
         With `defer` their files stay until `purge`, which may run in an executor.
         """
         self._check_online()
+        self._forget_old_epochs()
         count = count_deletable(self._segments, self._config, now_ms, high_watermark, self.log_start_offset)
         if count and count == len(self._segments):
             self.roll(now_ms)
@@ -163,7 +163,13 @@ class LogMaintenance(LogState):
             self.advance_log_start(self._segments[0].base_offset)
             if not defer:
                 self.purge()
+                self._forget_old_epochs()
         return count
+
+    def _forget_old_epochs(self) -> None:
+        """Only once the files are gone for good: a crash may bring back both the segments and the old log start."""
+        if not self._detached:
+            self._epochs.truncate_from_start(self._bases[0])
 
     def purge(self) -> None:
         """Remove the files of segments that retention let go of, oldest first, each durably. For an executor.
