@@ -1,1 +1,37 @@
-"""Placeholder."""
+"""The data plane: what answers Kafka's clients, and what replicates partitions."""
+
+from ottla.broker.api import TABLE, build_registry
+from ottla.broker.broker import Broker
+from ottla.broker.context import BrokerConfig, BrokerContext, Clock, QuorumMember, QuorumStatus
+from ottla.broker.fetch_sessions import SessionCache
+from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
+from ottla.broker.replication import (
+    ClusterConnector,
+    ClusterCredentials,
+    Partition,
+    ReplicaManager,
+    ReplicationConfig,
+    TopicSettings,
+    topic_settings,
+)
+
+__all__ = [
+    "TABLE",
+    "Broker",
+    "BrokerConfig",
+    "BrokerContext",
+    "Clock",
+    "ClusterConnector",
+    "ClusterCredentials",
+    "Partition",
+    "ProducerIdBlock",
+    "ProducerIds",
+    "QuorumMember",
+    "QuorumStatus",
+    "ReplicaManager",
+    "ReplicationConfig",
+    "SessionCache",
+    "TopicSettings",
+    "build_registry",
+    "topic_settings",
+]

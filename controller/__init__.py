@@ -36,6 +36,7 @@ from ottla.controller.metadata import (
 )
 from ottla.controller.raft import (
     Entry,
+    LogStorage,
     Message,
     NotLeader,
     OutcomeUnknown,
@@ -110,6 +111,7 @@ from ottla.controller.view import MetadataView
 __all__ = [
     "BROKER_CONFIGS",
     "LONG_MAX",
+    "LogStorage",
     "NO_LEADER",
     "REQUESTS",
     "TOPIC_CONFIGS",

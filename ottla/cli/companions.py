@@ -49,6 +49,9 @@ async def _one(do: str, args: argparse.Namespace) -> str:
     return f"node {args.node} {_DONE[do]}" + (f" (pid {pid})" if pid else "")
 
 
+kill, stop, start, pause, resume, down = (command(do) for do in (*_DONE, "down"))
+
+
 async def _down(directory: Path) -> str:
     from ottla.cluster import ControlError, ask, wait_for_exit
 

@@ -21,13 +21,22 @@ class Command(Protocol):
 
 
 class Row(NamedTuple):
-    """One subcommand: the module that has it, and its line in the help."""
+    """One subcommand: the module that has it (or "module:name" of an object in one), and its line in the help."""
 
     module: str
     help: str
 
 
 COMMANDS: dict[str, Row] = {
+    "node": Row("ottla.cli.node", "run one node in the foreground"),
+    "up": Row("ottla.cli.up", "run a local cluster of several nodes"),
+    "demo": Row("ottla.cli.demo", "kill brokers and controllers under load, and count what was lost"),
+    "kill": Row("ottla.cli.companions:kill", "kill -9 a node of a local cluster"),
+    "stop": Row("ottla.cli.companions:stop", "stop a node of a local cluster cleanly"),
+    "start": Row("ottla.cli.companions:start", "start a stopped or killed node of a local cluster"),
+    "pause": Row("ottla.cli.companions:pause", "freeze a node of a local cluster (SIGSTOP)"),
+    "resume": Row("ottla.cli.companions:resume", "let a paused node of a local cluster go on"),
+    "down": Row("ottla.cli.companions:down", "stop a local cluster"),
     "status": Row("ottla.cli.status", "show brokers, controller, topics, leaders and in-sync replicas"),
     "topic": Row("ottla.cli.topic", "create, list, describe and delete topics"),
     "produce": Row("ottla.cli.produce", "send lines from standard input to a topic"),
@@ -50,8 +59,15 @@ def build_parser(name: str | None = None) -> argparse.ArgumentParser:
     for command, row in COMMANDS.items():
         sub = commands.add_parser(command, help=row.help, description=row.help[0].upper() + row.help[1:] + ".")
         if command == name:
-            cast(Command, importlib.import_module(row.module)).add_arguments(sub)
+            load(row).add_arguments(sub)
     return parser
+
+
+def load(row: Row) -> Command:
+    """Import what carries out a subcommand."""
+    module, _, name = row.module.partition(":")
+    loaded = importlib.import_module(module)
+    return cast(Command, getattr(loaded, name) if name else loaded)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser(name).parse_args(words)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
-    module = cast(Command, importlib.import_module(COMMANDS[args.command].module))
+    module = load(COMMANDS[args.command])
     try:
         return module.run(args)
     except CommandError as error:

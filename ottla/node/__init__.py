@@ -1,1 +1,8 @@
-"""Placeholder."""
+"""One node: configuration, wiring, start and stop."""
+
+from ottla.node.config import ConfigError, NodeConfig, load_config
+from ottla.node.errors import NodeError
+from ottla.node.node import Node, Seams
+from ottla.node.run import run_node
+
+__all__ = ["ConfigError", "Node", "NodeConfig", "NodeError", "Seams", "load_config", "run_node"]

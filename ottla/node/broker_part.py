@@ -1,0 +1,207 @@
+"""The broker of a node: logs, replicas, Kafka listeners and registration, in the order in which each may begin."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from ottla.broker import (
+    Broker,
+    ClusterConnector,
+    ClusterCredentials,
+    Partition,
+    ReplicaManager,
+    ReplicationConfig,
+    TopicSettings,
+    topic_settings,
+)
+from ottla.controller import ClusterIdentity, Delta, ListenerModel, MetadataImage, resolve
+from ottla.log import Disk, GroupCommit, LogConfig, LogManager
+from ottla.node.config import NodeConfig
+from ottla.node.errors import NodeError
+from ottla.node.quorum import Quorum
+from ottla.node.registration import Advertisement, Registration
+from ottla.wire import KafkaServer, Limits
+
+log = structlog.get_logger(__name__)
+
+
+class BrokerPart:
+    """Made before the quorum, because a directory must be locked and its logs recovered before the node takes part."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        identity: ClusterIdentity,
+        disk: Disk,
+        clock: Callable[[], int],
+        rng: random.Random,
+        nonce: Callable[[], bytes],
+        group: GroupCommit,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._disk = disk
+        self._clock = clock
+        self._rng = rng
+        self._nonce = nonce
+        self._group = group
+        self._logs: LogManager | None = None
+        self.replicas: ReplicaManager | None = None
+        self.registration: Registration | None = None
+        self.server: KafkaServer | None = None
+        self._broker: Broker | None = None
+        self._failed: asyncio.Future[None] | None = None
+
+    async def open_logs(self) -> None:
+        """Lock the data directory and recover what is in it. Raises DiskLocked, DiskError."""
+        # Which configuration a log has is known once there is metadata; until then the node's defaults do.
+        self._logs = await LogManager.open(
+            self._disk,
+            self._config.log_dirs,
+            lambda _topic: LogConfig(),
+            clock=self._clock,
+            rng=self._rng,
+            commits=self._group,
+        )
+
+    async def start(self, quorum: Quorum) -> asyncio.Future[None]:
+        """Register, take over the replicas, open the listeners, be unfenced. The future fails if the broker does."""
+        assert self._logs is not None
+        loop = asyncio.get_running_loop()
+        self._failed = loop.create_future()
+        self.registration = registration = self._make_registration(quorum)
+        self.replicas = replicas = self._make_replicas(quorum, registration, self._logs, loop)
+        self._broker = Broker(
+            self._config,
+            view=quorum.view,
+            controller=quorum.controller,
+            replicas=replicas,
+            credentials=self._credentials,
+            quorum=quorum.status,
+            broker_epoch=lambda: registration.epoch,
+            clock=self._clock,
+            rng=self._rng,
+            nonce=self._nonce,
+        )
+        await registration.register(clean_shutdown=self._logs.was_clean, previous_epoch=self._logs.last_broker_epoch)
+        replicas.apply(quorum.view.image)
+        quorum.view.subscribe(self._metadata_changed)
+        replicas.start()
+        self.server = KafkaServer(self._broker.registry, limits=limits(self._config))
+        for endpoint in self._config.broker_listeners:
+            await self.server.start(loop, endpoint.host or None, endpoint.port, endpoint.name)
+        beating = await registration.unfence()
+        beating.add_done_callback(self._beating_ended)
+        return self._failed
+
+    @property
+    def _credentials(self) -> ClusterCredentials:
+        return ClusterCredentials(self._identity.cluster_id, self._identity.node_id, self._identity.secret)
+
+    def _make_registration(self, quorum: Quorum) -> Registration:
+        config = self._config
+        http = config.ottla_http_listener
+        return Registration(
+            quorum,
+            Advertisement(
+                node_id=config.node_id,
+                incarnation=self._identity.incarnation,
+                cluster_id=config.cluster_id,
+                listeners=tuple(
+                    ListenerModel(name=each.name, host=each.host, port=each.port) for each in config.advertised
+                ),
+                rack=config.broker_rack,
+                http="" if http is None else f"{http[0]}:{http[1]}",
+            ),
+            heartbeat_interval=config.broker_heartbeat_interval_ms / 1000,
+        )
+
+    def _make_replicas(
+        self, quorum: Quorum, registration: Registration, logs: LogManager, loop: asyncio.AbstractEventLoop
+    ) -> ReplicaManager:
+        return ReplicaManager(
+            replication_config(self._config),
+            logs=logs,
+            group=self._group,
+            controller=quorum.controller,
+            settings=self._settings,
+            open_connection=ClusterConnector(self._credentials, self._nonce),
+            broker_epoch=lambda: registration.epoch,
+            clock=self._clock,
+            loop=loop,
+            on_storage_failure=self._storage_failed,
+        )
+
+    def _settings(self, image: MetadataImage, topic: str) -> TopicSettings:
+        config = self._config
+        resolved = resolve(image, config.kafka_values(), topic, config.node_id)
+        settings = topic_settings({name: row.value for name, row in resolved.items()})
+        if config.ottla_flush == "synced":
+            settings = replace(settings, log=replace(settings.log, flush="synced"))
+        return settings
+
+    def _metadata_changed(self, image: MetadataImage, delta: Delta) -> None:
+        assert self.replicas is not None
+        self.replicas.apply(image, delta)
+
+    def _storage_failed(self, partition: Partition, error: Exception) -> None:
+        """The node has one data directory; as in Kafka, a broker without any cannot go on."""
+        log.error("storage failed", topic=partition.topic, partition=partition.index, error=str(error))
+        self._fail(NodeError(f"storage failed at {partition.topic}-{partition.index}: {error}"))
+
+    def _beating_ended(self, beating: asyncio.Task[None]) -> None:
+        if not beating.cancelled() and (error := beating.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def stop(self, *, leave_within: float) -> None:
+        """Hand over, close the listeners, stop replicating, close the logs (which marks the directory clean)."""
+        epoch = -1
+        if self.registration is not None:
+            epoch = self.registration.epoch
+            await self.registration.leave(within=leave_within)
+        if self.server is not None:
+            await self.server.stop()
+        if self._broker is not None:
+            await self._broker.close()
+        if self.replicas is not None:
+            await self.replicas.stop()
+        if self._logs is not None:
+            await self._logs.close(epoch)
+
+
+def replication_config(config: NodeConfig) -> ReplicationConfig:
+    """The node's settings as replication wants them."""
+    return ReplicationConfig(
+        node_id=config.node_id,
+        inter_broker_listener_name=config.inter_broker_listener,
+        replica_lag_time_max_ms=config.replica_lag_time_max_ms,
+        replica_fetch_wait_max_ms=config.replica_fetch_wait_max_ms,
+        replica_fetch_min_bytes=config.replica_fetch_min_bytes,
+        replica_fetch_max_bytes=config.replica_fetch_max_bytes,
+        replica_fetch_response_max_bytes=config.replica_fetch_response_max_bytes,
+        replica_high_watermark_checkpoint_interval_ms=config.replica_high_watermark_checkpoint_interval_ms,
+        log_retention_check_interval_ms=config.log_retention_check_interval_ms,
+        log_flush_offset_checkpoint_interval_ms=config.log_flush_offset_checkpoint_interval_ms,
+    )
+
+
+def limits(config: NodeConfig) -> Limits:
+    """The node's settings as the Kafka listeners want them. Kafka bounds the sum of queued requests by none; we do."""
+    default = Limits()
+    queued = config.queued_max_request_bytes
+    return Limits(
+        max_request_bytes=config.socket_request_max_bytes,
+        max_small_request_bytes=min(default.max_small_request_bytes, config.socket_request_max_bytes),
+        max_connections=min(config.max_connections, default.max_connections),
+        max_buffered_bytes=queued if queued > 0 else default.max_buffered_bytes,
+        idle_s=config.connections_max_idle_ms / 1000,
+    )

@@ -1,0 +1,31 @@
+"""Whose data a directory holds: ``meta.properties`` is checked before anything else is touched, or made the first time."""
+
+from __future__ import annotations
+
+import random
+from uuid import UUID
+
+from ottla.log import CorruptFile, Disk, MetaProperties, encode_uuid
+from ottla.node.errors import NodeError
+
+
+def claim_directory(disk: Disk, directory: str, *, cluster_id: str, node_id: int, rng: random.Random) -> MetaProperties:
+    """The directory's own id, after checking that it belongs to this node of this cluster.
+
+    So two clusters cannot mix, and a directory cannot be started under another node's id.
+
+    Raises:
+        NodeError: the directory belongs to another cluster or node, or its ``meta.properties`` cannot be read.
+    """
+    try:
+        found = MetaProperties.read(disk, directory)
+    except CorruptFile as error:
+        raise NodeError(f"{directory}: {error}") from error
+    if found is None:
+        found = MetaProperties(cluster_id, node_id, encode_uuid(UUID(int=rng.getrandbits(128), version=4)))
+        found.write(disk, directory)
+    if found.cluster_id != cluster_id:
+        raise NodeError(f"{directory} belongs to cluster {found.cluster_id}, this node is of cluster {cluster_id}")
+    if found.node_id != node_id:
+        raise NodeError(f"{directory} belongs to node {found.node_id}, this is node {node_id}")
+    return found

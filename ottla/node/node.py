@@ -1,0 +1,160 @@
+"""One node: puts the parts together, starts them in order, and takes them down in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from ottla.controller import Address, ClusterIdentity, ControllerSettings, LogStorage, Policy, RaftConfig
+from ottla.log import Disk, GroupCommit
+from ottla.node.broker_part import BrokerPart
+from ottla.node.config import NodeConfig
+from ottla.node.errors import NodeError
+from ottla.node.identity import claim_directory
+from ottla.node.quorum import Quorum
+
+log = structlog.get_logger(__name__)
+
+LEAVE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """What a node takes from the world besides its event loop. ``clock`` is wall time in ms; ``nonce`` is unguessable."""
+
+    disk: Disk
+    clock: Callable[[], int]
+    rng: random.Random
+    nonce: Callable[[], bytes]
+
+
+class Node:
+    """A broker, a controller, or both, in this event loop.
+
+    ``failed`` is done, with an exception, when the node can no longer be trusted; whoever runs it has to end it then.
+    """
+
+    def __init__(self, config: NodeConfig, seams: Seams, group: GroupCommit) -> None:
+        self.config = config
+        self._seams = seams
+        self._group = group
+        self.quorum: Quorum | None = None
+        self.broker: BrokerPart | None = None
+        self.failed: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Start everything and return when the node is ready: registered, unfenced, and caught up.
+
+        Raises NodeError, OSError (an address is taken), DiskError, DiskLocked, RaftInvariantError.
+        """
+        self.failed = asyncio.get_running_loop().create_future()
+        config, seams = self.config, self._seams
+        meta = claim_directory(
+            seams.disk, config.log_dirs, cluster_id=config.cluster_id, node_id=config.node_id, rng=seams.rng
+        )
+        identity = self._identity()
+        if config.is_broker:
+            self.broker = BrokerPart(config, identity, seams.disk, seams.clock, seams.rng, seams.nonce, self._group)
+            await self.broker.open_logs()
+        self.quorum = self._make_quorum(identity, meta.directory_id)
+        await self.quorum.start()
+        self._watch_over(self.quorum.driver.failed)
+        if self.broker is not None:
+            self._watch_over(await self.broker.start(self.quorum))
+        log.info("node ready", node=config.node_id, roles=list(config.process_roles))
+
+    def _identity(self) -> ClusterIdentity:
+        config, rng = self.config, self._seams.rng
+        incarnation = str(UUID(int=rng.getrandbits(128), version=4))
+        secret = config.secret if config.secret is not None else self._seams.nonce()
+        try:
+            return ClusterIdentity(config.cluster_id, config.node_id, incarnation, secret)
+        except ValueError as error:
+            raise NodeError(str(error)) from error
+
+    def _make_quorum(self, identity: ClusterIdentity, directory_id: str) -> Quorum:
+        config = self.config
+        listener, advertised = config.controller_listener, config.advertised_controller
+        voters: dict[int, Address] = {voter.id: (voter.host, voter.port) for voter in config.voters.values()}
+        election_s = config.controller_quorum_election_timeout_ms / 1000
+        storage = LogStorage(
+            self._seams.disk,
+            config.log_dirs,
+            self._seams.clock,
+            cluster_id=config.cluster_id,
+            node_id=config.node_id,
+        )
+        return Quorum(
+            RaftConfig(
+                node_id=config.node_id,
+                voters=frozenset(voters),
+                directory_id=directory_id,
+                election_timeout=election_s,
+                heartbeat_interval=min(0.15, election_s / 5),
+            ),
+            storage,
+            identity,
+            voters=voters,
+            listen=(listener.host, listener.port),
+            advertised=(advertised.host, advertised.port),
+            settings=controller_settings(config) if config.is_controller else None,
+            group=self._group,
+            rng=self._seams.rng,
+            snapshot_bytes=config.metadata_log_max_record_bytes_between_snapshots,
+        )
+
+    def _watch_over(self, part: asyncio.Future[None] | None) -> None:
+        """The failure of a part is the failure of the node."""
+        if part is not None:
+            part.add_done_callback(self._part_ended)
+
+    def _part_ended(self, part: asyncio.Future[None]) -> None:
+        error = None if part.cancelled() else part.exception()
+        if error is not None and self.failed is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    @property
+    def reasons_not_ready(self) -> Mapping[str, str]:
+        """What is missing for readiness, by topic; empty when the node is ready."""
+        if self.quorum is None:
+            return {"node": "starting"}
+        reasons: dict[str, str] = {}
+        driver = self.quorum.driver
+        if driver.leader_id is None:
+            reasons["quorum"] = "no active controller is known"
+        elif driver.applied_index < driver.commit_index:
+            reasons["metadata"] = f"applied {driver.applied_index} of {driver.commit_index}"
+        if self.config.is_broker:
+            registration = None if self.broker is None else self.broker.registration
+            if registration is None or registration.epoch < 0:
+                reasons["broker"] = "not registered"
+            elif registration.fenced:
+                reasons["broker"] = "fenced"
+        return reasons
+
+    async def stop(self) -> None:
+        """Leave in good order: leaderships first, then listeners, logs, Raft. Safe after a start that failed half-way."""
+        if self.broker is not None:
+            await self.broker.stop(leave_within=LEAVE_S if self.config.controlled_shutdown_enable else 0.0)
+        if self.quorum is not None:
+            await self.quorum.stop()
+        log.info("node stopped", node=self.config.node_id)
+
+
+def controller_settings(config: NodeConfig) -> ControllerSettings:
+    """What the configuration means to the active controller."""
+    interval = float(config.leader_imbalance_check_interval_seconds)
+    return ControllerSettings(
+        policy=Policy(
+            default_partitions=config.num_partitions,
+            default_replication_factor=config.default_replication_factor,
+            session_timeout_ms=config.broker_session_timeout_ms,
+            broker_defaults=config.kafka_values(),
+        ),
+        rebalance_interval_s=interval if config.auto_leader_rebalance_enable else None,
+    )

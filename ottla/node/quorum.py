@@ -1,0 +1,182 @@
+"""A node's part in the metadata quorum: Raft with transport and storage, the controller, and the watch over its peers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import structlog
+
+from ottla.broker import QuorumMember, QuorumStatus
+from ottla.controller import (
+    ActiveController,
+    Address,
+    AnyRequest,
+    ClusterIdentity,
+    ControllerClient,
+    ControllerSettings,
+    Handlers,
+    LogStorage,
+    MetadataView,
+    PeerAddresses,
+    PeerWatch,
+    RaftConfig,
+    RaftDriver,
+    RaftStatus,
+    RaftTransport,
+    RpcClient,
+    RpcResponse,
+    RpcServer,
+    decode_message,
+    encode_message,
+)
+from ottla.log import GroupCommit
+
+log = structlog.get_logger(__name__)
+
+
+class Quorum:
+    """Everything that speaks on the controller listener.
+
+    ``settings`` is None on a node without the controller role: such a node follows the metadata log as a learner and
+    never decides anything.
+    """
+
+    def __init__(
+        self,
+        raft: RaftConfig,
+        storage: LogStorage,
+        me: ClusterIdentity,
+        *,
+        voters: dict[int, Address],
+        listen: Address,
+        advertised: Address,
+        settings: ControllerSettings | None,
+        group: GroupCommit,
+        rng: random.Random,
+        snapshot_bytes: int,
+    ) -> None:
+        self._listen = listen
+        self._raft = raft
+        self.addresses = PeerAddresses(voters)
+        self._rpc = RpcClient(me, self.addresses, rng)
+        self._transport = RaftTransport(self._rpc, encode_message)
+        self.view = MetadataView(me.cluster_id)
+        self.driver = RaftDriver(
+            raft,
+            storage,
+            self._transport,
+            rng,
+            run_blocking=group.run_blocking,
+            on_apply=self.view.on_apply,
+            on_snapshot=self.view.on_snapshot,
+            snapshot_source=self.view.snapshot_source,
+            snapshot_bytes=snapshot_bytes,
+        )
+        self.active = (
+            ActiveController(raft.node_id, self.driver, self.view, settings, rng) if settings is not None else None
+        )
+        self.controller = ControllerClient(
+            raft.node_id,
+            self._rpc,
+            leader=lambda: self.driver.leader_id,
+            local=self._handle if self.active is not None else None,
+            voters=sorted(voters),
+        )
+        self.watch = PeerWatch(
+            self._rpc,
+            on_peer_dead=self._peer_dead,
+            on_peer_alive=self._peer_alive,
+            introduce_as=None if raft.node_id in voters else advertised,
+        )
+        self._server = RpcServer(
+            me,
+            Handlers(
+                raft=self._receive,
+                controller=self._handle,
+                incarnation_of=self.watch.incarnation_of,
+                introduced=self._introduced,
+            ),
+        )
+
+    async def start(self) -> None:
+        """Open the listener, load what Raft has on disk, and begin to take part. Raises OSError, RaftInvariantError."""
+        self.driver.subscribe(self._on_status)
+        await self._server.start(*self._listen)
+        await self.driver.start()
+        self.watch.start(self.addresses)
+
+    async def stop(self) -> None:
+        """Hand the leadership over if it is here, then go, saying goodbye to those who watch."""
+        await self.driver.transfer_leadership()
+        if self.active is not None:
+            self.active.stop()
+        await self.watch.stop()
+        await self.driver.stop()
+        await self._server.stop()
+        await self._transport.close()
+        await self._rpc.close()
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether a majority of the voters can be there, as far as is known: without it nothing is worth waiting for."""
+        away = [node for node, standing in self.watch.standings.items() if standing in ("dead", "left")]
+        voters = self._raft.voters
+        return len(voters.difference(away)) > len(voters) // 2
+
+    def status(self) -> QuorumStatus:
+        """This node's view of the quorum, for DescribeQuorum and metrics."""
+        core = self.driver.core
+        members: tuple[QuorumMember, ...] = ()
+        if core.leading is not None:
+            own = QuorumMember(self._raft.node_id, core.log.last_index, True, 0)
+            now = asyncio.get_running_loop().time()
+            members = (
+                own,
+                *(
+                    QuorumMember(node, peer.match, peer.voter, round(max(0.0, now - peer.contact) * 1000))
+                    for node, peer in core.leading.peers.items()
+                ),
+            )
+        leader = core.leader_id
+        return QuorumStatus(
+            node_id=self._raft.node_id,
+            leader_id=-1 if leader is None else leader,
+            term=core.term,
+            high_watermark=core.commit,
+            voters=tuple(sorted(self._raft.voters)),
+            members=members,
+        )
+
+    # What comes in
+
+    def _receive(self, sender: int, frame: bytes) -> None:
+        self.driver.receive(sender, decode_message(frame))
+
+    async def _handle(self, request: AnyRequest, caller: int) -> RpcResponse:
+        if self.active is None:
+            from kio.schema.errors import ErrorCode
+
+            return request.response_type(error=ErrorCode.not_controller.value, controller_id=self.driver.leader_id)
+        return await self.active.handle(request, caller)
+
+    def _introduced(self, node_id: int, address: Address) -> None:
+        if self.addresses.learn(node_id, address):
+            log.info("node introduced", peer=node_id, address=f"{address[0]}:{address[1]}")
+        self.watch.start([node_id])
+
+    def _on_status(self, status: RaftStatus) -> None:
+        if self.active is not None:
+            self.active.on_status(status)
+        self.controller.leader_changed()
+
+    def _peer_dead(self, node_id: int) -> None:
+        log.warning("peer died", peer=node_id)
+        self.driver.suspect(node_id)
+        if self.active is not None:
+            self.active.peer_dead(node_id)
+
+    def _peer_alive(self, node_id: int) -> None:
+        self.driver.trust(node_id)
+        if self.active is not None:
+            self.active.peer_alive(node_id)

@@ -1,0 +1,171 @@
+"""A broker's life in the eyes of the controller: register, be unfenced, send heartbeats, leave in good order.
+
+Sources: KIP-500, KIP-631 (broker registration and heartbeats), KIP-903 (broker epochs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from ottla.controller import (
+    ControllerUnavailable,
+    Heartbeat,
+    HeartbeatResponse,
+    ListenerModel,
+    MetadataView,
+    RegisterBroker,
+)
+from ottla.node.errors import NodeError
+from ottla.node.quorum import Quorum
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.05
+CALL_S = 5.0
+_UNREGISTERED = (ErrorCode.stale_broker_epoch.value, ErrorCode.broker_id_not_registered.value)
+# The former life of this node may not be known to be over; its session ends with it, or with the timeout.
+_LATER = (ErrorCode.duplicate_broker_registration.value, ErrorCode.request_timed_out.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Advertisement:
+    """What a broker tells of itself when it registers."""
+
+    node_id: int
+    incarnation: str
+    cluster_id: str
+    listeners: tuple[ListenerModel, ...]
+    rack: str | None
+    http: str
+
+
+class Registration:
+    """Keeps one broker registered."""
+
+    def __init__(
+        self,
+        quorum: Quorum,
+        advertisement: Advertisement,
+        *,
+        heartbeat_interval: float,
+    ) -> None:
+        self._quorum = quorum
+        self._advertisement = advertisement
+        self._interval = heartbeat_interval
+        self._beating: asyncio.Task[None] | None = None
+        self.epoch = -1
+        self.fenced = True
+
+    @property
+    def view(self) -> MetadataView:
+        return self._quorum.view
+
+    async def register(self, *, clean_shutdown: bool, previous_epoch: int) -> None:
+        """Register, and wait until this node's own metadata shows it.
+
+        Raises NodeError when the controller refuses for good, PeerRejected when this node is not of the cluster.
+        """
+        about = self._advertisement
+        request = RegisterBroker(
+            node_id=about.node_id,
+            incarnation=about.incarnation,
+            cluster_id=about.cluster_id,
+            listeners=about.listeners,
+            rack=about.rack,
+            http=about.http,
+            clean_shutdown=clean_shutdown,
+            previous_epoch=previous_epoch,
+        )
+        told = False
+        while True:
+            try:
+                response = await self._quorum.controller.call(request, timeout=CALL_S)
+            except ControllerUnavailable as error:
+                log.warning("no controller to register with", reason=str(error))
+                continue
+            if response.error == 0:
+                break
+            if response.error not in _LATER:
+                raise NodeError(f"the controller refuses this broker: {response.message}")
+            if not told:
+                told = True
+                log.warning("registration has to wait", reason=response.message)
+            await asyncio.sleep(RETRY_S)
+        self.epoch = response.epoch
+        await self._until_known(response.offset)
+        log.info("registered", broker=about.node_id, epoch=self.epoch)
+
+    async def _until_known(self, offset: int) -> None:
+        while True:
+            try:
+                await self.view.wait_for(offset, CALL_S)
+                return
+            except TimeoutError:
+                log.warning("metadata is behind", offset=self.view.image.offset, wanted=offset)
+
+    async def unfence(self) -> asyncio.Task[None]:
+        """Send heartbeats until the controller counts on this broker; the task goes on with them."""
+        while self.fenced:
+            await self._beat()
+            if self.fenced:
+                await asyncio.sleep(RETRY_S)
+        self._beating = asyncio.create_task(self._keep_beating(), name="heartbeats")
+        return self._beating
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S if self.fenced else self._interval)
+            await self._beat()
+
+    async def _beat(self, *, want_shutdown: bool = False) -> HeartbeatResponse | None:
+        """One heartbeat; None when no controller took it."""
+        request = Heartbeat(
+            node_id=self._advertisement.node_id,
+            epoch=self.epoch,
+            applied_offset=self.view.image.offset,
+            want_shutdown=want_shutdown,
+        )
+        try:
+            response = await self._quorum.controller.call(request, timeout=CALL_S)
+        except ControllerUnavailable as error:
+            log.warning("heartbeat failed", reason=str(error))
+            return None
+        if response.error in _UNREGISTERED:
+            if want_shutdown:
+                return response
+            # Another registration took this broker's place, or the controller never knew it: begin anew.
+            log.warning("registration lost", epoch=self.epoch, reason=response.message)
+            self._set_fenced(fenced=True)
+            await self.register(clean_shutdown=False, previous_epoch=self.epoch)
+        elif response.error == 0:
+            await self._until_known(response.offset)
+            self._set_fenced(fenced=response.fenced)
+        return response
+
+    def _set_fenced(self, *, fenced: bool) -> None:
+        if fenced != self.fenced:
+            self.fenced = fenced
+            log.info("fenced" if fenced else "unfenced", broker=self._advertisement.node_id, epoch=self.epoch)
+
+    async def leave(self, *, within: float) -> bool:
+        """Controlled shutdown: let leadership move away first. False when that could not be had within the time."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait((self._beating,))
+        if self.epoch < 0:
+            return True
+        try:
+            async with asyncio.timeout(within):
+                while self._quorum.can_decide:
+                    response = await self._beat(want_shutdown=True)
+                    if response is not None and (response.should_shutdown or response.error in _UNREGISTERED):
+                        return True
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError:
+            pass
+        log.warning("leaving without a controlled shutdown", broker=self._advertisement.node_id)
+        return False

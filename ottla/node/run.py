@@ -1,0 +1,103 @@
+"""Run one node as a process: configuration, event loop, signals, and word to whoever waits for it to be ready."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ottla.log import DiskError, DiskLocked, GroupCommit, LogError, OsDisk
+from ottla.node.config import NodeConfig, load_config
+from ottla.node.errors import NodeError
+from ottla.node.gateway_part import GatewayPart
+from ottla.node.logging import configure_logging
+from ottla.node.node import Node, Seams
+
+NONCE_BYTES = 32
+# Syncs of different logs go on side by side; more threads than this only wait for the same disk.
+BLOCKING_THREADS = 4
+
+
+def run_node(config_file: Path | None, *, log_level: str, ready_descriptor: int | None) -> None:
+    """Run a node until SIGTERM or SIGINT. Raises ConfigError, NodeError; leaves other exceptions to the caller."""
+    disk = OsDisk()
+    config = load_config(str(config_file) if config_file else None, os.environ, disk.read)
+    configure_logging(level=log_level, node_id=config.node_id)
+    work = serve(config, disk, ready_descriptor)
+    if sys.platform == "win32":
+        asyncio.run(work)
+        return
+    import uvloop
+
+    uvloop.run(work)
+
+
+async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) -> None:
+    """Start the node, say so, and serve until it is told to stop or fails."""
+    loop = asyncio.get_running_loop()
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    seams = Seams(
+        disk=disk,
+        clock=lambda: time.time_ns() // 1_000_000,
+        rng=random.Random(secrets.randbits(128)),
+        nonce=lambda: secrets.token_bytes(NONCE_BYTES),
+    )
+    with ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="disk") as executor:
+        node = Node(config, seams, GroupCommit(executor))
+        gateway = GatewayPart(node)
+        try:
+            await gateway.start()
+            await _start(node, told_to_stop)
+            if not told_to_stop.is_set():
+                _tell_ready(ready_descriptor)
+                await _until_stopped(node, told_to_stop)
+        finally:
+            await node.stop()
+            await gateway.stop()
+
+
+async def _start(node: Node, told_to_stop: asyncio.Event) -> None:
+    """Start, unless told to stop on the way: a node that waits for its quorum must still end at once."""
+    starting = asyncio.ensure_future(node.start())
+    stopping = asyncio.ensure_future(told_to_stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+    except DiskLocked as error:
+        raise NodeError(f"{node.config.log_dirs} is in use by another process") from error
+    except (OSError, DiskError, LogError) as error:
+        raise NodeError(f"cannot start: {error}") from error
+    finally:
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+
+
+async def _until_stopped(node: Node, told_to_stop: asyncio.Event) -> None:
+    assert node.failed is not None
+    stopping = asyncio.ensure_future(told_to_stop.wait())
+    try:
+        await asyncio.wait((stopping, node.failed), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    if node.failed.done():
+        try:
+            await node.failed
+        except Exception as error:
+            raise NodeError(f"the node cannot go on: {error}") from error
+
+
+def _tell_ready(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.write(descriptor, b"ready\n")
+        os.close(descriptor)
