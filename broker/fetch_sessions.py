@@ -4,7 +4,8 @@ A session remembers what one client wants of every partition, and what it was la
 names only what changed and the answer carries only what changed. On top of Kafka's rules a session keeps a *hot*
 set: the partitions that may have something to say. A partition leaves it when a pass found nothing to tell, and
 comes back when the client names it or when its log, high watermark or leader moved (`FetchSession.mark_hot`). A
-follower with a thousand idle partitions therefore costs what changed, not a thousand looks.
+follower with a thousand idle partitions therefore costs what changed, not a thousand looks. Once a second everything is
+looked at all the same: that is how a leader knows that a follower of an idle partition was caught up until just now.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MAX_EPOCH = 2**31 - 1
 DEFAULT_SLOTS = 1000
 DEFAULT_EVICTION_S = 120.0
 DEFAULT_MAX_PARTITIONS = 500_000
+FULL_LOOK_S = 1.0
 
 Key = tuple[object, int]
 """(topic id from Fetch v13 on, topic name before it; partition index)."""
@@ -31,8 +33,8 @@ Key = tuple[object, int]
 class FetchItem:
     """What a client wants of one partition, and what it was last told of it.
 
-    Offsets are log offsets, sizes bytes; -1 stands for "unknown" as it does on the wire. `partition` and `unwatch` belong to the
-    handler: the resolved partition, and how to stop hearing of it.
+    Offsets are log offsets, sizes bytes; -1 stands for "unknown" as it does on the wire. `partition` and `unwatch`
+    belong to the handler: the resolved partition, and how to stop hearing of it.
     """
 
     __slots__ = (
@@ -93,9 +95,23 @@ class FetchItem:
 
 
 class FetchSession:
-    """One client's session. `epoch` is the one that its next request must carry."""
+    """One client's session. `epoch` is the one that its next request must carry.
 
-    __slots__ = ("created", "epoch", "hot", "id", "items", "last_used", "privileged", "replica_epoch", "uses_topic_ids")
+    `wait` is told of events' sizes while a request waits for them.
+    """
+
+    __slots__ = (
+        "created",
+        "epoch",
+        "hot",
+        "id",
+        "items",
+        "last_full_look",
+        "last_used",
+        "privileged",
+        "uses_topic_ids",
+        "wait",
+    )
 
     def __init__(self, session_id: int, *, privileged: bool, uses_topic_ids: bool, now: float) -> None:
         self.id = session_id
@@ -104,7 +120,8 @@ class FetchSession:
         self.uses_topic_ids = uses_topic_ids
         self.created = now
         self.last_used = now
-        self.replica_epoch = -1
+        self.last_full_look = now
+        self.wait: Callable[[int], None] | None = None
         self.items: dict[Key, FetchItem] = {}
         self.hot: dict[Key, FetchItem] = {}
 
@@ -117,6 +134,11 @@ class FetchSession:
     def mark_all_hot(self) -> None:
         for key, item in self.items.items():
             self.hot.setdefault(key, item)
+
+    def stop_waiting(self, wait: Callable[[int], None]) -> None:
+        """`wait` is over; a later request of the same session may be waiting already."""
+        if self.wait == wait:
+            self.wait = None
 
     def cool(self, item: FetchItem) -> None:
         """A pass found nothing to tell: rest until the next event."""
@@ -170,7 +192,7 @@ class SessionCache:
     """All fetch sessions of a broker: `slots` at most, and `max_partitions` over all of them.
 
     When it is full a new session takes the place of one unused for `eviction_s` seconds, or else of a smaller one older
-    than that; a follower's session also takes that of any consumer (KIP-227). Otherwise the client is served without one.
+    than that; a follower's session also takes that of any consumer (KIP-227). Otherwise the client gets none.
     """
 
     def __init__(
@@ -247,6 +269,9 @@ class SessionCache:
             self.remove(session.id)
             return ErrorCode.fetch_session_id_not_found
         session.last_used = now
+        if now - session.last_full_look >= FULL_LOOK_S:
+            session.last_full_look = now
+            session.mark_all_hot()
         session.epoch = next_epoch(session.epoch)
         return FetchPlan(session, True, (), session.epoch)
 

@@ -1,0 +1,85 @@
+"""The APIs that a broker serves: one module each, and one table, from which dispatch and ApiVersions come.
+
+ApiVersions itself (key 18, v0-v4) is answered by the registry. An exception that leaves a handler is our own fault: the
+server logs it and closes that one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from ottla.broker.api import (
+    create_partitions,
+    create_topics,
+    delete_topics,
+    describe_cluster,
+    describe_configs,
+    describe_quorum,
+    describe_topic_partitions,
+    fetch,
+    incremental_alter_configs,
+    init_producer_id,
+    list_offsets,
+    metadata,
+    offset_for_leader_epoch,
+    produce,
+    sasl_authenticate,
+    sasl_handshake,
+)
+from ottla.broker.context import BrokerContext
+from ottla.wire import Api, Parser, Registry, Request, parse_fetch_request, parse_produce_request
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Row(NamedTuple):
+    """One API. `limit` is the largest request in bytes, None for the server's; `serial` as in `ottla.wire.Api`."""
+
+    key: int
+    name: str
+    versions: tuple[int, int]
+    handle: Callable[[BrokerContext, Request], Any]
+    parser: Parser | None = None
+    limit: int | None = None
+    serial: bool = False
+
+
+TABLE = (
+    Row(0, "Produce", (3, 12), produce.handle, parse_produce_request),
+    Row(1, "Fetch", (4, 17), fetch.handle, parse_fetch_request),
+    Row(2, "ListOffsets", (1, 10), list_offsets.handle),
+    Row(3, "Metadata", (0, 13), metadata.handle),
+    Row(17, "SaslHandshake", (0, 1), sasl_handshake.handle, limit=64 * KIB, serial=True),
+    Row(19, "CreateTopics", (2, 7), create_topics.handle),
+    Row(20, "DeleteTopics", (1, 6), delete_topics.handle),
+    Row(22, "InitProducerId", (0, 5), init_producer_id.handle, limit=64 * KIB),
+    Row(23, "OffsetForLeaderEpoch", (2, 4), offset_for_leader_epoch.handle),
+    Row(32, "DescribeConfigs", (1, 4), describe_configs.handle),
+    Row(36, "SaslAuthenticate", (0, 2), sasl_authenticate.handle, limit=64 * KIB, serial=True),
+    Row(37, "CreatePartitions", (0, 3), create_partitions.handle),
+    Row(44, "IncrementalAlterConfigs", (0, 1), incremental_alter_configs.handle),
+    Row(55, "DescribeQuorum", (0, 2), describe_quorum.handle, limit=1 * MIB),
+    Row(60, "DescribeCluster", (0, 2), describe_cluster.handle, limit=64 * KIB),
+    Row(75, "DescribeTopicPartitions", (0, 0), describe_topic_partitions.handle),
+)
+
+
+def build_registry(context: BrokerContext, registry: Registry | None = None) -> Registry:
+    """The table's APIs, answering from `context`."""
+    registry = Registry() if registry is None else registry
+    for row in TABLE:
+        registry.add(
+            Api(
+                row.key,
+                row.name,
+                *row.versions,
+                handler=partial(row.handle, context),
+                parser=row.parser,
+                max_request_bytes=row.limit,
+                serial=row.serial,
+            )
+        )
+    return registry

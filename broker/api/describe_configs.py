@@ -1,0 +1,65 @@
+"""DescribeConfigs, v1-v4: of topics and brokers.
+
+v1 sources and synonyms (KIP-226) · v3 types and documentation (KIP-569).
+
+Differences from Kafka: broker loggers, client metrics and groups have no configs here; asking for them is an
+INVALID_REQUEST. As in Kafka a broker describes only itself and the cluster-wide default (the empty name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.config_view import CLUSTER_DEFAULT, broker_config, cluster_config, topic_config
+from ottla.broker.context import Answer, BrokerContext
+from ottla.controller import topic_name_error
+from ottla.wire import Request
+
+TOPIC = 2
+BROKER = 4
+
+Rows = Iterable[dict[str, object]]
+
+
+def handle(context: BrokerContext, request: Request) -> Answer:
+    body = request.body
+    synonyms, documentation = body.include_synonyms, getattr(body, "include_documentation", False)
+    results = []
+    for resource in body.resources:
+        found = _resource(context, resource.resource_type, resource.resource_name, synonyms, documentation)
+        error, message, rows = (ErrorCode.none, None, found) if not isinstance(found, tuple) else (*found, ())
+        # Null and empty both mean all, as in Kafka.
+        keys = frozenset(resource.configuration_keys or ())
+        results.append(
+            {
+                "error_code": error,
+                "error_message": message,
+                "resource_type": resource.resource_type,
+                "resource_name": resource.resource_name,
+                "configs": [row for row in rows if not keys or row["name"] in keys],
+            }
+        )
+    return {"results": results}
+
+
+def _resource(
+    context: BrokerContext, kind: int, name: str, synonyms: bool, documentation: bool
+) -> Rows | tuple[ErrorCode, str]:
+    if kind == TOPIC:
+        if name in context.view.image.topics:
+            return topic_config(context, name, synonyms=synonyms, documentation=documentation)
+        if topic_name_error(name) is not None:
+            return ErrorCode.invalid_topic_exception, f"Invalid topic name: {name!r}"
+        return ErrorCode.unknown_topic_or_partition, "This server does not host this topic-partition."
+    if kind == BROKER:
+        if name == CLUSTER_DEFAULT:
+            return cluster_config(context, synonyms=synonyms, documentation=documentation)
+        if name == str(context.node_id):
+            return broker_config(context, synonyms=synonyms, documentation=documentation)
+        return (
+            ErrorCode.invalid_request,
+            f"Unexpected broker id, expected {context.node_id} or empty string, but received {name}",
+        )
+    return ErrorCode.invalid_request, f"Unsupported resource type: {kind}"

@@ -1,0 +1,63 @@
+"""DescribeQuorum, v0-v2: the Raft quorum of the controllers (KIP-595, KIP-836).
+
+v1 fetch and catch-up times · v2 error messages, directory ids and the listeners of the controllers (KIP-853).
+
+Differences from Kafka: a broker that is not the active controller does not pass the question on, but answers leader,
+term and its own commit index with NOT_LEADER_OR_FOLLOWER: enough to go and ask the right one. When members were last
+caught up is not tracked (-1). The controllers' listener is closed to clients, so `nodes` is empty.
+"""
+
+from __future__ import annotations
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.context import Answer, BrokerContext, QuorumMember, QuorumStatus
+from ottla.wire import Request
+
+TOPIC = "__cluster_metadata"
+
+
+def handle(context: BrokerContext, request: Request) -> Answer:
+    status = context.quorum()
+    return {
+        "error_code": ErrorCode.none,
+        "topics": [
+            {
+                "topic_name": topic.topic_name,
+                "partitions": [_partition(status, topic.topic_name, row.partition_index) for row in topic.partitions],
+            }
+            for topic in request.body.topics
+        ],
+        "nodes": (),
+    }
+
+
+def _partition(status: QuorumStatus, topic: str, index: int) -> dict[str, object]:
+    if topic != TOPIC or index != 0:
+        return {
+            "partition_index": index,
+            "error_code": ErrorCode.unknown_topic_or_partition,
+            "leader_id": -1,
+            "leader_epoch": -1,
+            "high_watermark": -1,
+        }
+    leads = status.leader_id == status.node_id
+    members = status.members or tuple(QuorumMember(voter, -1, voter=True) for voter in status.voters)
+    return {
+        "partition_index": index,
+        "error_code": ErrorCode.none if leads else ErrorCode.not_leader_or_follower,
+        "leader_id": status.leader_id,
+        "leader_epoch": status.term,
+        "high_watermark": status.high_watermark,
+        "current_voters": [_member(member) for member in members if member.voter],
+        "observers": [_member(member) for member in members if not member.voter],
+    }
+
+
+def _member(member: QuorumMember) -> dict[str, object]:
+    return {
+        "replica_id": member.id,
+        "log_end_offset": member.log_end_offset,
+        "last_fetch_timestamp": member.last_contact_ms,
+        "last_caught_up_timestamp": -1,
+    }

@@ -1,0 +1,112 @@
+"""Fetch, v4-v17: records for consumers and for followers.
+
+v4 isolation level · v5 log start offset · v7 sessions (KIP-227) · v9 leader epochs (KIP-320) · v10 zstd · v11 rack ·
+v12 last fetched epoch and diverging epoch (KIP-595) · v13 topic ids (KIP-516) · v15 replica epoch (KIP-903) ·
+v16 the new leader's address with the error (KIP-951) · v17 directory ids.
+
+Differences from Kafka: only the leader serves consumers (no preferred read replica, KIP-392), so a consumer that comes
+to a follower is told where the leader is. Without transactions the last stable offset is the high watermark. A follower
+must have authenticated itself as the broker whose id it gives, and is told at once when the high watermark moves. A
+consumer that asks from above the high watermark, but not above the log end, waits as in Kafka.
+
+A long poll is woken by an append, a move of the high watermark or a change of role; it is never polled. Requests of a
+session look only at partitions that had such an event, or that the client named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.context import BrokerContext
+from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key
+from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching
+from ottla.broker.replication import FetchWait
+from ottla.wire import FetchPartitionResponse, FetchRequest, Raw, Request, encode_fetch_response
+
+SESSIONS_SINCE = 7
+MAX_WAIT_S = 300.0
+
+
+def handle(context: BrokerContext, request: Request) -> Raw | asyncio.Future[Raw]:
+    body, version = cast(FetchRequest, request.body), request.api_version
+    principal = request.connection.principal
+    if body.replica_id >= 0 and principal != f"node:{body.replica_id}":
+        return _refuse(version, body, ErrorCode.cluster_authorization_failed)
+    loop = asyncio.get_running_loop()
+    plan = _plan(context, version, body, loop.time())
+    if isinstance(plan, ErrorCode):
+        return encode_fetch_response(version, (), error_code=plan)
+    fetching = Fetching(context, version, body, plan, request.connection.listener)
+    fetching.look(first=True)
+    if fetching.size >= body.min_bytes or fetching.urgent or body.max_wait_ms <= 0 or fetching.nothing_asked:
+        return fetching.answer()
+    deadline = loop.time() + min(body.max_wait_ms / 1000, MAX_WAIT_S)
+    wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline)
+    fetching.watch(wait)
+    return _answer_after(loop, wait, fetching)
+
+
+def _answer_after(loop: asyncio.AbstractEventLoop, wait: FetchWait, fetching: Fetching) -> asyncio.Future[Raw]:
+    """A future for the answer once the wait is over. The wire cancels it when the client has gone."""
+    answer: asyncio.Future[Raw] = loop.create_future()
+
+    def over(_: asyncio.Future[None]) -> None:
+        if answer.done():
+            return
+        try:
+            fetching.look(first=False)
+            answer.set_result(fetching.answer())
+        except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
+            answer.set_exception(error)
+
+    def given_up(done: asyncio.Future[Raw]) -> None:
+        if done.cancelled():
+            wait.finish()
+
+    wait.future.add_done_callback(over)
+    answer.add_done_callback(given_up)
+    return answer
+
+
+def _plan(context: BrokerContext, version: int, body: FetchRequest, now: float) -> FetchPlan | ErrorCode:
+    items = [
+        FetchItem(
+            *_topic(topic),
+            row.partition,
+            fetch_offset=row.fetch_offset,
+            max_bytes=row.max_bytes,
+            leader_epoch=row.current_leader_epoch,
+            last_fetched_epoch=row.last_fetched_epoch,
+            log_start_offset=row.log_start_offset,
+        )
+        for topic, rows in body.topics
+        for row in rows
+    ]
+    if version < SESSIONS_SINCE:
+        return FetchPlan(None, False, items, 0)
+    forgotten: list[Key] = [(topic, index) for topic, indexes in body.forgotten for index in indexes]
+    return context.sessions.begin(
+        body.session_id,
+        body.session_epoch,
+        items,
+        forgotten,
+        privileged=body.replica_id >= 0,
+        uses_topic_ids=version >= TOPIC_IDS_SINCE,
+        now=now,
+    )
+
+
+def _topic(topic: str | UUID) -> tuple[str | None, UUID | None]:
+    return (topic, None) if isinstance(topic, str) else (None, topic)
+
+
+def _refuse(version: int, body: FetchRequest, error: ErrorCode) -> Raw:
+    """The request as a whole; by partition where the version has no error for the whole."""
+    if version >= SESSIONS_SINCE:
+        return encode_fetch_response(version, (), error_code=error)
+    topics = [(topic, [FetchPartitionResponse(row.partition, error) for row in rows]) for topic, rows in body.topics]
+    return encode_fetch_response(version, topics)

@@ -1,0 +1,170 @@
+"""Produce, v3-v12: one record batch per partition.
+
+v5 log start offset · v7 zstd (KIP-110) · v8 error messages (KIP-467) · v10 the new leader's address with the error
+(KIP-951) · v11, v12 transactions (KIP-890; no change in form).
+
+Differences from Kafka: an error of ours never leaves as UNKNOWN_SERVER_ERROR, after which the Java client would write
+again under a new sequence (KAFKA-14034): a disk error is KAFKA_STORAGE_ERROR, anything else closes the connection.
+Transactional ids are refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, transactional batches with INVALID_TXN_STATE.
+The topic's `compression.type` is not applied: batches stay as the producer made them.
+
+This is the hot path: it runs without a task and without a look at a single record; acks=1 is answered before it
+returns, acks=all costs one future and one callback however many partitions there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.batch_checks import BadBatch, check_batch
+from ottla.broker.context import BrokerContext
+from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
+from ottla.broker.replication import Acks
+from ottla.wire import (
+    CLOSE,
+    NO_RESPONSE,
+    Close,
+    NoResponse,
+    ProducePartitionResponse,
+    ProduceRequest,
+    Raw,
+    Request,
+    encode_produce_response,
+)
+
+HINTS_SINCE = 10
+MAX_TIMEOUT_S = 300.0
+
+Rows = list[tuple[str, list[ProducePartitionResponse]]]
+
+
+def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close | asyncio.Future[Raw]:
+    body = cast(ProduceRequest, request.body)
+    refusal = _refusal(body)
+    if refusal is not None:
+        return CLOSE if body.acks == 0 else _refuse_all(request.api_version, body, refusal)
+    production = Production(context, request, body)
+    production.append_all()
+    if body.acks == 0:
+        return CLOSE if production.failed else NO_RESPONSE
+    if production.wait.done:
+        return production.answer(production.wait.errors)
+    return production.answer_later()
+
+
+def _refusal(body: ProduceRequest) -> ErrorCode | None:
+    if body.acks not in (-1, 0, 1):
+        return ErrorCode.invalid_required_acks
+    if body.transactional_id is not None:
+        return ErrorCode.transactional_id_authorization_failed
+    return None
+
+
+def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
+    rows = [
+        (topic, [ProducePartitionResponse(index, error) for index, _ in partitions])
+        for topic, partitions in body.topics
+    ]
+    return encode_produce_response(version, rows)
+
+
+class Production:
+    """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request."""
+
+    __slots__ = ("_acks", "_body", "_context", "_listener", "_loop", "_rows", "_version", "failed", "wait")
+
+    def __init__(self, context: BrokerContext, request: Request, body: ProduceRequest) -> None:
+        self._context = context
+        self._version = request.api_version
+        self._listener = request.connection.listener
+        self._body = body
+        self._acks = cast(Acks, body.acks)
+        self._loop = asyncio.get_running_loop()
+        self._rows: Rows = []
+        self.wait = context.replicas.produce_wait()
+        self.failed = False
+
+    def append_all(self) -> None:
+        now_ms = self._context.clock()
+        slot = 0
+        for topic, partitions in self._body.topics:
+            rows = []
+            for index, records in partitions:
+                rows.append(self._append(topic, index, records, slot, now_ms))
+                slot += 1
+            self._rows.append((topic, rows))
+
+    def _append(
+        self, topic: str, index: int, records: bytes | memoryview | None, slot: int, now_ms: int
+    ) -> ProducePartitionResponse:
+        context = self._context
+        partition = context.replicas.partition(topic, index)
+        if isinstance(partition, ErrorCode):
+            return self._error(topic, index, partition)
+        error = partition.check_leader()
+        if error is not ErrorCode.none:
+            return self._error(topic, index, error)
+        header = check_batch(records, self._version, context.limits.of(topic), now_ms)
+        if isinstance(header, BadBatch):
+            self.failed = True
+            return ProducePartitionResponse(index, header.error, error_message=header.message)
+        assert records is not None
+        appended = context.replicas.append(partition, records, header, acks=self._acks)
+        if isinstance(appended, ErrorCode):
+            return self._error(topic, index, appended)
+        partition.acknowledge(appended.last_offset + 1, self._acks, self.wait, slot)
+        return ProducePartitionResponse(
+            index, 0, appended.base_offset, appended.log_append_time, appended.log_start_offset
+        )
+
+    def _error(self, topic: str, index: int, error: ErrorCode) -> ProducePartitionResponse:
+        self.failed = True
+        if error in LED_ELSEWHERE and self._version >= HINTS_SINCE:
+            leader, epoch = leader_hint(self._context, topic, index)
+            return ProducePartitionResponse(index, error, leader_id=leader, leader_epoch=epoch)
+        return ProducePartitionResponse(index, error)
+
+    # Answering
+
+    def answer_later(self) -> asyncio.Future[Raw]:
+        """A future for the answer, once every partition is acknowledged, failed or timed out."""
+        answer: asyncio.Future[Raw] = self._loop.create_future()
+
+        def settled(done: asyncio.Future[Mapping[int, ErrorCode]]) -> None:
+            if answer.done():
+                return
+            try:
+                answer.set_result(self.answer(done.result()))
+            except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
+                answer.set_exception(error)
+
+        def given_up(done: asyncio.Future[Raw]) -> None:
+            if done.cancelled():
+                self.wait.cancel()
+
+        self.wait.start(min(max(self._body.timeout_ms / 1000, 0.0), MAX_TIMEOUT_S)).add_done_callback(settled)
+        answer.add_done_callback(given_up)
+        return answer
+
+    def answer(self, late_errors: Mapping[int, ErrorCode]) -> Raw:
+        """`late_errors` by slot: what was appended, but not acknowledged."""
+        if late_errors:
+            self._put(late_errors)
+        if not self.failed:
+            return encode_produce_response(self._version, self._rows)
+        leaders = {row.leader_id for _, rows in self._rows for row in rows if row.leader_id >= 0}
+        endpoints = hinted_endpoints(self._context, leaders, self._listener) if leaders else ()
+        return encode_produce_response(self._version, self._rows, node_endpoints=endpoints)
+
+    def _put(self, errors: Mapping[int, ErrorCode]) -> None:
+        slot = 0
+        for topic, rows in self._rows:
+            for place, row in enumerate(rows):
+                error = errors.get(slot)
+                if error is not None:
+                    rows[place] = self._error(topic, row.partition, error)
+                slot += 1

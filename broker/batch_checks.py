@@ -1,0 +1,108 @@
+"""What a produced batch must be before it is appended; looks at the header and the checksum, at no record.
+
+The codes are Kafka's for the same fault (its `LogValidator` and `ProduceRequest.validateRecords`). Where Kafka lets an
+exception escape as UNKNOWN_SERVER_ERROR there is a definite code here: that one makes the Java client write again
+under a new sequence, and so write twice (KAFKA-14034).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kio.schema.errors import ErrorCode
+
+from ottla.records import HEADER_SIZE, BatchHeader, Compression, CorruptBatch, read_header, verify_batch
+
+FIRST_VERSION_WITH_ZSTD = 7
+_MAGIC_AT = 16
+_MAGIC = 2
+_MAX_CODEC = max(Compression)
+
+
+class BatchLimits(NamedTuple):
+    """What a topic allows. Sizes in bytes; times in ms, how far a record's timestamp may lie behind or ahead of now."""
+
+    max_message_bytes: int
+    segment_bytes: int
+    log_append_time: bool
+    timestamp_before_max_ms: int
+    timestamp_after_max_ms: int
+
+
+class BadBatch(NamedTuple):
+    """Why a batch is refused."""
+
+    error: ErrorCode
+    message: str
+
+
+def check_batch(
+    records: bytes | memoryview | None, version: int, limits: BatchLimits, now_ms: int
+) -> BatchHeader | BadBatch:
+    """The header of the one batch in `records`, or why it is refused. `version` is that of the Produce request."""
+    size = 0 if records is None else len(records)
+    if records is None or size == 0:
+        return BadBatch(ErrorCode.invalid_record, f"Produce requests with version {version} must have a record batch.")
+    if size > _MAGIC_AT and records[_MAGIC_AT] != _MAGIC:
+        return BadBatch(ErrorCode.invalid_record, f"Record batches must have magic 2, not {records[_MAGIC_AT]}.")
+    if size < HEADER_SIZE:
+        return BadBatch(ErrorCode.corrupt_message, f"{size} bytes are too few for a record batch.")
+    header = read_header(records)
+    if HEADER_SIZE <= header.size < size:
+        return BadBatch(ErrorCode.invalid_record, "There must be exactly one record batch per partition.")
+    if header.size > limits.max_message_bytes:
+        return BadBatch(
+            ErrorCode.message_too_large,
+            f"The batch has {header.size} bytes, the topic takes {limits.max_message_bytes}.",
+        )
+    if header.size > limits.segment_bytes:
+        return BadBatch(ErrorCode.record_list_too_large, f"The batch of {header.size} bytes exceeds the segment size.")
+    try:
+        verify_batch(records)
+    except CorruptBatch as error:
+        return BadBatch(ErrorCode.corrupt_message, str(error))
+    return _check_header(header, version, limits, now_ms) or header
+
+
+def _check_header(header: BatchHeader, version: int, limits: BatchLimits, now_ms: int) -> BadBatch | None:
+    if header.base_offset != 0:
+        return BadBatch(ErrorCode.invalid_record, f"The base offset must be 0, not {header.base_offset}.")
+    if header.count <= 0 or header.count != header.last_offset_delta + 1:
+        return BadBatch(
+            ErrorCode.invalid_record,
+            f"A batch of {header.count} records cannot have the last offset delta {header.last_offset_delta}.",
+        )
+    attributes = header.attributes
+    if attributes:
+        if header.is_control:
+            return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to write control records.")
+        if header.is_transactional:
+            return BadBatch(ErrorCode.invalid_txn_state, "This broker takes no transactional records.")
+        if header.has_delete_horizon:
+            return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to set a delete horizon.")
+        codec = header.compression
+        if codec > _MAX_CODEC or (codec == Compression.ZSTD and version < FIRST_VERSION_WITH_ZSTD):
+            return BadBatch(
+                ErrorCode.unsupported_compression_type,
+                f"Produce requests with version {version} cannot have compression type {codec}.",
+            )
+    if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
+        return BadBatch(
+            ErrorCode.invalid_record,
+            f"Sequence {header.base_sequence} and epoch {header.producer_epoch} are none of an idempotent producer.",
+        )
+    return None if limits.log_append_time else _check_time(header, limits, now_ms)
+
+
+def _check_time(header: BatchHeader, limits: BatchLimits, now_ms: int) -> BadBatch | None:
+    if header.timestamp_type:
+        return BadBatch(ErrorCode.invalid_timestamp, "A producer must not set the timestamp type to LogAppendTime.")
+    for timestamp in (header.base_timestamp, header.max_timestamp):
+        # -1: the records have none. The base timestamp is the first record's; what lies between is not looked at.
+        if timestamp != -1 and not (
+            now_ms - limits.timestamp_before_max_ms <= timestamp <= now_ms + limits.timestamp_after_max_ms
+        ):
+            return BadBatch(
+                ErrorCode.invalid_timestamp, f"Timestamp {timestamp} of the batch is out of range at {now_ms}."
+            )
+    return None

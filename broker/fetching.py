@@ -1,0 +1,222 @@
+"""One fetch request on its way: look at the partitions, wait if there is too little, look once more, answer.
+
+A pass visits only the partitions that may have something to say. What it finds for one of them is kept apart from what
+is told: a session notes "told" only when the answer is made, so that a pass before a wait leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.context import BrokerContext
+from ottla.broker.fetch_sessions import FetchItem, FetchPlan, FetchSession
+from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
+from ottla.broker.replication import FetchResult, FetchWait, FetchWant, Partition
+from ottla.wire import FetchPartitionResponse, FetchRequest, Raw, encode_fetch_response
+
+HINTS_SINCE = 16
+TOPIC_IDS_SINCE = 13
+
+
+class Found(NamedTuple):
+    """What a pass found for one partition and is worth telling."""
+
+    item: FetchItem
+    result: FetchResult
+
+
+class Fetching:
+    """The state of one request. `found` and `size` (bytes of records) are of the last pass.
+
+    `urgent`: answer without waiting, whatever `size` is (an error, a truncation to be told, news for a follower).
+    """
+
+    __slots__ = ("_budget", "_context", "_plan", "_request", "_version", "found", "listener", "size", "urgent")
+
+    def __init__(
+        self, context: BrokerContext, version: int, request: FetchRequest, plan: FetchPlan, listener: str
+    ) -> None:
+        self._context = context
+        self._version = version
+        self._request = request
+        self._plan = plan
+        self._budget = min(request.max_bytes, context.config.fetch_max_bytes)
+        self.listener = listener
+        self.found: list[Found] = []
+        self.size = 0
+        self.urgent = False
+
+    @property
+    def follower(self) -> bool:
+        return self._request.replica_id >= 0
+
+    @property
+    def nothing_asked(self) -> bool:
+        """Neither the request nor its session names a partition: nothing can come."""
+        session = self._plan.session
+        return not self._plan.full_items if session is None else not session.items
+
+    # Looking
+
+    def look(self, *, first: bool) -> None:
+        """One pass. Only the `first` one counts as a sign of what a follower has."""
+        self.found = []
+        self.size = 0
+        self.urgent = False
+        if self._plan.lost is not ErrorCode.none:
+            self.urgent = True
+            return
+        session, incremental = self._plan.session, self._plan.incremental
+        for item in self._plan.items():
+            partition = self._resolve(item)
+            result = partition if isinstance(partition, FetchResult) else self._read(partition, item, first)
+            size = len(result.records)
+            if size:
+                self.size += size
+            elif result.error is not ErrorCode.none or result.diverging is not None:
+                self.urgent = True
+            elif incremental and session is not None:
+                if result.high_watermark == item.told_high_watermark and result.log_start_offset == item.told_log_start:
+                    if self._rests(item, partition):
+                        session.cool(item)
+                    continue
+                if self.follower:
+                    self.urgent = True
+            self.found.append(Found(item, result))
+
+    def _resolve(self, item: FetchItem) -> Partition | FetchResult:
+        """The partition, by name or id; a session also begins to watch it."""
+        replicas = self._context.replicas
+        if item.topic_id is not None:
+            partition = replicas.partition_by_id(item.topic_id, item.index)
+        else:
+            partition = replicas.partition(item.topic or "", item.index)
+        if isinstance(partition, ErrorCode):
+            return FetchResult(partition)
+        session = self._plan.session
+        if session is not None and item.partition is not partition:
+            item.release()
+            item.partition = partition
+            item.unwatch = partition.watch(Alarm(session, item), follower=self.follower)
+        return partition
+
+    def _read(self, partition: Partition, item: FetchItem, first: bool) -> FetchResult:
+        request = self._request
+        want = FetchWant(
+            item.fetch_offset,
+            max(min(item.max_bytes, self._budget - self.size), 0),
+            item.leader_epoch,
+            item.last_fetched_epoch,
+            request.replica_id,
+            request.replica_epoch,
+        )
+        # KIP-74: the first batch of the first partition that has one comes whole, or a client could be stuck for ever.
+        if first and request.replica_id >= 0:
+            return self._context.replicas.read_for_follower(partition, want, min_one=self.size == 0)
+        return self._context.replicas.read(partition, want, min_one=self.size == 0)
+
+    def _rests(self, item: FetchItem, partition: Partition | FetchResult) -> bool:
+        """Whether nothing can come of this partition before its next event.
+
+        Not when data was left behind for lack of room; nor for a follower outside the ISR, whose every fetch may bring
+        it in.
+        """
+        if isinstance(partition, FetchResult):
+            return False
+        if not self.follower:
+            return item.fetch_offset >= partition.last_stable_offset
+        image = partition.image
+        return (
+            item.fetch_offset >= partition.log_end_offset
+            and image is not None
+            and self._request.replica_id in image.isr
+        )
+
+    # Waiting
+
+    def watch(self, wait: FetchWait) -> None:
+        """Let `wait` hear of the partitions. A session is watching them already."""
+        session = self._plan.session
+        if session is not None:
+            session.wait = gained = wait.gained
+            wait.hold(lambda: session.stop_waiting(gained))
+            return
+        for item in self._plan.items():
+            partition = self._resolve(item)
+            if not isinstance(partition, FetchResult):
+                wait.hold(partition.watch(wait.gained, follower=self.follower))
+
+    # Answering
+
+    def answer(self) -> Raw:
+        lost = self._plan.lost
+        if lost is not ErrorCode.none:
+            return encode_fetch_response(self._version, (), error_code=lost)
+        hints: set[int] = set()
+        topics: dict[str | UUID, list[FetchPartitionResponse]] = {}
+        committed_only = self._request.isolation_level == 1
+        for item, result in self.found:
+            hint = None
+            if result.error in LED_ELSEWHERE and self._version >= HINTS_SINCE:
+                hint = self._hint(item)
+                hints.add(hint[0])
+            key = item.key[0]
+            assert isinstance(key, str | UUID)
+            topics.setdefault(key, []).append(
+                FetchPartitionResponse(
+                    item.index,
+                    result.error,
+                    result.high_watermark,
+                    result.last_stable_offset,
+                    result.log_start_offset,
+                    result.records,
+                    # Without transactions none was ever aborted; consumers of committed records get the empty list.
+                    () if committed_only and result.error is ErrorCode.none else None,
+                    -1,
+                    result.diverging,
+                    hint,
+                )
+            )
+            if self._plan.session is not None:
+                self._note(self._plan.session, item, result)
+        return encode_fetch_response(
+            self._version,
+            list(topics.items()),
+            session_id=self._plan.session_id,
+            node_endpoints=hinted_endpoints(self._context, hints, self.listener) if hints else (),
+        )
+
+    def _note(self, session: FetchSession, item: FetchItem, result: FetchResult) -> None:
+        """Remember what is told. An error is told again each time, and so is all that follows it (KIP-227)."""
+        item.told_log_start = result.log_start_offset
+        if result.error is not ErrorCode.none:
+            item.told_high_watermark = -1
+            return
+        item.told_high_watermark = result.high_watermark
+        if result.records:
+            session.rotate(item)
+
+    def _hint(self, item: FetchItem) -> tuple[int, int]:
+        topic = item.topic
+        if item.topic_id is not None:
+            topic = self._context.view.image.topic_names.get(item.topic_id)
+        return (-1, -1) if topic is None else leader_hint(self._context, topic, item.index)
+
+
+class Alarm:
+    """An event of one watched partition: look at it again, and tell the request that waits, if one does."""
+
+    __slots__ = ("_item", "_session")
+
+    def __init__(self, session: FetchSession, item: FetchItem) -> None:
+        self._session = session
+        self._item = item
+
+    def __call__(self, size: int) -> None:
+        session = self._session
+        session.mark_hot(self._item.key)
+        if session.wait is not None:
+            session.wait(size)

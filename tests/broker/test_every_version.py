@@ -1,0 +1,158 @@
+"""Every version of every API is answered in its own schema, for an empty request and for one with content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kio.schema.errors import ErrorCode
+
+from ottla.broker import TABLE
+from ottla.controller import (
+    AllocateProducerIds,
+    AllocateProducerIdsResponse,
+    ConfigResult,
+    CreatePartitions,
+    CreatePartitionsResponse,
+    CreateTopics,
+    CreateTopicsResponse,
+    DeleteTopics,
+    DeleteTopicsResponse,
+    IncrementalAlterConfigs,
+    IncrementalAlterConfigsResponse,
+    TopicResult,
+)
+from ottla.wire import response_type
+from tests.broker.world import World, batch, topic_id
+
+CASES = [(row, version) for row in TABLE for version in range(row.versions[0], row.versions[1] + 1)]
+IDS = [f"{row.name}-v{version}" for row, version in CASES]
+
+
+def agreeable(world: World) -> None:
+    """A controller that says yes to everything."""
+
+    def topics(request: Any) -> tuple[TopicResult, ...]:
+        return tuple(
+            TopicResult(name=topic.name, topic_id=topic_id("new"), partitions=1, replication_factor=1)
+            for topic in request.topics
+        )
+
+    world.controller.answers = {
+        CreateTopics: lambda request: CreateTopicsResponse(topics=topics(request), offset=5),
+        DeleteTopics: lambda request: DeleteTopicsResponse(topics=topics(request), offset=5),
+        CreatePartitions: lambda request: CreatePartitionsResponse(topics=topics(request), offset=5),
+        AllocateProducerIds: lambda request: AllocateProducerIdsResponse(first=1000, count=2),
+        IncrementalAlterConfigs: lambda request: IncrementalAlterConfigsResponse(
+            resources=tuple(ConfigResult(kind=one.kind, name=one.name) for one in request.resources), offset=5
+        ),
+    }
+
+
+CONTENT: dict[int, dict[str, Any]] = {
+    0: {
+        "acks": -1,
+        "timeout": 1000,
+        "topic_data": [{"name": "t", "partition_data": [{"index": 0, "records": batch()}]}],
+    },
+    1: {
+        "max_bytes": 1000,
+        "session_epoch": -1,
+        "replica_id": -1,
+        "topics": [
+            {
+                "topic": "t",
+                "topic_id": topic_id("t"),
+                "partitions": [{"partition": 0, "fetch_offset": 0, "partition_max_bytes": 1000}],
+            }
+        ],
+    },
+    2: {"replica_id": -1, "topics": [{"name": "t", "partitions": [{"partition_index": 0, "timestamp": -1}]}]},
+    3: {"topics": [{"name": "t"}, {"name": "new"}]},
+    17: {"mechanism": "PLAIN"},
+    19: {
+        "topics": [
+            {
+                "name": "new",
+                "num_partitions": 1,
+                "replication_factor": 1,
+                "configs": [{"name": "retention.ms", "value": "1"}],
+            }
+        ]
+    },
+    20: {"topic_names": ["t"], "topics": [{"name": "t"}]},
+    22: {"transactional_id": None},
+    23: {"replica_id": -1, "topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 5}]}]},
+    32: {
+        "resources": [
+            {"resource_type": 2, "resource_name": "t", "configuration_keys": None},
+            {"resource_type": 4, "resource_name": "1", "configuration_keys": None},
+            {"resource_type": 4, "resource_name": "", "configuration_keys": ["a"]},
+        ],
+        "include_synonyms": True,
+        "include_documentation": True,
+    },
+    36: {"auth_bytes": b"good"},
+    37: {"topics": [{"name": "t", "count": 5, "assignments": None}]},
+    44: {
+        "resources": [
+            {
+                "resource_type": 2,
+                "resource_name": "t",
+                "configs": [{"name": "retention.ms", "config_operation": 0, "value": "5"}],
+            }
+        ]
+    },
+    55: {"topics": [{"topic_name": "__cluster_metadata", "partitions": [{"partition_index": 0}]}]},
+    60: {"endpoint_type": 1},
+    75: {"topics": [{"name": "t"}], "response_partition_limit": 10, "cursor": None},
+}
+
+
+def errors_in(value: Any, *, path: str = "") -> list[tuple[str, ErrorCode]]:
+    """Every error code that is not `none`, by where it stands."""
+    found = []
+    for name in getattr(type(value), "__slots__", ()):
+        part = getattr(value, name, None)
+        if isinstance(part, ErrorCode):
+            if part is not ErrorCode.none:
+                found.append((f"{path}{name}", part))
+        elif isinstance(part, tuple):
+            for one in part:
+                found += errors_in(one, path=f"{path}{name}.")
+        else:
+            found += errors_in(part, path=f"{path}{name}.") if hasattr(type(part), "__slots__") else []
+    return found
+
+
+@pytest.mark.parametrize(("row", "version"), CASES, ids=IDS)
+async def test_an_empty_request_is_answered(world: World, row: Any, version: int) -> None:
+    agreeable(world)
+    values = {"acks": 1} if row.key == 0 else {"endpoint_type": 1}
+    response = await world.call(row.key, version, values)
+    assert type(response) is response_type(row.key, version)
+
+
+EXPECTED = {
+    3: [("topics.error_code", ErrorCode.unknown_topic_or_partition)],
+    17: [("error_code", ErrorCode.unsupported_sasl_mechanism)],
+    36: [("error_code", ErrorCode.illegal_sasl_state)],
+}
+
+
+@pytest.mark.parametrize(("row", "version"), CASES, ids=IDS)
+async def test_a_request_with_content_is_answered(world: World, row: Any, version: int) -> None:
+    agreeable(world)
+    (partition,) = world.add_topic("t", replicas=(1, 2), isr=(1,))
+    assert (await world.produce("t", batch(3))).error_code is ErrorCode.none
+    response = await world.call(row.key, version, CONTENT[row.key])
+    assert type(response) is response_type(row.key, version)
+    assert errors_in(response) == EXPECTED.get(row.key, [])
+    assert partition.log_end_offset == (4 if row.key == 0 else 3)
+    await world.broker.close()
+
+
+def test_api_versions_is_answered_from_the_table(world: World) -> None:
+    answer = world.broker.registry
+    told = {api.key: (api.min_version, api.max_version) for api in answer}
+    assert told == {row.key: row.versions for row in TABLE} | {18: (0, 4)}
