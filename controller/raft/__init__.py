@@ -12,7 +12,6 @@ from ottla.controller.raft.config import (
 from ottla.controller.raft.core import RaftCore
 from ottla.controller.raft.driver import RaftDriver, Transport
 from ottla.controller.raft.log_storage import LogStorage
-from ottla.controller.raft.log_storage import LogStorage
 from ottla.controller.raft.messages import Entry, Envelope, Message, Snapshot
 from ottla.controller.raft.storage import Storage
 from ottla.controller.raft.waiters import NotLeader, OutcomeUnknown, Overloaded, RaftStatus, RaftStopped
@@ -21,7 +20,6 @@ __all__ = [
     "Entry",
     "Envelope",
     "HardState",
-    "LogStorage",
     "LogStorage",
     "MalformedMessage",
     "Message",

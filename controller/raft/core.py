@@ -168,8 +168,9 @@ class RaftCore(Elections):
     def compact(self, index: int, data: bytes) -> bool:
         """``data`` is the state after applying ``index``: keep it, and drop the log behind it once it is durable.
         False if a snapshot at least as new exists (two quick snapshots are not an error)."""
-        if index <= (self.snapshot.index if self.snapshot else 0) or index > self.applied:
+        if index <= self._newest_snapshot or index > self.applied:
             return False
+        self._newest_snapshot = index
         term = self.log.term_at(index)
         assert term is not None, "applied entries after the last snapshot are in the log"
         self._pending_snapshot = Snapshot(index, term, data)

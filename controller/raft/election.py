@@ -86,7 +86,7 @@ class Elections(Leader):
         self.election_deadline = now + self._election_delay()
 
     def _on_vote_response(self, voter: int, response: VoteResponse, now: float) -> None:
-        """Also an answer of the right term may be to the campaign of a former self, whose log was lost with its disk."""
+        """An answer of the right term may be to a former self, whose log was lost with its disk: see ``identity``."""
         campaigning = Role.PRE_CANDIDATE if response.pre else Role.CANDIDATE
         if self.role is not campaigning or voter not in self.voters:
             return

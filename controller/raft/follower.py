@@ -73,5 +73,6 @@ class Follower(RaftState):
         self.log.reset(snapshot.index, snapshot.term)
         self.commit = self.applied = snapshot.index
         self.snapshot = snapshot
+        self._newest_snapshot = snapshot.index
         self._pending_snapshot = snapshot
         self._pending_install = True

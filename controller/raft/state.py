@@ -50,6 +50,7 @@ class RaftState:
         self._messages: list[Envelope] = []
         self._pending_snapshot: Snapshot | None = None
         self._pending_install = False
+        self._newest_snapshot = base[0]  # taken or installed, durable or not yet
         self._chunks = bytearray()  # of the snapshot being received
         self._chunks_of: tuple[int, int, int] | None = None  # (leader's term, index, snapshot term)
 

@@ -51,6 +51,7 @@ class Simulation:
         self.barriers: list[tuple[int, int]] = []
         self.invariants = Invariants(self)
         self.trace: Callable[[str], None] | None = None
+        self.loses: Callable[[Message], bool] = lambda message: False
         self.nodes: dict[int, SimulatedNode] = {}
         for node_id in range(1, nodes + learners + 1):
             config = RaftConfig(node_id, self.voters, directory_id=f"dir-{node_id}-0", **settings)  # type: ignore[arg-type]
@@ -187,7 +188,7 @@ class Simulation:
             self.trace(f"{sender}->{to} {message}")
         copies = 0 if self.rng.random() < self.faults.drop else 1
         copies += self.rng.random() < self.faults.duplicate
-        if (sender, to) in self.cut or to not in self.nodes:
+        if (sender, to) in self.cut or to not in self.nodes or self.loses(message):
             copies = 0
         for _ in range(copies):
             when = self.now + self.rng.uniform(*self.faults.delay)
