@@ -67,7 +67,9 @@ class KafkaServer:
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Session] = set()
         self._starved: set[Session] = set()
-        self._buffered = 0
+        self._arriving = 0
+        self._waiting = 0
+        self._privileged: Session | None = None
         self._full = False
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
@@ -136,6 +138,7 @@ class KafkaServer:
     def forget(self, session: Session) -> None:
         self._sessions.discard(session)
         self._starved.discard(session)
+        self.frame_complete(session)
         self._full = self._full and len(self._sessions) >= self.limits.max_connections
         self.stats.connections = len(self._sessions)
         if self._all_gone is not None and not self._sessions and not self._all_gone.done():
@@ -155,22 +158,35 @@ class KafkaServer:
 
     @property
     def buffered(self) -> int:
-        """Bytes of frames that are arriving or waiting for their answers."""
-        return self._buffered
+        """Bytes of large frames that are arriving and of frames that wait for their answers."""
+        return self._arriving + self._waiting
 
-    @property
-    def out_of_memory(self) -> bool:
-        return self._buffered >= self.limits.max_buffered_bytes
-
-    def account(self, size: int) -> None:
-        self._buffered += size
-        if size < 0 and self._starved and not self.out_of_memory:
+    def account(self, *, arriving: int = 0, waiting: int = 0) -> None:
+        """Bytes more, or less, that frames hold."""
+        self._arriving += arriving
+        self._waiting += waiting
+        if self._starved and (arriving < 0 or waiting < 0):
             starved, self._starved = self._starved, set()
             for session in starved:
                 self.loop.call_soon(session.memory_available)
 
-    def await_memory(self, session: Session) -> None:
+    def grant_memory(self, session: Session) -> bool:
+        """May this session's frame grow? If not, the session is told when to ask again.
+
+        When all the memory is held by frames that are arriving, nobody would ever give any back: then one of
+        them may go beyond the limit.
+        """
+        if self.buffered < self.limits.max_buffered_bytes or self._privileged is session:
+            return True
+        if self._waiting == 0 and self._privileged is None:
+            self._privileged = session
+            return True
         self._starved.add(session)
+        return False
+
+    def frame_complete(self, session: Session) -> None:
+        if self._privileged is session:
+            self._privileged = None
 
     # -- deadlines
 

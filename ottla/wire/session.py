@@ -84,11 +84,11 @@ class Session(asyncio.BufferedProtocol):
         self.connection.closed = True
         self._closing = True
         self._server.forget(self)
-        self._account(-self._allocated)
+        self._server.account(arriving=-self._allocated)
         self._allocated = 0
         pending, self._pending = self._pending, deque()
         for slot in pending:
-            self._account(-slot.size)
+            self._server.account(waiting=-slot.size)
             future = slot.future
             # A coroutine may be half-way through a change; a bare future is only somebody's waiting.
             if future is not None and not isinstance(future, asyncio.Task):
@@ -141,11 +141,11 @@ class Session(asyncio.BufferedProtocol):
             self._frame_since = now
         allocated = self._reader.allocated
         if allocated != self._allocated:
-            self._account(allocated - self._allocated)
+            if not allocated:
+                self._server.frame_complete(self)
+            self._server.account(arriving=allocated - self._allocated)
             self._allocated = allocated
-        self._starved = self._reader.needs_memory and self._server.out_of_memory
-        if self._starved:
-            self._server.await_memory(self)
+        self._starved = self._reader.needs_memory and not self._server.grant_memory(self)
         self._set_reading(not (self._blocked or self._starved))
 
     def _handle(self, frame: Frame, now: float) -> None:
@@ -211,7 +211,9 @@ class Session(asyncio.BufferedProtocol):
                 self._close()
                 return
             chunks = self._encoded(route, request, correlation_id, answer)
-            if chunks is not None:
+            if chunks is None:
+                self._close()
+            else:
                 self._out += chunks
             return
         slot = _Slot(route, request, 0)
@@ -222,7 +224,7 @@ class Session(asyncio.BufferedProtocol):
         future: asyncio.Future[Answer] = asyncio.ensure_future(answer, loop=self._loop)
         slot = _Slot(route, request, size)
         slot.future = future
-        self._account(size)
+        self._server.account(waiting=size)
         self._pending.append(slot)
         if route.api.serial:
             self._serial = slot
@@ -245,7 +247,7 @@ class Session(asyncio.BufferedProtocol):
             else:
                 self._server.handler_failed(request, error)
             slot.chunks, slot.close = [], True
-        self._account(-slot.size)
+        self._server.account(waiting=-slot.size)
         slot.size = 0
         slot.future = None
         if self._serial is slot:
@@ -362,7 +364,3 @@ class Session(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
-
-    def _account(self, size: int) -> None:
-        if size:
-            self._server.account(size)
