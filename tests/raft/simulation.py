@@ -50,7 +50,7 @@ class Simulation:
         self._order = count()
         self.barriers: list[tuple[int, int]] = []
         self.invariants = Invariants(self)
-        self.trace: Callable[[str], None] | None = None
+        self.trace: Callable[[int, int, Message], None] | None = None
         self.loses: Callable[[Message], bool] = lambda message: False
         self.nodes: dict[int, SimulatedNode] = {}
         for node_id in range(1, nodes + learners + 1):
@@ -185,7 +185,7 @@ class Simulation:
     def send(self, sender: int, to: int, message: Message) -> None:
         self.invariants.sent(sender, to, message)
         if self.trace is not None:
-            self.trace(f"{sender}->{to} {message}")
+            self.trace(sender, to, message)
         copies = 0 if self.rng.random() < self.faults.drop else 1
         copies += self.rng.random() < self.faults.duplicate
         if (sender, to) in self.cut or to not in self.nodes or self.loses(message):

@@ -5,7 +5,16 @@ import random
 
 import pytest
 
-from ottla.controller.raft import Entry, HardState, PersistentState, RaftConfig, RaftCore, RaftInvariantError, Role
+from ottla.controller.raft import (
+    Entry,
+    HardState,
+    Message,
+    PersistentState,
+    RaftConfig,
+    RaftCore,
+    RaftInvariantError,
+    Role,
+)
 from ottla.controller.raft.messages import AppendRequest, AppendResponse, VoteRequest, VoteResponse
 from tests.raft.simulation import Simulation
 
@@ -289,8 +298,8 @@ def test_idle_traffic_is_a_heartbeat_and_its_answer() -> None:
     simulation = Simulation(3, seed=9)
     simulation.elect()
     simulation.run(2)
-    sent: list[str] = []
-    simulation.trace = sent.append
+    sent: list[Message] = []
+    simulation.trace = lambda sender, to, message: sent.append(message)
     simulation.run(15)
     assert len(sent) <= 4 * 15 / 0.15 + 4
 
