@@ -111,7 +111,7 @@ CONTENT: dict[int, dict[str, Any]] = {
 
 def errors_in(value: Any, *, path: str = "") -> list[tuple[str, ErrorCode]]:
     """Every error code that is not `none`, by where it stands."""
-    found = []
+    found: list[tuple[str, ErrorCode]] = []
     for name in getattr(type(value), "__slots__", ()):
         part = getattr(value, name, None)
         if isinstance(part, ErrorCode):
