@@ -6,8 +6,7 @@ one that is not it evens out. The first replica is the preferred leader, and lea
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kio.schema.errors import ErrorCode
@@ -22,59 +21,72 @@ Replicas = tuple[int, ...]
 
 
 class _Load:
-    """Replicas and preferred leaders by broker, and how often a broker stands at a position behind a leader."""
+    """Replicas and preferred leaders by broker."""
 
-    def __init__(self, placed: Iterable[Replicas]) -> None:
+    def __init__(self, placed: Iterable[Replicas] = ()) -> None:
         self.leaders: Counter[int] = Counter()
         self.replicas: Counter[int] = Counter()
-        self.behind: Counter[tuple[int, int, int]] = Counter()
         for replicas in placed:
             self.add(replicas)
 
     def add(self, replicas: Replicas) -> None:
         self.leaders[replicas[0]] += 1
-        self.replicas.update(replicas)
-        self.behind.update((replicas[0], position, broker) for position, broker in enumerate(replicas))
+        for broker in replicas:
+            self.replicas[broker] += 1
 
 
-@dataclass(slots=True)
 class Placer:
     """Places partition after partition. What it places counts for what it places next.
 
-    `candidates` in the order of the circle; `racks` by broker (a broker without one is a rack of its own).
+    `candidates` in the order of the circle; `racks` by broker (a broker without one is a rack of its own); `existing`
+    are the partitions that the topic has, `cluster` those of all topics.
     """
 
-    candidates: Sequence[int]
-    racks: dict[int, str]
-    in_topic: _Load
-    in_cluster: _Load
+    def __init__(
+        self,
+        candidates: Sequence[int],
+        racks: Mapping[int, str],
+        existing: Iterable[Replicas],
+        cluster: Iterable[Replicas],
+    ) -> None:
+        self._candidates = candidates
+        self._racks = racks
+        self._in_topic = _Load()
+        self._in_cluster = _Load(cluster)
+        self._behind: Counter[tuple[int, int, int]] = Counter()
+        for replicas in existing:
+            self._note(replicas)
+
+    def _note(self, replicas: Replicas) -> None:
+        self._in_topic.add(replicas)
+        self._behind.update((replicas[0], position, broker) for position, broker in enumerate(replicas))
 
     def place(self, replication_factor: int) -> Replicas:
         """`replication_factor` different brokers, of which there must be so many."""
-        leader = min(self.candidates, key=lambda broker: (self.in_topic.leaders[broker], *self._load(broker)))
+        leader = min(self._candidates, key=lambda broker: (self._in_topic.leaders[broker], *self._load(broker)))
         replicas: Replicas = (leader,)
-        used = Counter((self.racks[leader],))
+        used = Counter((self._racks[leader],))
         for position in range(1, replication_factor):
             follower = min(
-                (broker for broker in self.candidates if broker not in replicas),
+                (broker for broker in self._candidates if broker not in replicas),
                 key=lambda broker: self._as_follower(broker, leader, position, used),
             )
             replicas = (*replicas, follower)
-            used[self.racks[follower]] += 1
-        self.in_topic.add(replicas)
-        self.in_cluster.add(replicas)
+            used[self._racks[follower]] += 1
+        self._note(replicas)
+        self._in_cluster.add(replicas)
         return replicas
 
     def _as_follower(self, broker: int, leader: int, position: int, used: Counter[str]) -> tuple[int, ...]:
         # When a leader dies the next in line takes over: who comes behind whom is spread as well.
-        behind = self.in_topic.behind[leader, position, broker]
-        return (used[self.racks[broker]], self.in_topic.replicas[broker], behind, self.in_cluster.replicas[broker])
+        behind = self._behind[leader, position, broker]
+        return (used[self._racks[broker]], self._in_topic.replicas[broker], behind, self._in_cluster.replicas[broker])
 
     def _load(self, broker: int) -> tuple[int, int, int]:
         return (
-            self.in_topic.replicas[broker],
-            self.in_cluster.leaders[broker],
-            self.in_cluster.replicas[broker],
+            self._in_topic.replicas[broker],
+            self._in_cluster.leaders[broker],
+            self._in_cluster.replicas[broker],
         )
 
 
@@ -104,8 +116,8 @@ def placer_for(
     return Placer(
         candidates=[broker.id for broker in _circle(up, rng)],
         racks={broker.id: f"rack {broker.rack}" if broker.rack else f"broker {broker.id}" for broker in up},
-        in_topic=_Load(existing),
-        in_cluster=_Load(state.replicas for _, _, state in image.all_partitions()),
+        existing=existing,
+        cluster=(state.replicas for _, _, state in image.all_partitions()),
     )
 
 

@@ -180,6 +180,16 @@ def test_an_empty_entry_is_no_change() -> None:
     assert image.offset == 99
 
 
+def test_a_topic_that_is_changed_and_deleted_in_one_entry_is_gone() -> None:
+    cluster = _cluster()
+    topic = cluster.image.topics["t"]
+    change = PartitionChanged(topic_id=topic.id, partition=0, leader=2, leader_epoch=1, partition_epoch=1)
+    image, delta = apply(cluster.image, [change, TopicDeleted(id=topic.id)], 99)
+    assert not image.topics
+    assert delta.deleted == (topic,)
+    assert not delta.partitions
+
+
 def test_snapshot_round_trip() -> None:
     cluster = _cluster()
     cluster.fence(1)

@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ottla.controller.metadata import (
     MetadataImage,
@@ -27,7 +27,7 @@ from ottla.controller.rpc import (
     NewTopic,
     TopicRef,
 )
-from tests.metadata.cluster import CLUSTER_ID, Cluster, check_invariants
+from tests.metadata.cluster import CLUSTER_ID, Cluster, check_invariants, registration
 
 BROKERS = st.integers(1, 5)
 TOPICS = st.sampled_from(["a", "b", "a.x", "a_x"])
@@ -44,14 +44,28 @@ class RandomEvents(RuleBasedStateMachine):
         self.blocks: list[int] = []
         self.before = self.cluster.image
 
+    @initialize()
+    def begin(self) -> None:
+        """Most events need something to happen to."""
+        self.cluster.up(1, 2, 3, 4)
+        self.create("a", 3, 3)
+        self.create("b", 2, 2)
+        self.before = self.cluster.image
+
     # Brokers
 
     @rule(broker=BROKERS, live=st.booleans(), rack=st.sampled_from(["r", "s", None]))
     def register(self, broker: int, live: bool, rack: str | None) -> None:
         self.incarnations += 1
-        if live and broker in self.cluster.image.brokers:
+        incarnation = f"life {self.incarnations}"
+        before = self.cluster.image
+        self.cluster.ask(registration(broker, incarnation, rack=rack), session_live=live)
+        if live and broker in before.brokers:
+            assert self.cluster.image is before
             return
-        self.cluster.register(broker, f"life {self.incarnations}", rack=rack)
+        # KIP-966: back from an unclean stop, it counts as in sync only where nobody else does.
+        assert self.cluster.image.brokers[broker].fenced
+        assert all(state.isr == (broker,) for _, _, state in self.cluster.image.all_partitions() if broker in state.isr)
 
     @rule(broker=BROKERS, behind=st.integers(0, 3))
     def beat(self, broker: int, behind: int) -> None:
@@ -63,6 +77,10 @@ class RandomEvents(RuleBasedStateMachine):
         if broker in self.cluster.image.brokers:
             assert self.cluster.beat(broker, want_shutdown=True).should_shutdown
             assert all(state.leader != broker for _, _, state in self.cluster.image.all_partitions())
+
+    @rule(broker=BROKERS)
+    def beat_when_caught_up(self, broker: int) -> None:
+        self.beat(broker, 0)
 
     @rule(brokers=st.sets(BROKERS, min_size=1))
     def fence(self, brokers: set[int]) -> None:
@@ -114,6 +132,18 @@ class RandomEvents(RuleBasedStateMachine):
             name, *members, partition=partition, partition_epoch=max(state.partition_epoch - older, 0)
         )
         self.cluster.alter(state.leader if asker is None else asker, wish)
+
+    @rule(name=TOPICS, partition=PARTITIONS, members=st.sets(BROKERS))
+    def follow_up(self, name: str, partition: int, members: set[int]) -> None:
+        """A leader takes in, or drops, what it may: the usual case, which chance alone seldom finds."""
+        state = self.cluster.image.partition(name, partition)
+        if state is not None and state.leader != -1:
+            allowed = [
+                r for r in state.replicas if r == state.leader or (r in members and self.cluster.image.eligible(r))
+            ]
+            wish = self.cluster.wish(name, *allowed, partition=partition)
+            answer = self.cluster.alter(state.leader, wish, wish)
+            assert not answer.partitions[0].error
 
     @rule(unclean=st.booleans())
     def elect(self, unclean: bool) -> None:
