@@ -16,6 +16,7 @@ from ottla.broker.replication.config import ReplicationConfig, TopicSettings, to
 from ottla.broker.replication.connecting import ClusterConnector, Endpoint, OpenConnection
 from ottla.broker.replication.fetch_wait import WAKE, FetchWait, Unwatch, Watcher
 from ottla.broker.replication.follower import EpochEnd
+from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.manager import ReplicaManager
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
@@ -35,6 +36,7 @@ __all__ = [
     "FetchResult",
     "FetchWait",
     "FetchWant",
+    "LeaderState",
     "OpenConnection",
     "Partition",
     "ProduceWait",

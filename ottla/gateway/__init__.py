@@ -1,1 +1,8 @@
-"""Placeholder."""
+"""HTTP for people and programs: health, readiness, metrics."""
+
+from ottla.gateway.app import Gateway
+from ottla.gateway.changes import MetadataChanges
+from ottla.gateway.replicas import replica_rows
+from ottla.gateway.views import NodeViews, ReplicaRow
+
+__all__ = ["Gateway", "MetadataChanges", "NodeViews", "ReplicaRow", "replica_rows"]

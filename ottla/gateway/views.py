@@ -1,0 +1,79 @@
+"""What the gateway may see of the node: read-only, and looked at only when somebody asks."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ottla.controller import MetadataImage
+
+
+class ReplicaRow(NamedTuple):
+    """One replica on this node. `followers` (end offset by broker, -1 unknown) is for the leader only."""
+
+    topic: str
+    partition: int
+    is_leader: bool
+    leader_epoch: int
+    high_watermark: int
+    log_start_offset: int
+    log_end_offset: int
+    size: int
+    min_insync: int
+    replicas: int
+    in_sync: int
+    followers: Mapping[int, int]
+
+
+class Traffic(Protocol):
+    """Counters of the Kafka listeners since the start (`ottla.wire.Stats`); `requests` is by api key."""
+
+    connections: int
+    accepted: int
+    refused: int
+    errors: int
+    failures: int
+    bytes_in: int
+    bytes_out: int
+    requests: dict[int, int]
+
+
+class Quorum(Protocol):
+    """This node's view of the Raft quorum (`ottla.broker.QuorumStatus`)."""
+
+    @property
+    def leader_id(self) -> int: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def high_watermark(self) -> int: ...
+
+
+class Changes(Protocol):
+    """Counters of what happened to partitions (`MetadataChanges`)."""
+
+    isr_shrinks: int
+    isr_expands: int
+    elections: int
+    unclean_elections: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeViews:
+    """Callables, so that nothing is held on to and nothing is worked out before a request asks for it.
+
+    `reasons_not_ready` is empty when the node is registered, unfenced and caught up. `raft_log_end` is the index after
+    the last entry here. `standings` is the death watch's opinion of every peer. On a node without the broker role
+    `replicas` and `traffic` yield nothing.
+    """
+
+    node_id: int
+    reasons_not_ready: Callable[[], Mapping[str, str]]
+    image: Callable[[], MetadataImage]
+    quorum: Callable[[], Quorum]
+    is_active_controller: Callable[[], bool]
+    raft_log_end: Callable[[], int]
+    raft_dropped: Callable[[], int] = lambda: 0
+    standings: Callable[[], Mapping[int, str]] = dict
+    replicas: Callable[[], Iterable[ReplicaRow]] = tuple
+    traffic: Callable[[], Traffic | None] = lambda: None
+    changes: Callable[[], Changes | None] = lambda: None
