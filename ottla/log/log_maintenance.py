@@ -177,6 +177,9 @@ class LogMaintenance(LogState):
         A crash before leaves them in the log, to be let go of again; never a hole.
         """
         with self._purge_lock:
+            if self._detached:
+                # The names of the segments that stay must be durable before the last of the others goes.
+                self._disk.sync_dir(self.directory)
             while self._detached:
                 self._detached[0].remove_files()
                 self._disk.sync_dir(self.directory)

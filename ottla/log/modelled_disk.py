@@ -241,16 +241,21 @@ class ModelledDisk:
             raise error
 
     def sync_node(self, path: str, node: _Node) -> None:
+        """Keep what was written before the call; what comes while it runs may wait for the next one."""
+        covered = len(node.pending)
+        generation = self.generation
+        try:
+            self.step("sync", path)
+        except DiskError:
+            # The kernel marks the pages clean: they never get another chance, though reads still show them.
+            del node.pending[:covered]
+            raise
         with self.mutex:
-            try:
-                self.step("sync", path)
-            except DiskError:
-                # The kernel marks the pages clean: they never get another chance, though reads still show them.
-                node.pending.clear()
-                raise
-            for at, data in node.pending:
+            if generation != self.generation:
+                raise Crashed(path)
+            for at, data in node.pending[:covered]:
                 _apply(node.durable, at, data)
-            node.pending.clear()
+            del node.pending[:covered]
 
     def used(self) -> int:
         """Bytes of file contents, as `capacity` counts them."""

@@ -172,6 +172,10 @@ def test_random_stories_crash_points_and_losses(seed: int, at: int, power: int, 
     crash_and_check(seed, 60, at, power, recovery_crash)
 
 
+def test_the_new_segments_name_is_durable_before_retention_removes_the_old() -> None:
+    crash_and_check(211100, 109, 100, 309154, 3)
+
+
 def test_a_crash_in_recovery_at_every_point() -> None:
     for at in range(20, 120, 7):
         for recovery_crash in range(1, 10):

@@ -1,0 +1,217 @@
+"""One data directory: opened, used, closed, killed."""
+
+from __future__ import annotations
+
+import random
+from uuid import UUID
+
+import pytest
+
+from ottla.log import (
+    Crashed,
+    DiskError,
+    DiskLocked,
+    GroupCommit,
+    InconsistentTopicId,
+    LogConfig,
+    LogError,
+    LogManager,
+    ModelledDisk,
+)
+from tests.log.batches import batch, headers, lead, read_all
+
+ONE, TWO = UUID(int=1), UUID(int=2)
+CONFIG = LogConfig(segment_bytes=300, file_delete_delay_ms=1000)
+MARKER = "data/.kafka_cleanshutdown"
+
+
+class World:
+    def __init__(self, disk: ModelledDisk) -> None:
+        self.disk = disk
+        self.now = 0
+        self.commits = GroupCommit()
+
+    async def open(self) -> LogManager:
+        return await LogManager.open(
+            self.disk,
+            "data",
+            lambda topic: CONFIG,
+            clock=lambda: self.now,
+            rng=random.Random(0),
+            commits=self.commits,
+        )
+
+
+@pytest.fixture
+def world(disk: ModelledDisk) -> World:
+    return World(disk)
+
+
+async def test_a_clean_stop_is_known_and_the_marker_goes_first(world: World) -> None:
+    manager = await world.open()
+    assert not manager.was_clean
+    log = manager.create_log("t", ONE, 3, CONFIG)
+    for _ in range(10):
+        lead(log, batch([b"x" * 50]))
+    manager.write_high_watermarks({("t", 3): 7})
+    assert await manager.close(broker_epoch=42)
+    world.disk.crash()
+    assert world.disk.read("data/recovery-point-offset-checkpoint") == b"0\n1\nt 3 10\n"
+    manager = await world.open()
+    assert (manager.was_clean, manager.last_broker_epoch) == (True, 42)
+    assert not world.disk.exists(MARKER)
+    again = manager.get("t", 3)
+    assert again is not None
+    assert again.log_end_offset == 10 and again.recovered.scanned_from is None
+    assert manager.topic_id("t", 3) == ONE
+    assert manager.read_high_watermarks() == {("t", 3): 7}
+    with pytest.raises(DiskLocked):
+        await world.open()
+
+
+async def test_a_crash_at_every_point_of_recovery_is_unclean_again(world: World) -> None:
+    """KAFKA-10471."""
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    for _ in range(6):
+        lead(log, batch([b"x" * 50]))
+    expected = read_all(log)
+    assert await manager.close()
+    world.disk.crash_at = world.disk.operations + 2
+    with pytest.raises(Crashed):
+        await world.open()
+    world.disk.crash()
+    for at in range(1, 12):
+        world.disk.operations, world.disk.crash_at = 0, at
+        try:
+            manager = await world.open()
+            lead(manager.create_log("t", ONE, 0, CONFIG), batch([b"unsynced"]))
+            manager.abandon()
+        except Crashed:
+            pass
+        world.disk.crash()
+        if at > 1:
+            assert not world.disk.exists(MARKER)
+    manager = await world.open()
+    assert not manager.was_clean
+    reopened = manager.get("t", 0)
+    assert reopened is not None and read_all(reopened).startswith(expected)
+
+
+async def test_an_older_namesake_is_never_taken_for_the_topic(world: World) -> None:
+    manager = await world.open()
+    lead(manager.create_log("t", ONE, 0, CONFIG), batch())
+    assert manager.create_log("t", ONE, 0, CONFIG).log_end_offset == 1
+    with pytest.raises(InconsistentTopicId):
+        manager.create_log("t", TWO, 0, CONFIG)
+    manager.delete_log("t", 0)
+    assert manager.get("t", 0) is None and manager.topic_id("t", 0) is None
+    assert manager.create_log("t", TWO, 0, CONFIG).log_end_offset == 0
+    await manager.close()
+    world.disk.remove("data/t-0/partition.metadata")
+    manager = await world.open()
+    assert manager.topic_id("t", 0) is None
+    assert manager.create_log("t", ONE, 0, CONFIG).log_end_offset == 0
+    lead(manager.create_log("t", ONE, 0, CONFIG), batch())
+    await manager.close()
+    world.disk.remove("data/t-0/partition.metadata")
+    manager = await world.open()
+    with pytest.raises(InconsistentTopicId):
+        manager.create_log("t", ONE, 0, CONFIG)
+
+
+async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(world: World) -> None:
+    manager = await world.open()
+    for partition in range(2):
+        lead(manager.create_log("a.topic-1", ONE, partition, CONFIG), batch())
+    manager.delete_log("a.topic-1", 0)
+    (doomed,) = [name for name in world.disk.listdir("data") if name.endswith("-delete")]
+    assert doomed.startswith("a.topic-1-0.")
+    await manager.retention_pass(lambda topic, partition: 0)
+    assert doomed in world.disk.listdir("data")
+    world.now = 1000
+    await manager.retention_pass(lambda topic, partition: 0)
+    assert doomed not in world.disk.listdir("data")
+    manager.delete_log("a.topic-1", 1)
+    manager.delete_log("unheard-of", 1)
+    await manager.close()
+    manager = await world.open()
+    assert len(manager) == 0
+    await manager.retention_pass(lambda topic, partition: 0)
+    assert not [name for name in world.disk.listdir("data") if name.startswith("a.topic-1")]
+
+
+async def test_a_lowered_recovery_point_is_on_disk_before_the_next_append(world: World) -> None:
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    for _ in range(8):
+        lead(log, batch([b"x" * 50]))
+    await manager.flush_pass()
+    assert world.disk.read("data/recovery-point-offset-checkpoint") == b"0\n1\nt 0 8\n"
+    log.truncate_to(2)
+    assert world.disk.read("data/recovery-point-offset-checkpoint") == b"0\n1\nt 0 2\n"
+    lead(log, batch([b"y"]))
+    world.disk.crash()
+    manager = await world.open()
+    reopened = manager.get("t", 0)
+    assert reopened is not None and reopened.log_end_offset in (2, 3)
+
+
+async def test_log_start_and_retention(world: World) -> None:
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    for _ in range(8):
+        lead(log, batch([b"x" * 50]))
+    log.advance_log_start(3)
+    manager.checkpoint()
+    assert world.disk.read("data/log-start-offset-checkpoint") == b"0\n1\nt 0 3\n"
+    assert await manager.retention_pass(lambda topic, partition: 8) > 0
+    assert headers(read_all(log))[0].base_offset <= 3 == log.log_start_offset
+    await manager.close()
+    manager = await world.open()
+    reopened = manager.get("t", 0)
+    assert reopened is not None and reopened.log_start_offset == 3
+
+
+async def test_one_bad_log_does_not_stop_the_others(world: World) -> None:
+    manager = await world.open()
+    for partition in range(3):
+        lead(manager.create_log("t", ONE, partition, CONFIG), batch())
+    await manager.close()
+    file = world.disk.open("data/t-1/partition.metadata")
+    file.truncate(5)
+    world.disk.fail_next("pread", path_contains="t-2")
+    manager = await world.open()
+    assert [key for key, _ in manager] == [("t", 0)]
+    assert set(manager.offline) == {("t", 1), ("t", 2)}
+    with pytest.raises(LogError):
+        manager.create_log("t", ONE, 1, CONFIG)
+    assert not await manager.close()
+    assert not world.disk.exists(MARKER)
+
+
+async def test_a_log_that_cannot_be_closed_cleanly_leaves_no_marker(world: World) -> None:
+    manager = await world.open()
+    lead(manager.create_log("t", ONE, 0, CONFIG), batch())
+    world.disk.fail_next("sync", path_contains=".log")
+    assert not await manager.close()
+    assert not world.disk.exists(MARKER)
+    manager = await world.open()
+    assert not manager.was_clean
+    world.disk.fail_next("append", path_contains="partition.metadata")
+    with pytest.raises(DiskError):
+        manager.create_log("u", ONE, 0, CONFIG)
+
+
+async def test_foreign_directories_and_torn_checkpoints_are_left_alone(world: World) -> None:
+    manager = await world.open()
+    lead(manager.create_log("t", ONE, 0, CONFIG), batch())
+    for name in ("__cluster_metadata-0", "lost+found", "not a log-0"):
+        world.disk.mkdir(f"data/{name}")
+    await manager.close()
+    for name in ("recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint"):
+        world.disk.write_atomic(f"data/{name}", b"0\n5\n")
+    manager = await world.open()
+    assert [key for key, _ in manager] == [("t", 0)]
+    assert manager.read_high_watermarks() == {}
+    assert world.disk.exists("data/lost+found")
