@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,3 +165,24 @@ def _kept_cluster_id(directory: Path, nodes: int) -> str | None:
 def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def free_base_port(nodes: int) -> int:
+    """A base port at which all ports of ``nodes`` nodes are free right now. Raises LayoutError when there is none."""
+    choice = random.SystemRandom()
+    for _ in range(200):
+        base = choice.randrange(20_000, 32_000)
+        steps = (0, CONTROLLER_PORT_STEP, HTTP_PORT_STEP)
+        if all(_free(base + step + index) for step in steps for index in range(nodes)):
+            return base
+    raise LayoutError("no free range of ports was found")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
