@@ -72,7 +72,7 @@ def _wanted(
         topic_id = None
     if topic_id is not None:
         if version < 12 or name is not None:
-            return _refused(ErrorCode.invalid_request, name, topic_id)
+            return _refused(ErrorCode.invalid_request, name or "", topic_id)
         topic = image.topic_by_id(topic_id)
         return (
             _refused(ErrorCode.unknown_topic_id, None, topic_id)
@@ -80,7 +80,7 @@ def _wanted(
             else _topic(image, topic, listener, operations)
         )
     if name is None:
-        return _refused(ErrorCode.invalid_request, None, None)
+        return _refused(ErrorCode.invalid_request, "", None)
     topic = image.topics.get(name)
     if topic is not None:
         return _topic(image, topic, listener, operations)
@@ -98,8 +98,7 @@ def _topic(image: MetadataImage, topic: TopicImage, listener: str, operations: b
 def _refused(error: ErrorCode, name: str | None, topic_id: UUID | None) -> dict[str, object]:
     return {
         "error_code": error,
-        # Never null on the wire before v12.
-        "name": name if name is not None or topic_id is not None else "",
+        "name": name,
         "topic_id": topic_id,
         "partitions": (),
         "topic_authorized_operations": OPERATIONS_NOT_ASKED,

@@ -12,7 +12,7 @@ from ottla.records import iter_headers
 from ottla.wire import Connection
 from tests.broker.world import LISTENER, World, batch, topic_id
 
-FOLLOWER = {"replica_id": 2, "replica_state": {"replica_id": 2, "replica_epoch": 12}}
+FOLLOWER: dict[str, Any] = {"replica_id": 2, "replica_state": {"replica_id": 2, "replica_epoch": 12}}
 
 
 def broker_2() -> Connection:
@@ -138,7 +138,7 @@ class TestFollowers:
         """KIP-903."""
         (partition,) = world.add_topic("t", replicas=(1, 2))
         await world.produce("t", batch())
-        stale = {"replica_id": 2, "replica_state": {"replica_id": 2, "replica_epoch": 3}}
+        stale: dict[str, Any] = {"replica_id": 2, "replica_state": {"replica_id": 2, "replica_epoch": 3}}
         row = await world.fetch("t", 1, connection=broker_2(), **stale)
         assert row.error_code is ErrorCode.not_leader_or_follower
         assert partition.high_watermark == 0
@@ -149,7 +149,7 @@ class TestFollowers:
         follower = Session(world, version=17, connection=broker_2(), **FOLLOWER)
         await follower.open({"t": [(0, 0)]})
         answer = follower.start({"t": [(0, 1)]}, max_wait=60_000)
-        third = {"replica_id": 3, "replica_state": {"replica_id": 3, "replica_epoch": 13}}
+        third: dict[str, Any] = {"replica_id": 3, "replica_state": {"replica_id": 3, "replica_epoch": 13}}
         await world.fetch("t", 1, connection=Connection(LISTENER, "p", principal="node:3"), **third)
         assert partition.high_watermark == 1
         response = await follower.decoded(answer)

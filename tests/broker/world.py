@@ -81,7 +81,7 @@ class FakeController:
     """Answers with what `answers` gives for the request's type; an exception there is raised."""
 
     def __init__(self) -> None:
-        self.calls: list[RpcRequest[Any]] = []
+        self.calls: list[Any] = []
         self.answers: dict[type, Callable[[Any], RpcResponse]] = {}
 
     async def call(self, request: RpcRequest[Any], *, timeout: float = 30.0) -> Any:

@@ -1,0 +1,248 @@
+"""What goes to the active controller, and the configs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from kio.schema.errors import ErrorCode
+
+from ottla.broker import ProducerIdBlock, ProducerIds
+from ottla.controller import (
+    AllocateProducerIds,
+    AllocateProducerIdsResponse,
+    ConfigResult,
+    ControllerUnavailable,
+    CreatePartitions,
+    CreatePartitionsResponse,
+    CreateTopics,
+    CreateTopicsResponse,
+    DeleteTopics,
+    DeleteTopicsResponse,
+    IncrementalAlterConfigs,
+    IncrementalAlterConfigsResponse,
+    TopicResult,
+)
+from tests.broker.world import World, topic_id
+
+
+def unavailable(request: Any) -> Any:
+    raise ControllerUnavailable("nobody leads")
+
+
+class TestCreateTopics:
+    async def test_what_is_asked_and_what_is_answered(self, world: World) -> None:
+        def create(request: CreateTopics) -> CreateTopicsResponse:
+            good = TopicResult(name="a", topic_id=topic_id("a"), partitions=2, replication_factor=3)
+            bad = TopicResult(name="b", error=ErrorCode.invalid_replication_factor, message="too many")
+            return CreateTopicsResponse(topics=(good, bad), offset=42)
+
+        world.controller.answers[CreateTopics] = create
+        world.set_config("broker", "", log_retention_ms="77")
+        topics = [
+            {
+                "name": "a",
+                "num_partitions": -1,
+                "replication_factor": -1,
+                "assignments": [{"partition_index": 0, "broker_ids": [1, 2]}],
+                "configs": [{"name": "segment.bytes", "value": "2000000"}],
+            },
+            {"name": "b", "num_partitions": 1, "replication_factor": 9},
+            {"name": "twice", "num_partitions": 1, "replication_factor": 1},
+            {"name": "twice", "num_partitions": 1, "replication_factor": 1},
+        ]
+        response = await world.call(19, 7, {"topics": topics, "validate_only": True, "timeout": 5000})
+        (request,) = world.controller.calls
+        assert request.validate_only
+        assert [one.name for one in request.topics] == ["a", "b"]
+        assert request.topics[0].assignments == {0: (1, 2)}
+        assert request.topics[0].configs == {"segment.bytes": "2000000"}
+        rows = {row.name: row for row in response.topics}
+        assert rows["twice"].error_code is ErrorCode.invalid_request
+        assert (rows["b"].error_code, rows["b"].error_message) == (ErrorCode.invalid_replication_factor, "too many")
+        assert (rows["a"].topic_id, rows["a"].num_partitions, rows["a"].replication_factor) == (topic_id("a"), 2, 3)
+        configs = {one.name: (one.value, one.config_source) for one in rows["a"].configs}
+        assert configs["segment.bytes"] == ("2000000", 1)
+        assert configs["retention.ms"] == ("77", 3)
+        assert configs["cleanup.policy"] == ("delete", 5)
+        assert world.view.waited_for == [42]
+
+    async def test_no_controller(self, world: World) -> None:
+        world.controller.answers = dict.fromkeys((CreateTopics, DeleteTopics, CreatePartitions), unavailable)
+        response = await world.call(19, 5, {"topics": [{"name": "a", "num_partitions": 1, "replication_factor": 1}]})
+        assert response.topics[0].error_code is ErrorCode.request_timed_out
+        response = await world.call(20, 5, {"topic_names": ["a"]})
+        assert response.responses[0].error_code is ErrorCode.request_timed_out
+        response = await world.call(37, 3, {"topics": [{"name": "a", "count": 3}]})
+        assert response.results[0].error_code is ErrorCode.request_timed_out
+
+    async def test_a_refusal_of_the_whole_is_told_for_each(self, world: World) -> None:
+        world.controller.answers[CreateTopics] = lambda request: CreateTopicsResponse(
+            error=ErrorCode.policy_violation, message="too much at once"
+        )
+        response = await world.call(19, 5, {"topics": [{"name": "a", "num_partitions": 1, "replication_factor": 1}]})
+        row = response.topics[0]
+        assert (row.error_code, row.error_message) == (ErrorCode.policy_violation, "too much at once")
+
+    async def test_a_partition_assigned_twice(self, world: World) -> None:
+        twice = [{"partition_index": 0, "broker_ids": [1]}] * 2
+        topic = {"name": "a", "num_partitions": -1, "replication_factor": -1, "assignments": twice}
+        response = await world.call(19, 5, {"topics": [topic]})
+        assert response.topics[0].error_code is ErrorCode.invalid_replica_assignment
+        assert world.controller.calls == []
+
+
+async def test_delete_topics_by_name_and_id(world: World) -> None:
+    def delete(request: DeleteTopics) -> DeleteTopicsResponse:
+        results = (TopicResult(name="a", topic_id=topic_id("a")), TopicResult(name="b", topic_id=topic_id("b")))
+        return DeleteTopicsResponse(topics=results, offset=9)
+
+    world.controller.answers[DeleteTopics] = delete
+    asked = [{"name": "a"}, {"name": None, "topic_id": topic_id("b")}, {"name": None}, {"name": "a"}]
+    response = await world.call(20, 6, {"topics": asked})
+    assert [(one.name, one.topic_id) for one in world.controller.calls[0].topics] == [
+        ("a", None),
+        (None, topic_id("b")),
+    ]
+    assert [(row.name, row.error_code) for row in response.responses] == [
+        (None, ErrorCode.invalid_request),
+        ("a", ErrorCode.invalid_request),
+        ("a", ErrorCode.none),
+        ("b", ErrorCode.none),
+    ]
+
+
+async def test_create_partitions(world: World) -> None:
+    world.controller.answers[CreatePartitions] = lambda request: CreatePartitionsResponse(
+        topics=(TopicResult(name="a"), TopicResult(name="b", error=ErrorCode.invalid_partitions, message="fewer"))
+    )
+    asked = [
+        {"name": "a", "count": 3, "assignments": [{"broker_ids": [1]}, {"broker_ids": [2]}]},
+        {"name": "b", "count": 1, "assignments": None},
+        {"name": "c", "count": 2, "assignments": None},
+        {"name": "c", "count": 3, "assignments": None},
+    ]
+    response = await world.call(37, 3, {"topics": asked})
+    assert world.controller.calls[0].topics[0].assignments == ((1,), (2,))
+    assert {row.name: row.error_code for row in response.results} == {
+        "a": ErrorCode.none,
+        "b": ErrorCode.invalid_partitions,
+        "c": ErrorCode.invalid_request,
+    }
+
+
+class TestConfigs:
+    async def describe(self, world: World, kind: int, name: str, version: int = 4, **more: Any) -> Any:
+        resource = {"resource_type": kind, "resource_name": name, "configuration_keys": more.pop("keys", None)}
+        return (await world.call(32, version, {"resources": [resource], **more})).results[0]
+
+    async def test_sources_and_synonyms_of_a_topic(self, world: World) -> None:
+        world.add_topic("t")
+        world.set_config("topic", "t", retention_ms="1")
+        world.set_config("broker", "", log_retention_ms="2")
+        world.set_config("broker", "1", log_retention_ms="3")
+        world.config.values["log.retention.hours"] = "1"
+        found = await self.describe(world, 2, "t", keys=["retention.ms"], include_synonyms=True)
+        (row,) = found.configs
+        assert (row.value, row.config_source, row.config_type, row.read_only) == ("1", 1, 5, False)
+        assert [(one.name, one.value, one.source) for one in row.synonyms][:4] == [
+            ("retention.ms", "1", 1),
+            ("log.retention.ms", "3", 2),
+            ("log.retention.ms", "2", 3),
+            ("log.retention.hours", "3600000", 4),
+        ]
+        assert row.documentation is None
+        found = await self.describe(world, 2, "t", keys=["retention.ms"], include_documentation=True)
+        assert found.configs[0].documentation
+        assert found.configs[0].synonyms == ()
+
+    async def test_a_broker_describes_itself_and_the_common_default_only(self, world: World) -> None:
+        world.set_config("broker", "", log_retention_ms="2")
+        world.config.values["num.partitions"] = "6"
+        own = {row.name: row for row in (await self.describe(world, 4, "1")).configs}
+        assert (own["num.partitions"].value, own["num.partitions"].config_source) == ("6", 4)
+        assert own["num.partitions"].read_only
+        assert not own["log.retention.ms"].read_only
+        default = await self.describe(world, 4, "")
+        assert [(row.name, row.value, row.config_source) for row in default.configs] == [("log.retention.ms", "2", 3)]
+        other = await self.describe(world, 4, "2")
+        assert other.error_code is ErrorCode.invalid_request
+
+    async def test_refusals(self, world: World) -> None:
+        assert (await self.describe(world, 2, "x")).error_code is ErrorCode.unknown_topic_or_partition
+        assert (await self.describe(world, 2, "a b")).error_code is ErrorCode.invalid_topic_exception
+        assert (await self.describe(world, 99, "x")).error_code is ErrorCode.invalid_request
+
+    async def test_alter(self, world: World) -> None:
+        world.controller.answers[IncrementalAlterConfigs] = lambda request: IncrementalAlterConfigsResponse(
+            resources=tuple(ConfigResult(kind=one.kind, name=one.name) for one in request.resources), offset=3
+        )
+        retention = {"name": "retention.ms", "config_operation": 0, "value": "5"}
+        resources = [
+            {"resource_type": 2, "resource_name": "t", "configs": [retention, {"name": "x", "config_operation": 1}]},
+            {"resource_type": 4, "resource_name": "", "configs": [{"name": "a", "config_operation": 2, "value": "b"}]},
+            {"resource_type": 8, "resource_name": "logger", "configs": []},
+            {"resource_type": 2, "resource_name": "t", "configs": []},
+            {"resource_type": 2, "resource_name": "u", "configs": [retention, retention]},
+            {"resource_type": 2, "resource_name": "v", "configs": [{"name": "a", "config_operation": 9}]},
+            {"resource_type": 2, "resource_name": "w", "configs": [{"name": "a", "config_operation": 0}]},
+        ]
+        response = await world.call(44, 1, {"resources": resources})
+        (request,) = world.controller.calls
+        assert [(one.kind, one.name, [(op.key, op.op, op.value) for op in one.ops]) for one in request.resources] == [
+            ("topic", "t", [("retention.ms", "set", "5"), ("x", "delete", None)]),
+            ("broker", "", [("a", "append", "b")]),
+        ]
+        codes = [(row.resource_name, row.error_code) for row in response.responses]
+        refused = ErrorCode.invalid_request
+        assert codes == [
+            *((name, refused) for name in ("logger", "t", "u", "v", "w")),
+            ("t", ErrorCode.none),
+            ("", ErrorCode.none),
+        ]
+
+
+class TestInitProducerId:
+    async def test_ids_come_from_blocks_and_never_twice(self, world: World) -> None:
+        blocks = iter([1000, 2000])
+        world.controller.answers[AllocateProducerIds] = lambda request: AllocateProducerIdsResponse(
+            first=next(blocks), count=3
+        )
+        answers = await asyncio.gather(*(world.call(22, 5, {"transactional_id": None}) for _ in range(5)))
+        assert sorted(one.producer_id for one in answers) == [1000, 1001, 1002, 2000, 2001]
+        assert {(one.error_code, one.producer_epoch) for one in answers} == {(ErrorCode.none, 0)}
+        assert [(call.node_id, call.broker_epoch) for call in world.controller.calls] == [(1, 11), (1, 11)]
+
+    @pytest.mark.parametrize("answer", [unavailable, lambda request: AllocateProducerIdsResponse(error=77)])
+    async def test_no_controller(self, world: World, answer: Any) -> None:
+        world.controller.answers[AllocateProducerIds] = answer
+        response = await world.call(22, 5, {"transactional_id": None})
+        assert response.error_code is ErrorCode.coordinator_load_in_progress
+
+    async def test_transactional_ids_are_refused(self, world: World) -> None:
+        response = await world.call(22, 5, {"transactional_id": "x"})
+        assert response.error_code is ErrorCode.transactional_id_authorization_failed
+        assert (await world.call(22, 5, {"transactional_id": ""})).error_code is ErrorCode.invalid_request
+
+    async def test_an_empty_block_is_a_broken_promise(self) -> None:
+        async def allocate() -> ProducerIdBlock:
+            return ProducerIdBlock(5, 0)
+
+        with pytest.raises(RuntimeError):
+            await ProducerIds(allocate).next()
+
+
+async def test_describe_quorum(world: World) -> None:
+    ask = {
+        "topics": [{"topic_name": name, "partitions": [{"partition_index": 0}]} for name in ("__cluster_metadata", "t")]
+    }
+    response = await world.call(55, 2, ask)
+    row, other = (topic.partitions[0] for topic in response.topics)
+    assert (row.error_code, row.leader_id, row.leader_epoch, row.high_watermark) == (ErrorCode.none, 1, 7, 40)
+    assert [(one.replica_id, one.log_end_offset) for one in row.current_voters] == [(1, 41), (2, 40)]
+    assert other.error_code is ErrorCode.unknown_topic_or_partition
+    world.quorum = type(world.quorum)(1, 3, 8, 39, (1, 2, 3))
+    row = (await world.call(55, 2, ask)).topics[0].partitions[0]
+    assert (row.error_code, row.leader_id) == (ErrorCode.not_leader_or_follower, 3)
+    assert [(one.replica_id, one.log_end_offset) for one in row.current_voters] == [(1, -1), (2, -1), (3, -1)]
