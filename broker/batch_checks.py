@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kio.schema.errors import ErrorCode
 
-from ottla.records import HEADER_SIZE, BatchHeader, Compression, CorruptBatch, read_header, verify_batch
+from ottla.records import HEADER_SIZE, LOG_OVERHEAD, BatchHeader, Compression, CorruptBatch, read_header, verify_batch
 
 FIRST_VERSION_WITH_ZSTD = 7
 _MAGIC_AT = 16
@@ -36,6 +36,9 @@ class BadBatch(NamedTuple):
     message: str
 
 
+_SEVERAL = BadBatch(ErrorCode.invalid_record, "There must be exactly one record batch per partition.")
+
+
 def check_batch(
     records: bytes | memoryview | None, version: int, limits: BatchLimits, now_ms: int
 ) -> BatchHeader | BadBatch:
@@ -47,21 +50,26 @@ def check_batch(
         return BadBatch(ErrorCode.invalid_record, f"Record batches must have magic 2, not {records[_MAGIC_AT]}.")
     if size < HEADER_SIZE:
         return BadBatch(ErrorCode.corrupt_message, f"{size} bytes are too few for a record batch.")
-    header = read_header(records)
-    if HEADER_SIZE <= header.size < size:
-        return BadBatch(ErrorCode.invalid_record, "There must be exactly one record batch per partition.")
-    if header.size > limits.max_message_bytes:
-        return BadBatch(
-            ErrorCode.message_too_large,
-            f"The batch has {header.size} bytes, the topic takes {limits.max_message_bytes}.",
-        )
-    if header.size > limits.segment_bytes:
-        return BadBatch(ErrorCode.record_list_too_large, f"The batch of {header.size} bytes exceeds the segment size.")
+    if size > limits.max_message_bytes or size > limits.segment_bytes:
+        # Before the checksum: what is too large is not worth reading. Two small batches are told apart from one large.
+        return _too_large(records, size, limits)
     try:
-        verify_batch(records)
+        header = verify_batch(records)
     except CorruptBatch as error:
         return BadBatch(ErrorCode.corrupt_message, str(error))
+    if header.batch_length + LOG_OVERHEAD != size:
+        return _SEVERAL
     return _check_header(header, version, limits, now_ms) or header
+
+
+def _too_large(records: bytes | memoryview, size: int, limits: BatchLimits) -> BadBatch:
+    if HEADER_SIZE <= read_header(records).size < size:
+        return _SEVERAL
+    if size > limits.max_message_bytes:
+        return BadBatch(
+            ErrorCode.message_too_large, f"The batch has {size} bytes, the topic takes {limits.max_message_bytes}."
+        )
+    return BadBatch(ErrorCode.record_list_too_large, f"The batch of {size} bytes exceeds the segment size.")
 
 
 def _check_header(header: BatchHeader, version: int, limits: BatchLimits, now_ms: int) -> BadBatch | None:
@@ -97,12 +105,11 @@ def _check_header(header: BatchHeader, version: int, limits: BatchLimits, now_ms
 def _check_time(header: BatchHeader, limits: BatchLimits, now_ms: int) -> BadBatch | None:
     if header.timestamp_type:
         return BadBatch(ErrorCode.invalid_timestamp, "A producer must not set the timestamp type to LogAppendTime.")
-    for timestamp in (header.base_timestamp, header.max_timestamp):
-        # -1: the records have none. The base timestamp is the first record's; what lies between is not looked at.
-        if timestamp != -1 and not (
-            now_ms - limits.timestamp_before_max_ms <= timestamp <= now_ms + limits.timestamp_after_max_ms
-        ):
-            return BadBatch(
-                ErrorCode.invalid_timestamp, f"Timestamp {timestamp} of the batch is out of range at {now_ms}."
-            )
-    return None
+    earliest, latest = now_ms - limits.timestamp_before_max_ms, now_ms + limits.timestamp_after_max_ms
+    # -1: the records have none. The base timestamp is the first record's; what lies between is not looked at.
+    first, largest = header.base_timestamp, header.max_timestamp
+    if (earliest <= first <= latest or first == -1) and (earliest <= largest <= latest or largest == -1):
+        return None
+    return BadBatch(
+        ErrorCode.invalid_timestamp, f"Timestamps {first} and {largest} of the batch are out of range at {now_ms}."
+    )
