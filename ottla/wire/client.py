@@ -221,17 +221,19 @@ class KafkaConnection(asyncio.BufferedProtocol):
     def _answered(self, frame: Frame) -> None:
         if len(frame) < 4:
             raise ProtocolError(f"{self.peer}: a response of {len(frame)} bytes")
-        call = self._calls.pop(_CORRELATION.unpack_from(frame)[0], None)
+        correlation_id = _CORRELATION.unpack_from(frame)[0]
+        call = self._calls.get(correlation_id)
         if call is None:
             raise ProtocolError(f"{self.peer}: an answer that nobody asked for")
-        if call.timer is not None:
-            call.timer.cancel()
         pos = 4
         if call.flexible:
             try:
                 pos = skip_tags(frame, pos)
             except IndexError as error:
                 raise ProtocolError(f"{self.peer}: a response header is cut off") from error
+        del self._calls[correlation_id]
+        if call.timer is not None:
+            call.timer.cancel()
         if not call.future.done():
             call.future.set_result(memoryview(frame)[pos:])
 

@@ -14,24 +14,22 @@ from kio.index import KioIndexError
 from kio.schema.errors import ErrorCode
 
 from ottla.wire.api import Answer, Api, Raw, Request
-from ottla.wire.budget import ElementCounter
 from ottla.wire.framing import BLOCK_SIZE, Frame
 from ottla.wire.schema import (
-    EntityType,
+    MAX_ELEMENTS,
     decode,
     encode,
     request_header_flexible,
     request_type,
     response_header_flexible,
     response_type,
+    walker,
 )
+from ottla.wire.walk import EntityType
 
 API_VERSIONS: Final = 18
 API_VERSIONS_MAX: Final = 4
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
-
-MAX_ELEMENTS: Final = 200_000
-"""Most array elements in one request that kio reads: a struct of two bytes becomes an object of a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +63,12 @@ class Route:
     def _response(self) -> EntityType:
         return response_type(self.api.key, self.version)
 
-    @cached_property
-    def _counter(self) -> ElementCounter:
-        return ElementCounter(self._request, MAX_ELEMENTS)
-
     def parse(self, frame: Frame, pos: int) -> object:
         """The body that starts at `pos`. Raises ProtocolError."""
         if self.api.parser is not None:
             return self.api.parser(frame, self.version, pos)
         if len(frame) > BLOCK_SIZE:
-            self._counter.check(frame, pos)
+            walker(self._request).check(frame, pos, MAX_ELEMENTS)
         return decode(self._request, frame, pos)
 
     def encode(self, answer: Mapping[str, Any] | Any) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from kio.index import load_request_schema, load_response_schema
 from kio.schema.errors import ErrorCode
@@ -18,11 +18,13 @@ from kio.serial._introspect import EntityField, EntityTupleField, PrimitiveField
 from kio.serial.errors import SerialError
 
 from ottla.wire.errors import ProtocolError
+from ottla.wire.walk import EntityType, Walker
 
 Entity: TypeAlias = Any
 """An instance of one of kio's message classes, or of a class nested in one."""
 
-EntityType: TypeAlias = Any
+MAX_ELEMENTS: Final = 200_000
+"""Most array elements in one request that kio reads: a struct of two bytes becomes an object of a hundred."""
 
 
 @cache
@@ -49,13 +51,21 @@ def response_header_flexible(api_key: int, version: int) -> bool:
     return bool(response_type(api_key, version).__header_schema__.__flexible__)
 
 
+@cache
+def walker(cls: EntityType) -> Walker:
+    return Walker(cls)
+
+
 def decode(cls: EntityType, buffer: bytes | memoryview, pos: int = 0) -> Entity:
     """Read one message of class `cls`. Bytes after it are not looked at, as in Kafka.
 
     Raises ProtocolError.
     """
     try:
-        entity, _size = entity_reader(cls)(buffer, pos)
+        try:
+            entity, _size = entity_reader(cls)(buffer, pos)
+        except KeyError:  # kio does not know a tagged field
+            entity, _size = entity_reader(cls)(walker(cls).known(buffer, pos, MAX_ELEMENTS), 0)
     except (SerialError, ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{cls.__name__} v{cls.__version__}: {error}") from error
     return entity

@@ -1,7 +1,9 @@
 """kio's messages built from plain values, and the walk that counts their elements."""
 
 import random
+import struct
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from kio.schema.errors import ErrorCode
 from kio.schema.index import api_key_map, schema_name_map
 
-from ottla.wire import ProtocolError, build, decode, encode, request_type, response_type
-from ottla.wire.budget import ElementCounter
+from ottla.wire import ProtocolError, build, decode, encode, parse_fetch_request, request_type, response_type
+from ottla.wire.schema import walker
 from tests.wire.fuzz import random_entity
 
 SERVED = (0, 1, 2, 3, 18, 19, 20, 22, 23, 32, 36, 44, 60, 75)
@@ -56,23 +58,57 @@ def test_the_walk_agrees_with_the_reader(request_: tuple[int, int], seed: int) -
     """What the codec reads, the counter walks over to the same end."""
     cls = request_type(*request_)
     data = encode(cls, random_entity(cls, random.Random(seed)))
-    ElementCounter(cls, 10_000).check(data, 0)
+    walker(cls).check(data, 0, 10_000)
     if data:
         with pytest.raises(ProtocolError):
-            ElementCounter(cls, 10_000).check(data[:-1], 0)
+            walker(cls).check(data[:-1], 0, 10_000)
         with pytest.raises(ProtocolError):
             decode(cls, data[:-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(REQUESTS), st.integers(0, 2**32))
+def test_without_unknown_tags_a_message_of_known_ones_is_whole(request_: tuple[int, int], seed: int) -> None:
+    cls = request_type(*request_)
+    data = encode(cls, random_entity(cls, random.Random(seed)))
+    assert walker(cls).known(b"xx" + data + b"yy", 2, 10_000) == data
+
+
+def test_unknown_tagged_fields_are_ignored() -> None:
+    """KIP-482, at every level: in the request, in an array's struct, inside the value of a known tag."""
+    cls = request_type(1, 17)
+    topic = UUID(int=5)
+    partition = struct.pack(">iiqiqi", 3, 1, 2, 1, 4, 5)
+    unknown = b"\x63\x02hi"
+    directory = b"\0\x10" + UUID(int=9).bytes
+    replica = struct.pack(">iq", 7, 8) + b"\x01" + unknown
+    data = (
+        struct.pack(">iiibii", 1, 2, 3, 0, 0, -1)
+        + (b"\x02" + topic.bytes + b"\x02" + partition + b"\x02" + directory + unknown + b"\x01" + unknown)
+        + (b"\x01" + b"\x01")
+        + (b"\x03" + b"\0\x02\x02c" + b"\x01" + bytes([len(replica)]) + replica + unknown)
+    )
+    entity = decode(cls, b"junk" + data, 4)
+    assert entity.cluster_id == "c"
+    assert (entity.replica_state.replica_id, entity.replica_state.replica_epoch) == (7, 8)
+    assert entity.topics[0].topic_id == topic
+    assert entity.topics[0].partitions[0].replica_directory_id == UUID(int=9)
+    with pytest.raises(ProtocolError):
+        decode(cls, data[:-1])
+    light = parse_fetch_request(data, 17)
+    assert (light.cluster_id, light.replica_id, light.replica_epoch) == ("c", 7, 8)
+    assert light.topics[0][1][0].partition == 3
 
 
 def test_too_many_elements_are_refused_before_they_are_objects() -> None:
     cls = request_type(3, 12)
     topics = [{"topic_id": None, "name": None}] * 1000
     data = encode(cls, {"topics": topics})
-    ElementCounter(cls, 1000).check(data, 0)
+    walker(cls).check(data, 0, 1000)
     with pytest.raises(ProtocolError, match="too many"):
-        ElementCounter(cls, 999).check(data, 0)
+        walker(cls).check(data, 0, 999)
 
 
 def test_an_array_longer_than_the_frame_is_refused_at_once() -> None:
     with pytest.raises(ProtocolError, match="elements"):
-        ElementCounter(request_type(3, 1), 2**40).check(b"\x7f\xff\xff\xff" + bytes(100), 0)
+        walker(request_type(3, 1)).check(b"\x7f\xff\xff\xff" + bytes(100), 0, 2**40)

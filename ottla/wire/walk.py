@@ -1,7 +1,8 @@
-"""Counting the array elements of a message before it is turned into objects.
+"""Walking over a message without making objects of it, by kio's schema.
 
-100 MiB of two-byte structs is 6 GB of Python objects. Large requests are walked over here first, which
-makes nothing but integers, and those with too many elements are refused.
+For two things. A hundred MiB of two-byte structs is 6 GB of Python objects: large requests are walked over
+first, and refused if they have too many array elements. And kio's reader fails on tagged fields that it does
+not know, which must be ignored (KIP-482): a message that has some is copied without them.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,7 @@ from kio.serial._introspect import EntityField, EntityTupleField, classify_field
 
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import read_varint
-from ottla.wire.schema import EntityType
+from ottla.wire.primitives import read_varint, varint
 
 _FIXED = {
     "int8": 1,
@@ -33,19 +33,28 @@ _FIXED = {
     "uuid": 16,
 }
 
+EntityType: TypeAlias = Any
+
 _Skip: TypeAlias = Callable[["_Walk", int], int]
 """Takes the position of a value, returns that of the next one."""
 
 
 class _Walk:
-    """One pass over one frame. Raises IndexError where the frame ends too early."""
+    """One pass over one frame, which may copy what it passes. Raises IndexError where the frame ends too early."""
 
-    __slots__ = ("frame", "left", "size")
+    __slots__ = ("copied", "frame", "left", "out", "size")
 
-    def __init__(self, frame: Frame, left: int) -> None:
+    def __init__(self, frame: Frame, left: int, out: bytearray | None, pos: int) -> None:
         self.frame = frame
         self.size = len(frame)
         self.left = left
+        self.out = out
+        self.copied = pos
+
+    def copy_until(self, out: bytearray, pos: int) -> None:
+        """What was passed since the last call, up to `pos`."""
+        out += self.frame[self.copied : pos]
+        self.copied = pos
 
     def count(self, elements: int, pos: int) -> None:
         if elements > self.size - pos:
@@ -60,23 +69,35 @@ class _Walk:
         return int.from_bytes(self.frame[pos : pos + size], "big", signed=True)
 
 
-class ElementCounter:
-    """Walks over messages of one class."""
+class Walker:
+    """Walks over messages of one class of kio's."""
 
-    def __init__(self, cls: EntityType, limit: int) -> None:
+    def __init__(self, cls: EntityType) -> None:
         self._name = cls.__name__
-        self._limit = limit
         self._skip = _entity(cls)
 
-    def check(self, frame: Frame, pos: int) -> None:
-        """Raises ProtocolError if the message at `pos` has more array elements than the limit, or is cut off."""
-        walk = _Walk(frame, self._limit)
+    def check(self, frame: Frame, pos: int, max_elements: int) -> None:
+        """Raises ProtocolError if the message at `pos` has more array elements than allowed, or is cut off."""
+        self._walk(_Walk(frame, max_elements, None, pos), pos)
+
+    def known(self, frame: Frame, pos: int, max_elements: int) -> bytes:
+        """The message at `pos` without the tagged fields that its class does not have.
+
+        Raises ProtocolError as `check` does.
+        """
+        out = bytearray()
+        walk = _Walk(frame, max_elements, out, pos)
+        walk.copy_until(out, self._walk(walk, pos))
+        return bytes(out)
+
+    def _walk(self, walk: _Walk, pos: int) -> int:
         try:
             end = self._skip(walk, pos)
         except IndexError as error:
             raise ProtocolError(f"{self._name} is cut off") from error
         if end > walk.size:
             raise ProtocolError(f"{self._name} is cut off")
+        return end
 
 
 def _entity(cls: EntityType) -> _Skip:
@@ -101,15 +122,39 @@ def _entity(cls: EntityType) -> _Skip:
 
 
 def _tags(walk: _Walk, pos: int, tagged: dict[int, _Skip]) -> int:
+    out = walk.out
+    if out is not None:
+        walk.copy_until(out, pos)
     count, pos = read_varint(walk.frame, pos)
     walk.count(count, pos)
+    kept = 0
+    values = bytearray()
     for _ in range(count):
         tag, pos = read_varint(walk.frame, pos)
         size, pos = read_varint(walk.frame, pos)
+        if pos + size > walk.size:
+            raise IndexError(pos)
         if tag in tagged:
-            tagged[tag](walk, pos)
+            kept += 1
+            value = _tagged_value(walk, pos, tagged[tag])
+            values += varint(tag) + varint(len(value)) + value
         pos += size
+    if out is not None:
+        out += varint(kept) + values
+        walk.copied = pos
     return pos
+
+
+def _tagged_value(walk: _Walk, pos: int, skip: _Skip) -> bytearray:
+    """Walk over the value of a known tagged field; what is kept of it, if anything is."""
+    outer, value = walk.out, bytearray()
+    if outer is None:
+        skip(walk, pos)
+    else:
+        walk.out, walk.copied = value, pos
+        walk.copy_until(value, skip(walk, pos))
+        walk.out = outer
+    return value
 
 
 def _field(field: Any, flexible: bool, *, nullable: bool) -> _Skip:
