@@ -111,7 +111,6 @@ from ottla.controller.view import MetadataView
 __all__ = [
     "BROKER_CONFIGS",
     "LONG_MAX",
-    "LogStorage",
     "NO_LEADER",
     "REQUESTS",
     "TOPIC_CONFIGS",
@@ -157,6 +156,7 @@ __all__ = [
     "IsrMember",
     "Listener",
     "ListenerModel",
+    "LogStorage",
     "Message",
     "MetadataImage",
     "MetadataView",
