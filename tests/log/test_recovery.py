@@ -190,3 +190,39 @@ def test_a_log_that_ends_below_its_start_begins_there(disk: ModelledDisk) -> Non
     filled(disk, 2).close(0)
     log = PartitionLog.open(disk, DIRECTORY, CONFIG, clean=False, log_start_offset=50, now_ms=0)
     assert (log.log_start_offset, log.log_end_offset) == (50, 50)
+
+
+def test_a_scan_stops_at_a_gap_and_at_an_epoch_that_goes_back(disk: ModelledDisk) -> None:
+    """What a power loss can bring back of removed files must not be joined to what came after."""
+    sound = batch([b"a"], base_offset=0, leader_epoch=5)
+    for name, follows in {
+        "gap": batch([b"b"], base_offset=2, leader_epoch=5),
+        "overlap": batch([b"b"], base_offset=0, leader_epoch=5),
+        "epoch": batch([b"b"], base_offset=1, leader_epoch=4),
+    }.items():
+        for own_segment in (False, True):
+            directory = f"data/{name}{own_segment}-0"
+            disk.mkdir(directory)
+            base = read_header(follows).base_offset
+            if own_segment and base == 0:
+                continue
+            overwrite(disk, f"{directory}/{0:020d}.log", sound if own_segment else sound + follows)
+            if own_segment:
+                overwrite(disk, f"{directory}/{base:020d}.log", follows)
+            log = PartitionLog.open(disk, directory, CONFIG, clean=False, now_ms=0)
+            assert read_all(log) == sound, name
+            assert log.recovered.cut_bytes == len(follows)
+            assert (log.log_end_offset, log.last_epoch, log.epochs) == (1, 5, ((5, 0),))
+
+
+def test_time_lookups_hold_after_losing_power_right_after_a_flush() -> None:
+    """Segments below the recovery point are not scanned, so a flush must have made their indexes durable too."""
+    for seed in range(40):
+        disk = ModelledDisk(random.Random(seed))
+        log = filled(disk, config=LogConfig(segment_bytes=500, index_interval_bytes=0))
+        point = log.flush()
+        disk.crash()
+        log = reopen(disk, recovery_point=point, config=log.config)
+        found = [log.offset_for_timestamp(timestamp, up_to=24) for timestamp in range(13)]
+        assert [row and row[:2] for row in found] == [(0, 0), (1, 1), *((2 * at + 1, at + 1) for at in range(1, 12))]
+        assert log.max_timestamp_offset() == (23, 12, 2)
