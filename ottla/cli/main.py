@@ -72,6 +72,8 @@ def load(row: Row) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for failure (one line on stderr), 2 for wrong usage."""
+    # Where hypothesis is installed, kio imports it to register strategies: half a second and 20 MB for nothing here.
+    sys.modules.setdefault("hypothesis", None)  # type: ignore[arg-type]
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in words if not word.startswith("-")), None)
     try:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
 from ottla.cluster.layout import NodePlan
+
+FORK_S = 30.0
 
 
 class NodeFailed(Exception):
@@ -26,23 +31,66 @@ class NodeState(Enum):
     PAUSED = "paused"
 
 
+class Nursery:
+    """The way to the process that forks nodes (see ``ottla.cluster.nursery``), which is started when first needed."""
+
+    def __init__(self) -> None:
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = asyncio.Lock()
+
+    async def fork(self, plan: NodePlan, ready_out: int) -> int:
+        """The process id of a new node that reports to the pipe ``ready_out``. Raises NodeFailed."""
+        async with self._turn:
+            channel = self._channel or self._open()
+            order = {"config": str(plan.config_file), "log": str(plan.log_file), "name": f"ottla-node-{plan.id}"}
+            try:
+                socket.send_fds(channel, [json.dumps(order).encode()], [ready_out])
+                async with asyncio.timeout(FORK_S):
+                    answer = await asyncio.get_running_loop().sock_recv(channel, 1024)
+                return int(json.loads(answer)["pid"])
+            except (OSError, ValueError, TimeoutError) as error:
+                self.close()
+                raise NodeFailed(f"no process could be started for node {plan.id}: {error!r}") from error
+
+    def _open(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ottla.cluster.nursery", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._channel = ours
+        return ours
+
+    def close(self) -> None:
+        """Let the nursery end. Nodes that it has forked go on."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+
 class NodeProcess:
-    """A node that is run as a child process.
+    """A node that runs as a process.
 
     ``on_change`` is called whenever the state or the process id changes, also when the process dies by itself.
     """
 
-    def __init__(self, plan: NodePlan, on_change: Callable[[NodeProcess], None]) -> None:
+    def __init__(self, plan: NodePlan, nursery: Nursery, on_change: Callable[[NodeProcess], None]) -> None:
         self.plan = plan
         self.state = NodeState.DOWN
+        self.pid: int | None = None
+        self._nursery = nursery
         self._on_change = on_change
-        self._process: asyncio.subprocess.Process | None = None
-        self._watcher: asyncio.Task[None] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while the process lives."""
-        return self._process.pid if self._process is not None else None
+        self._descriptor = -1
+        self._gone: asyncio.Event = asyncio.Event()
+        self._gone.set()
 
     async def start(self, *, ready_within: float = 30.0) -> None:
         """Start the process and wait until it says that it is ready.
@@ -50,29 +98,31 @@ class NodeProcess:
         Raises:
             NodeFailed: the process ended first, or was not ready within ``ready_within`` seconds.
         """
-        if self._process is not None:
+        if self.state is not NodeState.DOWN:
             return
+        self.state = NodeState.STARTING
         ready_in, ready_out = os.pipe()
         try:
-            with self.plan.log_file.open("ab") as output:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "ottla.cli", "node"),
-                    *("--config", str(self.plan.config_file), "--ready-fd", str(ready_out)),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(ready_out,),
-                    # A Ctrl-C in the terminal is for the supervisor, which stops the nodes in its own order.
-                    start_new_session=True,
-                )
+            pid = await self._nursery.fork(self.plan, ready_out)
         except BaseException:
             os.close(ready_in)
+            self.state = NodeState.DOWN
             raise
         finally:
             os.close(ready_out)
-        self._watcher = asyncio.create_task(self._watch(self._process), name=f"watch node {self.plan.id}")
-        self._become(NodeState.STARTING)
+        self._begin(pid)
         await self._wait_ready(ready_in, ready_within)
+
+    def _begin(self, pid: int) -> None:
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._become(NodeState.DOWN)
+            return
+        self.pid = pid
+        self._gone.clear()
+        asyncio.get_running_loop().add_reader(self._descriptor, self._ended)
+        self._become(NodeState.STARTING)
 
     async def _wait_ready(self, ready_in: int, ready_within: float) -> None:
         try:
@@ -102,8 +152,6 @@ class NodeProcess:
 
     async def stop(self, *, within: float = 30.0) -> None:
         """SIGTERM and wait for the end; a node that has not ended after ``within`` seconds is killed."""
-        if self._process is None:
-            return
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         try:
@@ -115,22 +163,25 @@ class NodeProcess:
 
     async def gone(self) -> None:
         """Wait until the process has ended and was reported."""
-        if self._watcher is not None:
-            await asyncio.shield(self._watcher)
+        await self._gone.wait()
 
     def _signal(self, number: signal.Signals) -> bool:
-        if self._process is None or self._process.returncode is not None:
+        if self._descriptor < 0:
             return False
         try:
-            self._process.send_signal(number)
+            # Through the descriptor, so that a process id which the system gave to another is never hit.
+            signal.pidfd_send_signal(self._descriptor, number)
         except ProcessLookupError:
             return False
         return True
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        await process.wait()
-        self._process = None
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self.pid = None
         self._become(NodeState.DOWN)
+        self._gone.set()
 
     def _become(self, state: NodeState) -> None:
         self.state = state

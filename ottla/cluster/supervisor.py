@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 
 from ottla.cluster.layout import ClusterLayout
-from ottla.cluster.process import NodeProcess
+from ottla.cluster.process import NodeProcess, Nursery
 
 
 class Supervisor:
@@ -16,7 +16,8 @@ class Supervisor:
 
     def __init__(self, layout: ClusterLayout) -> None:
         self.layout = layout
-        self.nodes = {plan.id: NodeProcess(plan, self._changed) for plan in layout.nodes}
+        self._nursery = Nursery()
+        self.nodes = {plan.id: NodeProcess(plan, self._nursery, self._changed) for plan in layout.nodes}
         self.listeners: list[Callable[[NodeProcess], None]] = []
 
     def node(self, node_id: int) -> NodeProcess:
@@ -40,6 +41,7 @@ class Supervisor:
 
     async def stop(self, *, within: float = 30.0) -> None:
         """Stop every node cleanly, all at the same time."""
+        self._nursery.close()
         await asyncio.gather(*(node.stop(within=within) for node in self.nodes.values()))
 
     def _changed(self, node: NodeProcess) -> None:

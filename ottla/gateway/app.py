@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -24,8 +24,8 @@ _STOP_S = 1.0
 
 class _Full(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        # uvloop's transports are not registered as asyncio's, so only the type checker is told.
+        cast(asyncio.Transport, transport).abort()
 
 
 class Gateway:

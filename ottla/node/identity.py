@@ -1,4 +1,4 @@
-"""Whose data a directory holds: ``meta.properties`` is checked before anything else is touched, or made the first time."""
+"""Whose data a directory holds: ``meta.properties`` is checked before anything else is touched, or else made."""
 
 from __future__ import annotations
 

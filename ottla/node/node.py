@@ -25,7 +25,7 @@ LEAVE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a node takes from the world besides its event loop. ``clock`` is wall time in ms; ``nonce`` is unguessable."""
+    """What a node takes from the world besides its event loop. ``clock`` is wall time in ms, ``nonce`` unguessable."""
 
     disk: Disk
     clock: Callable[[], int]
@@ -46,6 +46,11 @@ class Node:
         self.quorum: Quorum | None = None
         self.broker: BrokerPart | None = None
         self.failed: asyncio.Future[None] | None = None
+        self._metadata_listeners: list[Callable[[], None]] = []
+
+    def on_metadata(self, listener: Callable[[], None]) -> None:
+        """``listener`` is called once, when ``quorum.view`` exists and before anything changes it."""
+        self._metadata_listeners.append(listener)
 
     async def start(self) -> None:
         """Start everything and return when the node is ready: registered, unfenced, and caught up.
@@ -62,6 +67,8 @@ class Node:
             self.broker = BrokerPart(config, identity, seams.disk, seams.clock, seams.rng, seams.nonce, self._group)
             await self.broker.open_logs()
         self.quorum = self._make_quorum(identity, meta.directory_id)
+        for listener in self._metadata_listeners:
+            listener()
         await self.quorum.start()
         self._watch_over(self.quorum.driver.failed)
         if self.broker is not None:
@@ -125,7 +132,9 @@ class Node:
             return {"node": "starting"}
         reasons: dict[str, str] = {}
         driver = self.quorum.driver
-        if driver.leader_id is None:
+        if not self.quorum.started:
+            reasons["quorum"] = "starting"
+        elif driver.leader_id is None:
             reasons["quorum"] = "no active controller is known"
         elif driver.applied_index < driver.commit_index:
             reasons["metadata"] = f"applied {driver.applied_index} of {driver.commit_index}"
@@ -138,7 +147,7 @@ class Node:
         return reasons
 
     async def stop(self) -> None:
-        """Leave in good order: leaderships first, then listeners, logs, Raft. Safe after a start that failed half-way."""
+        """Leave in good order: leaderships first, then listeners, logs, Raft. Safe after half a start."""
         if self.broker is not None:
             await self.broker.stop(leave_within=LEAVE_S if self.config.controlled_shutdown_enable else 0.0)
         if self.quorum is not None:

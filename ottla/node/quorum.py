@@ -1,4 +1,4 @@
-"""A node's part in the metadata quorum: Raft with transport and storage, the controller, and the watch over its peers."""
+"""A node's part in the metadata quorum: Raft with transport and storage, the controller, and the watch over peers."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ class Quorum:
         snapshot_bytes: int,
     ) -> None:
         self._listen = listen
+        self.started = False
         self._raft = raft
         self.addresses = PeerAddresses(voters)
         self._rpc = RpcClient(me, self.addresses, rng)
@@ -104,11 +105,13 @@ class Quorum:
         self.driver.subscribe(self._on_status)
         await self._server.start(*self._listen)
         await self.driver.start()
+        self.started = True
         self.watch.start(self.addresses)
 
     async def stop(self) -> None:
-        """Hand the leadership over if it is here, then go, saying goodbye to those who watch."""
-        await self.driver.transfer_leadership()
+        """Hand over the leadership, then go, saying goodbye to those who watch. Safe after half a start."""
+        if self.started:
+            await self.driver.transfer_leadership()
         if self.active is not None:
             self.active.stop()
         await self.watch.stop()
@@ -118,8 +121,18 @@ class Quorum:
         await self._rpc.close()
 
     @property
+    def last_index(self) -> int:
+        """Raft index of the last entry in the log here; 0 before the start."""
+        return self.driver.core.log.last_index if self.started else 0
+
+    @property
+    def dropped_messages(self) -> int:
+        """Raft messages given up since the start."""
+        return self._transport.dropped
+
+    @property
     def can_decide(self) -> bool:
-        """Whether a majority of the voters can be there, as far as is known: without it nothing is worth waiting for."""
+        """Whether a majority of the voters may be there: without one nothing is worth waiting for."""
         away = [node for node, standing in self.watch.standings.items() if standing in ("dead", "left")]
         voters = self._raft.voters
         return len(voters.difference(away)) > len(voters) // 2

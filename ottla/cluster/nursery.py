@@ -1,0 +1,76 @@
+"""A process that has imported everything once and forks a node whenever it is asked to.
+
+Importing is most of what it costs to start a node. Forked nodes share that memory, and start in a fraction of the time.
+The nursery runs no event loop and no thread, so that a fork of it is a clean slate.
+
+The supervisor sends ``{"config": FILE, "log": FILE, "name": TEXT}`` and the writing end of the ready pipe over a socket
+pair, and gets ``{"pid": N}`` back. The nursery ends when its end of the pair is closed; nodes go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+MAX_MESSAGE = 8192
+
+
+def serve(channel: socket.socket) -> None:
+    """Fork a node for every request until the other end is closed."""
+    import ottla.node  # noqa: F401  (this import is what the nursery is for)
+    from ottla.cli.main import main
+
+    # Whoever started the nursery watches the nodes by their process descriptors; nobody waits for them here.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
+        if not data:
+            return
+        request = json.loads(data)
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            words = ["node", "--config", request["config"], "--ready-fd", str(descriptors[0])]
+            _become_node(request["log"], request["name"])
+            os._exit(_run(main, words))
+        os.close(descriptors[0])
+        channel.sendall(json.dumps({"pid": pid}).encode())
+
+
+def _become_node(log: str, name: str) -> None:
+    """A session, standard files, signals and a name of its own."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    with suppress(OSError):  # only Linux has it, and it is only for people who look at a list of processes
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
+
+
+def _run(main: object, words: list[str]) -> int:
+    assert callable(main)
+    try:
+        return int(main(words))
+    except BaseException:  # noqa: BLE001  nothing of the nursery's own may run in a forked node
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.modules.setdefault("hypothesis", None)  # type: ignore[arg-type]  # see ottla.cli.main
+    with socket.socket(fileno=int(sys.argv[1])) as end:
+        serve(end)
