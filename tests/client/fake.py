@@ -12,7 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.client import TopicPartition
 from ottla.records import Record, encode_batch, iter_headers, read_header, stamped_prefix
-from ottla.wire import CLOSE, Api, KafkaServer, Registry, Request
+from ottla.wire import CLOSE, NO_RESPONSE, Api, KafkaServer, Registry, Request
 
 
 class FakePartition:
@@ -174,6 +174,8 @@ class FakeCluster:
             topics.append({"name": topic.name, "partition_responses": answers})
         if fault == "close after":
             return CLOSE
+        if body.acks == 0:
+            return NO_RESPONSE
         return {"responses": topics, "node_endpoints": self._endpoints()}
 
     def _hint(self, partition: FakePartition) -> dict[str, Any]:

@@ -115,7 +115,8 @@ async def test_positions(cluster: FakeCluster) -> None:
         assert await consumer.end_offsets([TP]) == {TP: 3}
         assert await consumer.beginning_offsets([TP]) == {TP: 0}
         found = await consumer.offsets_for_times({TP: 1001})
-        assert found[TP] is not None and found[TP].offset == 1
+        place = found[TP]
+        assert place is not None and place.offset == 1
         assert await consumer.offsets_for_times({TP: 5000}) == {TP: None}
         with pytest.raises(IllegalStateError):
             consumer.seek(TopicPartition("t", 9), 0)

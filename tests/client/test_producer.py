@@ -113,7 +113,12 @@ async def test_acks_0_and_1(cluster: FakeCluster) -> None:
     partition = cluster.create("t")[0]
     async with Producer(bootstrap_servers=cluster.bootstrap, acks=1) as producer:
         assert (await producer.send_and_wait("t", b"a")).offset == 0
-    assert len(partition.batches) == 1
+    async with Producer(bootstrap_servers=cluster.bootstrap, acks=0) as producer:
+        assert (await producer.send_and_wait("t", b"b")).offset == -1
+        # The connection is served in order: this answer says that the record before it has been handled.
+        await producer.partitions_for("t")
+        await producer._network.refreshed()
+    assert values(partition) == [b"a", b"b"]
 
 
 async def test_wrong_use_is_told_at_once(cluster: FakeCluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.client import TopicPartition
 from ottla.client.producer.batch import Acked, Failed, ProducerIdentity
-from ottla.client.producer.core import Answer, CoreOptions, ProducerCore
+from ottla.client.producer.core import Answer, Call, CoreOptions, ProducerCore
 from tests.client.model import ModelCluster
 
 TPS = [TopicPartition("t", 0), TopicPartition("t", 1)]
@@ -30,7 +31,7 @@ class Run:
         self.acked: dict[int, tuple[TopicPartition, int]] = {}
         self.failed: dict[int, Failed] = {}
 
-    def settle(self, outcomes: list[object]) -> None:
+    def settle(self, outcomes: Sequence[object]) -> None:
         for outcome in outcomes:
             assert isinstance(outcome, Acked | Failed)
             for i, token in enumerate(outcome.batch.tokens):
@@ -131,17 +132,17 @@ def test_records_that_are_given_up_spoil_nothing_else(seed: int, steps: int) -> 
     run.check()
 
 
-def one_batch(*, idempotent: bool = True) -> tuple[ProducerCore, list[object]]:
+def one_batch(*, idempotent: bool = True) -> tuple[ProducerCore, list[Call]]:
     core = ProducerCore(CoreOptions(linger=0.0, idempotent=idempotent), random.Random(1))
     core.identity = ProducerIdentity(7, 0)
     core.append(TPS[0], 0, None, b"a", (), "a", 0.0)
-    return core, list(core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls)
+    return core, core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls
 
 
 def test_an_ambiguous_batch_fails_when_the_broker_lost_track() -> None:
     core, (call,) = one_batch()
-    batch = call.batches[0]  # type: ignore[attr-defined]
-    assert core.on_lost(call, 0.0) == []  # type: ignore[arg-type]
+    batch = call.batches[0]
+    assert core.on_lost(call, 0.0) == []
     (again,) = core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls
     assert again.batches == (batch,) and batch.sequence == 0
     (outcome,) = core.on_answer(again, batch, Answer(ErrorCode.out_of_order_sequence_number), 0.0)
@@ -154,8 +155,8 @@ def test_an_ambiguous_batch_fails_when_the_broker_lost_track() -> None:
 
 def test_a_batch_that_no_log_holds_moves_to_the_next_epoch() -> None:
     core, (call,) = one_batch()
-    batch = call.batches[0]  # type: ignore[attr-defined]
-    assert core.on_answer(call, batch, Answer(ErrorCode.unknown_producer_id), 0.0) == []  # type: ignore[arg-type]
+    batch = call.batches[0]
+    assert core.on_answer(call, batch, Answer(ErrorCode.unknown_producer_id), 0.0) == []
     (again,) = core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls
     assert again.batches == (batch,)
     assert (batch.identity, batch.sequence) == (ProducerIdentity(7, 1), 0)
@@ -164,9 +165,9 @@ def test_a_batch_that_no_log_holds_moves_to_the_next_epoch() -> None:
 def test_a_used_up_epoch_asks_for_a_new_producer_id() -> None:
     core, (call,) = one_batch()
     core.identity = ProducerIdentity(7, 0x7FFF)
-    batch = call.batches[0]  # type: ignore[attr-defined]
+    batch = call.batches[0]
     batch.identity = core._queues[TPS[0]].identity = core.identity
-    core.on_answer(call, batch, Answer(ErrorCode.unknown_producer_id), 0.0)  # type: ignore[arg-type]
+    core.on_answer(call, batch, Answer(ErrorCode.unknown_producer_id), 0.0)
     assert not core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls
     assert core.needs_identity
     core.identity = ProducerIdentity(8, 0)
@@ -179,7 +180,7 @@ def test_a_deposed_leader_is_not_waited_for() -> None:
     (again,) = core.dispatch(0.0, lambda tp: 2, lambda node: 5).calls
     assert again.node == 2
     batch = again.batches[0]
-    assert core.on_answer(call, batch, Answer(ErrorCode.not_leader_or_follower), 0.0) == []  # type: ignore[arg-type]
+    assert core.on_answer(call, batch, Answer(ErrorCode.not_leader_or_follower), 0.0) == []
     assert batch.attempt == again.attempt
     (acked,) = core.on_answer(again, batch, Answer(ErrorCode.duplicate_sequence_number), 0.0)
     assert isinstance(acked, Acked) and acked.base_offset == -1
@@ -202,3 +203,34 @@ def test_small_records_wait_for_company_and_large_ones_do_not() -> None:
     assert core.append(TPS[0], 0, None, bytes(500), (), "c", 1.0)
     (call,) = core.dispatch(1.0, lambda tp: 1, lambda node: 5).calls
     assert call.batches[0].tokens == ["a", "b"]
+
+
+def test_a_batch_behind_one_that_lost_its_sequence_loses_its_own() -> None:
+    """Otherwise each would wait for the other: one for the next epoch, one for its turn."""
+    core, (call,) = one_batch()
+    core.on_answer(call, call.batches[0], Answer(ErrorCode.none, 0), 0.0)
+    calls = []
+    for token in "bc":
+        core.append(TPS[0], 0, None, b"x", (), token, 0.0)
+        calls += core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls
+    (first,), (second,) = calls[0].batches, calls[1].batches
+    assert core.on_answer(calls[0], first, Answer(ErrorCode.unknown_producer_id), 0.0) == []
+    assert core.on_answer(calls[1], second, Answer(ErrorCode.not_enough_replicas), 0.0) == []
+    assert not first.sequenced and not second.sequenced
+    (again,) = core.dispatch(1.0, lambda tp: 1, lambda node: 5).calls
+    assert again.batches == (first,) and first.identity == ProducerIdentity(7, 1)
+    core.on_answer(again, first, Answer(ErrorCode.none, 1), 1.0)
+    (last,) = core.dispatch(1.0, lambda tp: 1, lambda node: 5).calls
+    assert last.batches == (second,) and (second.identity, second.sequence) == (ProducerIdentity(7, 1), 1)
+
+
+def test_a_batch_behind_one_that_lost_its_sequence_fails_if_it_may_be_stored() -> None:
+    core, (call,) = one_batch()
+    core.on_answer(call, call.batches[0], Answer(ErrorCode.none, 0), 0.0)
+    calls = []
+    for token in "bc":
+        core.append(TPS[0], 0, None, b"x", (), token, 0.0)
+        calls += core.dispatch(0.0, lambda tp: 1, lambda node: 5).calls
+    core.on_answer(calls[0], calls[0].batches[0], Answer(ErrorCode.unknown_producer_id), 0.0)
+    (outcome,) = core.on_lost(calls[1], 0.0)
+    assert isinstance(outcome, Failed) and outcome.maybe_appended and outcome.batch.tokens == ["c"]
