@@ -32,6 +32,8 @@ _CORRELATION = struct.Struct(">i")
 _JOIN_BELOW = 32 * 1024
 MAX_RESPONSE = 1024 * 1024 * 1024
 MAX_IN_FLIGHT = 1024
+MAX_ELEMENTS = 5_000_000
+"""Most array elements in one answer: Metadata of a large cluster has one per replica."""
 SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", "0.1.0"
 
 
@@ -106,7 +108,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         """
         body = encode(request_type(api_key, version), values)
         answer = await self.call_raw(api_key, version, [body], timeout=timeout)
-        return decode(response_type(api_key, version), answer)
+        return decode(response_type(api_key, version), answer, max_elements=MAX_ELEMENTS)
 
     def call_raw(
         self, api_key: int, version: int, body: Raw | Sequence[Chunk], *, timeout: float | None = None

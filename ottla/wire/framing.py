@@ -2,18 +2,54 @@
 
 The transport writes straight into the memory that `buffer` gives. Small frames arrive in a block that
 is used over and over, and are copied out of it once. A frame that does not fit there gets memory of its
-own, which is handed on as it is, and which grows as bytes arrive: a length is only a claim.
+own, which is handed on as it is, and which grows as bytes arrive: a length is only a claim. Memory that
+nobody looks at any more is used again (`Spares`), as fresh memory costs more than what is done with it.
 """
 
 import struct
+from collections import deque
 
 from ottla.wire.errors import ProtocolError
 
 Frame = bytes | memoryview
 
 BLOCK_SIZE = 64 * 1024
-_FIRST_ALLOCATION = 256 * 1024
+_STEP = 256 * 1024
 _LENGTH = struct.Struct(">i")
+_MAX_SPARES = 8
+_MAX_SPARE_SIZE = 4 * 1024 * 1024
+
+
+class Spares:
+    """Memory of large frames that have been handled, shared by the connections of a server; 32 MiB at most."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: deque[bytearray] = deque(maxlen=_MAX_SPARES)
+
+    def give(self, memory: bytearray) -> None:
+        """Whoever still has a view of it may keep it: it is only taken when there is none."""
+        if len(memory) <= _MAX_SPARE_SIZE:
+            self._kept.append(memory)
+
+    def take(self, size: int) -> bytearray | None:
+        """Memory of at least this size that nobody has a view of, if there is some."""
+        for _ in range(len(self._kept)):
+            memory = self._kept.popleft()
+            if len(memory) >= size and _unseen(memory):
+                return memory
+            self._kept.append(memory)
+        return None
+
+
+def _unseen(memory: bytearray) -> bool:
+    try:
+        # A bytearray refuses to change its size while there is a view of it; this moves and copies nothing.
+        memory.append(memory.pop())
+    except BufferError:
+        return False
+    return True
 
 
 class FrameReader:
@@ -23,10 +59,11 @@ class FrameReader:
     large frame that is not complete yet.
     """
 
-    __slots__ = ("_block", "_end", "_filled", "_large", "_large_length", "_max_frame", "_start", "_view")
+    __slots__ = ("_block", "_end", "_filled", "_large", "_large_length", "_max_frame", "_spares", "_start", "_view")
 
-    def __init__(self, max_frame: int) -> None:
+    def __init__(self, max_frame: int, spares: Spares | None = None) -> None:
         self._max_frame = max_frame
+        self._spares = spares or Spares()
         self._block = bytearray(BLOCK_SIZE)
         self._view = memoryview(self._block)
         self._start = 0
@@ -60,8 +97,9 @@ class FrameReader:
             return self._view[self._end :]
         if self._filled == len(large):
             # No view of it is out: the transport has given the last one back before it asks again.
-            large.extend(bytes(min(len(large), self._large_length - len(large))))
-        return memoryview(large)[self._filled :]
+            whole = -(-self._large_length // _STEP) * _STEP
+            large.extend(bytes(min(len(large), whole - len(large))))
+        return memoryview(large)[self._filled : self._large_length]
 
     def received(self, size: int) -> None:
         """The first `size` bytes of `buffer()` have been filled."""
@@ -80,7 +118,8 @@ class FrameReader:
             if self._filled < self._large_length:
                 return None
             self._large = None
-            return memoryview(large).toreadonly()
+            self._spares.give(large)
+            return memoryview(large)[: self._large_length].toreadonly()
         start = self._start
         have = self._end - start
         if have < 4:
@@ -99,7 +138,7 @@ class FrameReader:
 
     def _begin_large(self, length: int) -> None:
         arrived = self._view[self._start + 4 : self._end]
-        large = bytearray(min(length, _FIRST_ALLOCATION))
+        large = self._spares.take(length) or bytearray(_STEP)
         large[: len(arrived)] = arrived
         self._filled = len(arrived)
         self._large = large

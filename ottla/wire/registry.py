@@ -14,16 +14,14 @@ from kio.index import KioIndexError
 from kio.schema.errors import ErrorCode
 
 from ottla.wire.api import Answer, Api, Raw, Request
-from ottla.wire.framing import BLOCK_SIZE, Frame
+from ottla.wire.framing import Frame
 from ottla.wire.schema import (
-    MAX_ELEMENTS,
     decode,
     encode,
     request_header_flexible,
     request_type,
     response_header_flexible,
     response_type,
-    walker,
 )
 from ottla.wire.walk import EntityType
 
@@ -67,8 +65,6 @@ class Route:
         """The body that starts at `pos`. Raises ProtocolError."""
         if self.api.parser is not None:
             return self.api.parser(frame, self.version, pos)
-        if len(frame) > BLOCK_SIZE:
-            walker(self._request).check(frame, pos, MAX_ELEMENTS)
         return decode(self._request, frame, pos)
 
     def encode(self, answer: Mapping[str, Any] | Any) -> bytes:

@@ -24,7 +24,7 @@ Entity: TypeAlias = Any
 """An instance of one of kio's message classes, or of a class nested in one."""
 
 MAX_ELEMENTS: Final = 200_000
-"""Most array elements in one request that kio reads: a struct of two bytes becomes an object of a hundred."""
+"""Most array elements that `decode` takes: a struct of two bytes becomes an object of a hundred."""
 
 
 @cache
@@ -56,16 +56,18 @@ def walker(cls: EntityType) -> Walker:
     return Walker(cls)
 
 
-def decode(cls: EntityType, buffer: bytes | memoryview, pos: int = 0) -> Entity:
+def decode(cls: EntityType, buffer: bytes | memoryview, pos: int = 0, *, max_elements: int = MAX_ELEMENTS) -> Entity:
     """Read one message of class `cls`. Bytes after it are not looked at, as in Kafka.
 
-    Raises ProtocolError.
+    Raises ProtocolError, also for more array elements than allowed.
     """
+    walk = walker(cls)
+    walk.check(buffer, pos, max_elements)
     try:
         try:
             entity, _size = entity_reader(cls)(buffer, pos)
         except KeyError:  # kio does not know a tagged field
-            entity, _size = entity_reader(cls)(walker(cls).known(buffer, pos, MAX_ELEMENTS), 0)
+            entity, _size = entity_reader(cls)(walk.known(buffer, pos, max_elements), 0)
     except (SerialError, ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{cls.__name__} v{cls.__version__}: {error}") from error
     return entity

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ottla.wire.api import Api, Request
+from ottla.wire.framing import Spares
 from ottla.wire.registry import Registry
 from ottla.wire.session import Session
 
@@ -63,6 +64,7 @@ class KafkaServer:
         self.registry = registry
         self.limits = limits or Limits()
         self.stats = Stats()
+        self.spares = Spares()
         self._on_error = on_error
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Session] = set()

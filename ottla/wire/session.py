@@ -51,7 +51,7 @@ class Session(asyncio.BufferedProtocol):
         self._loop = server.loop
         self._limits = server.limits
         self._listener = listener
-        self._reader = FrameReader(server.limits.max_request_bytes)
+        self._reader = FrameReader(server.limits.max_request_bytes, server.spares)
         self._pending: deque[_Slot] = deque()
         self._out: list[Chunk] = []
         self._transport: asyncio.Transport | None = None
@@ -130,6 +130,7 @@ class Session(asyncio.BufferedProtocol):
                     break
                 taken = True
                 self._handle(frame, now)
+                del frame  # or its memory could not be used again for the next one
         except ProtocolError as error:
             self._drop(str(error))
         self._flush()

@@ -1,8 +1,13 @@
 """Walking over a message without making objects of it, by kio's schema.
 
-For two things. A hundred MiB of two-byte structs is 6 GB of Python objects: large requests are walked over
-first, and refused if they have too many array elements. And kio's reader fails on tagged fields that it does
-not know, which must be ignored (KIP-482): a message that has some is copied without them.
+Every message goes through here before kio reads it. kio's reader reserves memory for as many elements as an
+array claims to have, so that ten bytes can make it ask for 32 GiB, which aborts the process; and a hundred
+MiB of two-byte structs, all really there, is 6 GB of Python objects. So the walk refuses arrays that are longer
+than what is left of the frame, and too many elements in all. It is strict wherever kio might be of another
+opinion on where the next field starts.
+
+Besides, kio fails on tagged fields that it does not know, which must be ignored (KIP-482): a message that has
+some is copied without them.
 """
 
 from collections.abc import Callable
@@ -101,24 +106,38 @@ class Walker:
 
 
 def _entity(cls: EntityType) -> _Skip:
-    plain: list[_Skip] = []
-    tagged: dict[int, _Skip] = {}
-    for field in fields(cls):
-        tag = get_field_tag(field)
-        if tag is None:
-            plain.append(_field(field, cls.__flexible__, nullable=is_optional(field)))
-        else:
-            tagged[tag] = _field(field, cls.__flexible__, nullable=False)
+    steps, tagged = _steps(cls)
+    flexible = cls.__flexible__
 
     def skip(walk: _Walk, pos: int) -> int:
-        for skip_field in plain:
-            pos = skip_field(walk, pos)
-            if pos > walk.size:
+        size = walk.size
+        for step in steps:
+            pos = pos + step if step.__class__ is int else step(walk, pos)
+            if pos > size:
                 raise IndexError(pos)
         return _tags(walk, pos, tagged) if flexible else pos
 
-    flexible = cls.__flexible__
     return skip
+
+
+def _steps(cls: EntityType) -> tuple[list[Any], dict[int, _Skip]]:
+    """The fields in order, each as a number of bytes or as what walks over it, and the tagged ones."""
+    steps: list[Any] = []
+    tagged: dict[int, _Skip] = {}
+    for field in fields(cls):
+        tag = get_field_tag(field)
+        if tag is not None:
+            tagged[tag] = _field(field, cls.__flexible__, nullable=False)
+            continue
+        kind = classify_field(field)
+        fixed = None if kind.is_array else _FIXED.get(str(field.metadata.get("kafka_type")))
+        if fixed is None:
+            steps.append(_field(field, cls.__flexible__, nullable=is_optional(field)))
+        elif steps and isinstance(steps[-1], int):
+            steps[-1] += fixed
+        else:
+            steps.append(fixed)
+    return steps, tagged
 
 
 def _tags(walk: _Walk, pos: int, tagged: dict[int, _Skip]) -> int:
@@ -126,6 +145,8 @@ def _tags(walk: _Walk, pos: int, tagged: dict[int, _Skip]) -> int:
     if out is not None:
         walk.copy_until(out, pos)
     count, pos = read_varint(walk.frame, pos)
+    if count == 0 and out is None:
+        return pos
     walk.count(count, pos)
     kept = 0
     values = bytearray()
@@ -136,7 +157,7 @@ def _tags(walk: _Walk, pos: int, tagged: dict[int, _Skip]) -> int:
             raise IndexError(pos)
         if tag in tagged:
             kept += 1
-            value = _tagged_value(walk, pos, tagged[tag])
+            value = _tagged_value(walk, pos, size, tagged[tag])
             values += varint(tag) + varint(len(value)) + value
         pos += size
     if out is not None:
@@ -145,14 +166,16 @@ def _tags(walk: _Walk, pos: int, tagged: dict[int, _Skip]) -> int:
     return pos
 
 
-def _tagged_value(walk: _Walk, pos: int, skip: _Skip) -> bytearray:
+def _tagged_value(walk: _Walk, pos: int, size: int, skip: _Skip) -> bytearray:
     """Walk over the value of a known tagged field; what is kept of it, if anything is."""
     outer, value = walk.out, bytearray()
-    if outer is None:
-        skip(walk, pos)
-    else:
+    if outer is not None:
         walk.out, walk.copied = value, pos
-        walk.copy_until(value, skip(walk, pos))
+    end = skip(walk, pos)
+    if end != pos + size:
+        raise ProtocolError(f"a tagged field of {size} bytes has {end - pos}")
+    if outer is not None:
+        walk.copy_until(value, end)
         walk.out = outer
     return value
 
@@ -177,18 +200,30 @@ def _sized(size: int) -> _Skip:
 
 def _nullable(one: _Skip) -> _Skip:
     # A struct that may be null starts with a byte that says so (KIP-893).
-    return lambda walk, pos: pos + 1 if walk.integer(pos, 1) < 0 else one(walk, pos + 1)
+    def skip(walk: _Walk, pos: int) -> int:
+        marker = walk.integer(pos, 1)
+        if marker not in (-1, 1):
+            raise ProtocolError(f"a struct is neither there nor null, but {marker}")
+        return pos + 1 if marker < 0 else one(walk, pos + 1)
+
+    return skip
 
 
 def _blob(kafka_type: str, flexible: bool) -> _Skip:
     prefix = 2 if kafka_type == "string" else 4
 
     def skip(walk: _Walk, pos: int) -> int:
-        return pos + prefix + max(walk.integer(pos, prefix), 0)
+        size = walk.integer(pos, prefix)
+        if size < -1:
+            raise ProtocolError(f"a {kafka_type} of {size} bytes")
+        return pos + prefix + max(size, 0)
 
     def skip_compact(walk: _Walk, pos: int) -> int:
-        size, pos = read_varint(walk.frame, pos)
-        return pos + max(size - 1, 0)
+        size = walk.frame[pos]
+        if size >= 0x80:
+            size, pos = read_varint(walk.frame, pos)
+            pos -= 1
+        return pos + size if size else pos + 1
 
     return skip_compact if flexible else skip
 
@@ -202,6 +237,8 @@ def _array(one: _Skip, fixed: int | None, flexible: bool) -> _Skip:
             count = walk.integer(pos, 4)
             pos += 4
         if count <= 0:
+            if count < -1:
+                raise ProtocolError(f"an array of {count} elements")
             return pos
         walk.count(count, pos)
         if fixed is not None:
