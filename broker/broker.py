@@ -18,8 +18,7 @@ from ottla.broker.context import (
 )
 from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
-from ottla.broker.replication import ReplicaManager
-from ottla.broker.replication.authentication import ClusterCredentials
+from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
 from ottla.controller import AllocateProducerIds, ControllerUnavailable
 

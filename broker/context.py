@@ -12,8 +12,7 @@ import structlog
 
 from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.producer_ids import ProducerIds
-from ottla.broker.replication import ReplicaManager
-from ottla.broker.replication.authentication import ClusterCredentials
+from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
 from ottla.controller import MetadataImage, RpcRequest, RpcResponse
 
@@ -63,7 +62,10 @@ class Controller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QuorumMember:
-    """A member of the Raft quorum as the leader sees it; `log_end_offset` -1 and `last_contact_ms` -1 are unknown."""
+    """A member of the Raft quorum as the leader sees it.
+
+    `last_contact_ms` is how long ago the leader last heard of it; -1 in both numbers stands for unknown.
+    """
 
     id: int
     log_end_offset: int

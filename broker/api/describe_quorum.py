@@ -18,13 +18,15 @@ TOPIC = "__cluster_metadata"
 
 
 def handle(context: BrokerContext, request: Request) -> Answer:
-    status = context.quorum()
+    status, now_ms = context.quorum(), context.clock()
     return {
         "error_code": ErrorCode.none,
         "topics": [
             {
                 "topic_name": topic.topic_name,
-                "partitions": [_partition(status, topic.topic_name, row.partition_index) for row in topic.partitions],
+                "partitions": [
+                    _partition(status, topic.topic_name, row.partition_index, now_ms) for row in topic.partitions
+                ],
             }
             for topic in request.body.topics
         ],
@@ -32,7 +34,7 @@ def handle(context: BrokerContext, request: Request) -> Answer:
     }
 
 
-def _partition(status: QuorumStatus, topic: str, index: int) -> dict[str, object]:
+def _partition(status: QuorumStatus, topic: str, index: int, now_ms: int) -> dict[str, object]:
     if topic != TOPIC or index != 0:
         return {
             "partition_index": index,
@@ -49,15 +51,15 @@ def _partition(status: QuorumStatus, topic: str, index: int) -> dict[str, object
         "leader_id": status.leader_id,
         "leader_epoch": status.term,
         "high_watermark": status.high_watermark,
-        "current_voters": [_member(member) for member in members if member.voter],
-        "observers": [_member(member) for member in members if not member.voter],
+        "current_voters": [_member(member, now_ms) for member in members if member.voter],
+        "observers": [_member(member, now_ms) for member in members if not member.voter],
     }
 
 
-def _member(member: QuorumMember) -> dict[str, object]:
+def _member(member: QuorumMember, now_ms: int) -> dict[str, object]:
     return {
         "replica_id": member.id,
         "log_end_offset": member.log_end_offset,
-        "last_fetch_timestamp": member.last_contact_ms,
+        "last_fetch_timestamp": now_ms - member.last_contact_ms if member.last_contact_ms >= 0 else -1,
         "last_caught_up_timestamp": -1,
     }

@@ -12,7 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.api.sasl_handshake import EXCHANGE
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.replication.authentication import AuthenticationFailed, ServerExchange
+from ottla.broker.replication import AuthenticationFailed, ServerExchange
 from ottla.wire import Request
 
 log = structlog.get_logger(__name__)

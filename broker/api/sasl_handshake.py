@@ -10,7 +10,7 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.replication.authentication import MECHANISM, ServerExchange
+from ottla.broker.replication import MECHANISM, ServerExchange
 from ottla.wire import ANONYMOUS, Request
 
 EXCHANGE = "sasl-exchange"

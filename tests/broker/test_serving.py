@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.replication.authentication import MECHANISM, ClientExchange, ClusterCredentials
+from ottla.broker.replication import MECHANISM, ClientExchange, ClusterCredentials
 from ottla.wire import ConnectionLost, KafkaConnection, KafkaServer
 from tests.broker.world import LISTENER, World, batch
 

@@ -12,8 +12,7 @@ from uuid import UUID
 from kio.schema.errors import ErrorCode
 
 from ottla.broker import Broker, QuorumMember, QuorumStatus
-from ottla.broker.replication import FetchWait, Partition, ProduceWait, leading
-from ottla.broker.replication.authentication import ClusterCredentials
+from ottla.broker.replication import ClusterCredentials, FetchWait, Partition, ProduceWait, leading
 from ottla.broker.replication.host import PartitionHost
 from ottla.controller import (
     BrokerImage,
@@ -135,7 +134,7 @@ class World:
         self.replicas = FakeReplicas(self.view)
         self.now_ms = NOW_MS
         self.quorum = QuorumStatus(
-            NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, NOW_MS))
+            NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, 250))
         )
         self.proposals: list[Any] = []
         loop = asyncio.get_running_loop()
