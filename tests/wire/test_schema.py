@@ -1,5 +1,6 @@
 """kio's messages built from plain values, and the walk that counts their elements."""
 
+import contextlib
 import random
 import struct
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,19 @@ def test_the_walk_agrees_with_the_reader(request_: tuple[int, int], seed: int) -
             walker(cls).check(data[:-1], 0, 10_000)
         with pytest.raises(ProtocolError):
             decode(cls, data[:-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(REQUESTS), st.integers(0, 2**32))
+def test_lengths_and_counts_of_the_largest_kind_at_every_place(request_: tuple[int, int], seed: int) -> None:
+    """kio alone would reserve memory for what an array claims, and abort the process."""
+    cls = request_type(*request_)
+    data = encode(cls, random_entity(cls, random.Random(seed), max_items=1))
+    for word in (b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\xff\x07", b"\x7f\xff\xff\xff", b"\x80\0\0\0"):
+        for at in range(len(data)):
+            for damaged in (data[:at] + word + data[at:], data[:at] + word + data[at + len(word) :]):
+                with contextlib.suppress(ProtocolError):
+                    decode(cls, damaged)
 
 
 @settings(max_examples=100, deadline=None)
