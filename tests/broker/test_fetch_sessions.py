@@ -149,9 +149,9 @@ def test_a_plan_that_was_overtaken_or_evicted_is_not_answered() -> None:
     assert isinstance(first, FetchPlan)
     assert not first.lost
     begin(sessions, plan.session_id, 2, [])
-    assert first.lost == ErrorCode.invalid_fetch_session_epoch
+    assert [first.lost] == [ErrorCode.invalid_fetch_session_epoch]
     opened(sessions, 1, now=5.0)
-    assert first.lost == ErrorCode.fetch_session_id_not_found
+    assert [first.lost] == [ErrorCode.fetch_session_id_not_found]
 
 
 def test_epochs_wrap_to_one() -> None:
