@@ -7,10 +7,9 @@ requests of one `dispatch` in their order, each node's over one connection, and 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
@@ -26,6 +25,9 @@ from ottla.client.producer.batch import (
 )
 from ottla.client.producer.sequencer import AMBIGUOUS, SEQUENCE_ERRORS, PartitionQueue
 from ottla.client.structs import Header, TopicPartition
+
+if TYPE_CHECKING:
+    import random
 
 MAX_EPOCH = 0x7FFF
 

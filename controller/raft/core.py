@@ -3,9 +3,9 @@
 Nothing here does I/O. Raises RaftInvariantError when going on could lose committed entries.
 """
 
-import random
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ottla.controller.raft.config import HardState, PersistentState, RaftConfig, RaftInvariantError, Ready, Role
 from ottla.controller.raft.election import Elections
@@ -23,9 +23,12 @@ from ottla.controller.raft.messages import (
     VoteResponse,
 )
 
+if TYPE_CHECKING:
+    import random
+
 
 class RaftCore(Elections):
-    def __init__(self, config: RaftConfig, rng: random.Random, persistent: PersistentState, now: float) -> None:
+    def __init__(self, config: RaftConfig, rng: "random.Random", persistent: PersistentState, now: float) -> None:
         super().__init__(config, rng, persistent, now)
         self.votes = {}
         self._proposed: deque[tuple[int, int]] = deque()  # (last index, bytes) of proposals, in order

@@ -4,7 +4,7 @@ The core is one object built in layers, one concern each: this one, ``follower``
 No I/O here: time is a parameter, randomness is injected.
 """
 
-import random
+from typing import TYPE_CHECKING
 
 from ottla.controller.raft.config import (
     HardState,
@@ -16,9 +16,12 @@ from ottla.controller.raft.config import (
 from ottla.controller.raft.entry_log import EntryLog
 from ottla.controller.raft.messages import AppendRequest, Entry, Envelope, Message, Snapshot, SnapshotChunk
 
+if TYPE_CHECKING:
+    import random
+
 
 class RaftState:
-    def __init__(self, config: RaftConfig, rng: random.Random, persistent: PersistentState, now: float) -> None:
+    def __init__(self, config: RaftConfig, rng: "random.Random", persistent: PersistentState, now: float) -> None:
         self.config = config
         self.rng = rng
         self.node_id = config.node_id

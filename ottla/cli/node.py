@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -16,14 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; exit status 2 for a wrong configuration, 1 if the node cannot start."""
-    from ottla.node import ConfigError, NodeError, run_node
+    from ottla.node import node_main
 
-    try:
-        run_node(args.config, log_level=args.log_level, ready_descriptor=args.ready_fd)
-    except ConfigError as error:
-        print(f"ottla node: {error}", file=sys.stderr)
-        return 2
-    except NodeError as error:
-        print(f"ottla node: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return node_main(args.config, log_level=args.log_level, ready_descriptor=args.ready_fd)

@@ -14,7 +14,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 MAX_MESSAGE = 8192
@@ -22,8 +24,7 @@ MAX_MESSAGE = 8192
 
 def serve(channel: socket.socket) -> None:
     """Fork a node for every request until the other end is closed."""
-    import ottla.node  # noqa: F401  (this import is what the nursery is for)
-    from ottla.cli.main import main
+    from ottla.node import node_main  # this import is what the nursery is for
 
     # Whoever started the nursery watches the nodes by their process descriptors; nobody waits for them here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -36,9 +37,8 @@ def serve(channel: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             channel.close()
-            words = ["node", "--config", request["config"], "--ready-fd", str(descriptors[0])]
             _become_node(request["log"], request["name"])
-            os._exit(_run(main, words))
+            os._exit(_run(partial(node_main, Path(request["config"]), ready_descriptor=descriptors[0])))
         os.close(descriptors[0])
         channel.sendall(json.dumps({"pid": pid}).encode())
 
@@ -56,10 +56,9 @@ def _become_node(log: str, name: str) -> None:
         Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
-def _run(main: object, words: list[str]) -> int:
-    assert callable(main)
+def _run(node: Callable[..., int]) -> int:
     try:
-        return int(main(words))
+        return node(log_level="info")
     except BaseException:  # noqa: BLE001  nothing of the nursery's own may run in a forked node
         import traceback
 

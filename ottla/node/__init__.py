@@ -3,7 +3,7 @@
 from ottla.node.config import NodeConfig, load_config
 from ottla.node.errors import NodeError
 from ottla.node.node import Node, Seams
-from ottla.node.run import run_node
+from ottla.node.run import node_main, run_node
 from ottla.node.sources import ConfigError
 
-__all__ = ["ConfigError", "Node", "NodeConfig", "NodeError", "Seams", "load_config", "run_node"]
+__all__ = ["ConfigError", "Node", "NodeConfig", "NodeError", "Seams", "load_config", "node_main", "run_node"]

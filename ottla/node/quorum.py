@@ -58,6 +58,7 @@ class Quorum:
     ) -> None:
         self._listen = listen
         self.started = False
+        self._met: set[int] = set()
         self._raft = raft
         self.addresses = PeerAddresses(voters)
         self._rpc = RpcClient(me, self.addresses, rng)
@@ -184,12 +185,14 @@ class Quorum:
         self.controller.leader_changed()
 
     def _peer_dead(self, node_id: int) -> None:
-        log.warning("peer died", peer=node_id)
+        if node_id in self._met:
+            log.warning("peer died", peer=node_id)
         self.driver.suspect(node_id)
         if self.active is not None:
             self.active.peer_dead(node_id)
 
     def _peer_alive(self, node_id: int) -> None:
+        self._met.add(node_id)
         self.driver.trust(node_id)
         if self.active is not None:
             self.active.peer_alive(node_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import secrets
@@ -12,16 +13,34 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import structlog
+
 from ottla.log import DiskError, DiskLocked, GroupCommit, LogError, OsDisk
 from ottla.node.config import NodeConfig, load_config
 from ottla.node.errors import NodeError
 from ottla.node.gateway_part import GatewayPart
 from ottla.node.logging import configure_logging
 from ottla.node.node import Node, Seams
+from ottla.node.sources import ConfigError
+
+log = structlog.get_logger(__name__)
 
 NONCE_BYTES = 32
 # Syncs of different logs go on side by side; more threads than this only wait for the same disk.
 BLOCKING_THREADS = 4
+
+
+def node_main(config_file: Path | None, *, log_level: str, ready_descriptor: int | None) -> int:
+    """Run a node as a program: exit status 2 for a wrong configuration, 1 if the node cannot start or go on."""
+    try:
+        run_node(config_file, log_level=log_level, ready_descriptor=ready_descriptor)
+    except ConfigError as error:
+        sys.stderr.write(f"ottla node: {error}\n")
+        return 2
+    except NodeError as error:
+        sys.stderr.write(f"ottla node: {error}\n")
+        return 1
+    return 0
 
 
 def run_node(config_file: Path | None, *, log_level: str, ready_descriptor: int | None) -> None:
@@ -29,6 +48,8 @@ def run_node(config_file: Path | None, *, log_level: str, ready_descriptor: int 
     disk = OsDisk()
     config = load_config(str(config_file) if config_file else None, os.environ, disk.read)
     configure_logging(level=log_level, node_id=config.node_id)
+    if config.ignored:
+        log.warning("settings without effect", settings=list(config.ignored))
     work = serve(config, disk, ready_descriptor)
     if sys.platform == "win32":
         asyncio.run(work)
@@ -57,6 +78,7 @@ async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) 
             await gateway.start()
             await _start(node, told_to_stop)
             if not told_to_stop.is_set():
+                _settle_memory()
                 _tell_ready(ready_descriptor)
                 await _until_stopped(node, told_to_stop)
         finally:
@@ -95,6 +117,12 @@ async def _until_stopped(node: Node, told_to_stop: asyncio.Event) -> None:
             await node.failed
         except Exception as error:
             raise NodeError(f"the node cannot go on: {error}") from error
+
+
+def _settle_memory() -> None:
+    """What is there after the start stays: the collector need not look at it again with every request's garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def _tell_ready(descriptor: int | None) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import struct
 from typing import Any
 
-import google_crc32c
 import pytest
+from crc32c import crc32c
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kio.schema.errors import ErrorCode
@@ -25,7 +25,7 @@ def patched(data: bytes, at: int, layout: str, value: int) -> bytes:
     """The batch with one header field changed and a CRC that is right again."""
     copy = bytearray(data)
     struct.pack_into(layout, copy, at, value)
-    struct.pack_into(">I", copy, 17, google_crc32c.value(bytes(copy[21:])))
+    struct.pack_into(">I", copy, 17, crc32c(bytes(copy[21:])))
     return bytes(copy)
 
 
@@ -85,7 +85,7 @@ async def test_no_mutation_of_a_batch_is_answered_with_an_unknown_error(world: W
     for _ in range(data.draw(st.integers(1, 3))):
         mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()) and len(mutated) > 21:
-        struct.pack_into(">I", mutated, 17, google_crc32c.value(bytes(mutated[21:])))
+        struct.pack_into(">I", mutated, 17, crc32c(bytes(mutated[21:])))
     before = partition.log_end_offset
     row = await world.produce("t", bytes(mutated))
     assert row.error_code is not ErrorCode.unknown_server_error
