@@ -195,16 +195,16 @@ class LeaderState:
             or not self._may_join(follower, eligible)
         ):
             return None
-        return self._propose(PendingExpand(self.isr.committed, follower.id))
+        return self._propose(PendingExpand(self.isr.committed, follower.id), eligible)
 
-    def shrink(self, now: float) -> IsrProposal | None:
+    def shrink(self, eligible: Mapping[int, int], now: float) -> IsrProposal | None:
         """Propose to drop the members that have not been caught up for longer than replica.lag.time.max.ms."""
         if self.proposal is not None:
             return None
         lagging = frozenset(id for id in self.isr.committed if id != self.node_id and self._lags(id, now))
         if not lagging:
             return None
-        return self._propose(PendingShrink(self.isr.committed, lagging))
+        return self._propose(PendingShrink(self.isr.committed, lagging), eligible)
 
     def _lags(self, id: int, now: float) -> bool:
         follower = self.followers.get(id)
@@ -212,15 +212,17 @@ class LeaderState:
             return True
         return follower.end_offset < self.log_end and now - follower.caught_up_at > self.max_lag_s
 
-    def _propose(self, isr: PendingExpand | PendingShrink) -> IsrProposal:
-        members = tuple((id, self._epoch_of(id)) for id in sorted(isr.target))
+    def _propose(self, isr: PendingExpand | PendingShrink, eligible: Mapping[int, int]) -> IsrProposal:
+        """A member that has not fetched in this epoch goes by the broker epoch of the metadata: had it restarted since,
+        it would have left the ISR, and the partition epoch of this proposal would be of the past."""
+        members = []
+        for id in sorted(isr.target):
+            follower = self.followers.get(id)
+            seen = UNKNOWN if follower is None else follower.broker_epoch
+            members.append((id, seen if seen != UNKNOWN else eligible.get(id, UNKNOWN)))
         self.isr = isr
-        self.proposal = IsrProposal(self.leader_epoch, self.partition_epoch, members)
+        self.proposal = IsrProposal(self.leader_epoch, self.partition_epoch, tuple(members))
         return self.proposal
-
-    def _epoch_of(self, id: int) -> int:
-        follower = self.followers.get(id)
-        return UNKNOWN if follower is None else follower.broker_epoch
 
     def answered(
         self,

@@ -140,7 +140,7 @@ class Partition:
         self.advance()
 
     def become_follower(self, image: PartitionImage) -> None:
-        """Follow. The log is cut only where the leader shows that it diverges, never to the high watermark (KIP-101)."""
+        """Follow. The log is cut only where the leader shows that it diverges, not at the high watermark (KIP-101)."""
         self._change_role(FollowerState(image.leader, image.leader_epoch, self.high_watermark), image)
         log.info("became_follower", **self._names(), leader=image.leader, high_watermark=self.high_watermark)
 
@@ -265,7 +265,7 @@ class Partition:
         """Propose to drop replicas that have lagged too long; to be called now and then."""
         role = self.role
         if isinstance(role, LeaderState) and self.failure is None:
-            proposal = role.shrink(self.host.now())
+            proposal = role.shrink(self.host.eligible(), self.host.now())
             if proposal is not None:
                 self.propose(proposal)
 

@@ -1,0 +1,457 @@
+"""Three replicas of one partition with the real controller decisions, on modelled disks, one step at a time.
+
+Every message is held until a step delivers it, so that a schedule can make any of them late, and a node stale. What
+must hold is checked after each step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.replication import FetchResult, FetchWant, Partition, ProduceWait, following, leading
+from ottla.broker.replication.follower import FollowerState
+from ottla.broker.replication.host import PartitionHost
+from ottla.broker.replication.leader import IsrProposal, LeaderState, Outcome
+from ottla.controller import (
+    AlterPartition,
+    AlterPartitionResponse,
+    CreateTopics,
+    IsrMember,
+    ListenerModel,
+    MetadataImage,
+    PartitionIsr,
+    Policy,
+    RegisterBroker,
+)
+from ottla.controller.metadata import apply, decide, fence
+from ottla.controller.rpc import Heartbeat, NewTopic
+from ottla.log import GroupCommit, LogConfig, ModelledDisk, PartitionLog
+from ottla.records import Record, encode_batch, iter_headers, verify_batch
+
+TOPIC = "t"
+LAG_S = 30.0
+Entries = dict[int, tuple[int, int]]
+
+
+class _Sync:
+    """Stands for the future of a sync that a step completes."""
+
+    def __init__(self, log: PartitionLog) -> None:
+        self.log = log
+        self.callbacks: list[Callable[[Any], None]] = []
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        return False
+
+    def exception(self) -> None:
+        return None
+
+
+class StepGroup:
+    """A GroupCommit whose syncs happen when a step says so."""
+
+    def __init__(self) -> None:
+        self.pending: list[_Sync] = []
+
+    def synced(self, log: PartitionLog, offset: int) -> _Sync:
+        self.pending.append(_Sync(log))
+        return self.pending[-1]
+
+    def fire(self) -> None:
+        pending, self.pending = self.pending, []
+        for sync in pending:
+            sync.log.flush()
+            for callback in sync.callbacks:
+                callback(sync)
+
+
+class Node:
+    """One broker with one replica; `seen` counts the metadata entries that it has applied."""
+
+    def __init__(self, id: int, config: LogConfig, rng: random.Random, min_insync: int, clock: Callable[[], float]) -> None:
+        self.id = id
+        self.config = config
+        self.min_insync = min_insync
+        self.clock = clock
+        self.disk = ModelledDisk(rng)
+        self.checkpoint = 0
+        self.alive = False
+        self.broker_epoch = -1
+        self.incarnation = 0
+        self.seen = 0
+        self.eligible: Mapping[int, int] = {}
+        self.outbox: list[IsrProposal] = []
+        self.answers: list[tuple[IsrProposal, AlterPartitionResponse]] = []
+        self.fetched: tuple[FollowerState, FetchResult] | None = None
+        self.group = StepGroup()
+        self.partition = cast(Partition, None)
+
+    def open(self) -> None:
+        self.group = StepGroup()
+        self.outbox, self.answers, self.fetched, self.eligible, self.seen = [], [], None, {}, 0
+        log = PartitionLog.open(self.disk, "d/t-0", self.config, clean=False, now_ms=0)
+        host = PartitionHost(
+            node_id=self.id,
+            max_lag_s=LAG_S,
+            now=self.clock,
+            eligible=lambda: self.eligible,
+            propose=lambda _, proposal: self.outbox.append(proposal),
+            storage_failed=lambda _, error: (_ for _ in ()).throw(error),
+            group=cast(GroupCommit, self.group),
+        )
+        self.partition = Partition(
+            host, TOPIC, TOPIC_ID[0], 0, log, high_watermark=self.checkpoint, min_insync=self.min_insync
+        )
+        self.alive = True
+
+    @property
+    def log(self) -> PartitionLog:
+        assert self.partition.log is not None
+        return self.partition.log
+
+    def entries(self) -> Entries:
+        """base offset -> (leader epoch, CRC)."""
+        start, end = self.log.log_start_offset, self.log.log_end_offset
+        data = self.log.read(start, 1 << 30, up_to=end)
+        found = {header.base_offset: (header.leader_epoch, header.crc) for _, header in iter_headers(data)}
+        assert len(found) == end - start
+        return found
+
+
+TOPIC_ID: list[Any] = [None]
+
+
+class Simulation:
+    def __init__(self, *, nodes: int = 3, min_insync: int = 2, flush: str = "os", seed: int = 0) -> None:
+        self.rng = random.Random(seed)
+        self.now = 100.0
+        self.policy = Policy()
+        self.history: list[MetadataImage] = []
+        self.image = MetadataImage(cluster_id="c")
+        self.acked: dict[int, tuple[int, int]] = {}
+        self.waiting: list[tuple[ProduceWait, int, tuple[int, int]]] = []
+        self.committed: Entries = {}
+        self.hw_of_epoch: dict[int, int] = {}
+        self.counter = 0
+        config = LogConfig(flush=cast(Any, flush))
+        ids = range(1, nodes + 1)
+        self.nodes = {id: Node(id, config, self.rng, min_insync, lambda: self.now) for id in ids}
+        for node in self.nodes.values():
+            self.register(node)
+        self._decide(CreateTopics(topics=(NewTopic(name=TOPIC, assignments={0: tuple(ids)}),)))
+        TOPIC_ID[0] = self.image.topics[TOPIC].id
+        for node in self.nodes.values():
+            node.open()
+            self.catch_up(node)
+
+    # The controller
+
+    def _decide(self, request: Any) -> Any:
+        decision = decide(self.image, self.policy, request, self.rng)
+        self._commit(decision.records)
+        return decision.response
+
+    def _commit(self, records: Any) -> None:
+        if records:
+            self.image, _ = apply(self.image, records, self.image.offset + 1)
+            self.history.append(self.image)
+
+    def register(self, node: Node) -> None:
+        node.incarnation += 1
+        answer = self._decide(
+            RegisterBroker(
+                node_id=node.id,
+                incarnation=f"{node.id}.{node.incarnation}",
+                cluster_id="c",
+                listeners=(ListenerModel(name="PLAINTEXT", host="h", port=node.id),),
+            )
+        )
+        assert answer.error == 0
+        node.broker_epoch = answer.epoch
+        self.heartbeat(node)
+
+    def heartbeat(self, node: Node) -> None:
+        self._decide(Heartbeat(node_id=node.id, epoch=node.broker_epoch, applied_offset=self.image.offset))
+
+    def fence(self, id: int) -> None:
+        self._commit(fence(self.image, self.policy, [id]))
+
+    @property
+    def state(self) -> Any:
+        return self.image.topics[TOPIC].partitions[0]
+
+    # Steps: each may be impossible just now, and then does nothing
+
+    def see(self, id: int) -> bool:
+        """The node applies the next metadata entry."""
+        node = self.nodes[id]
+        if not node.alive or node.seen >= len(self.history):
+            return False
+        image = self.history[node.seen]
+        node.seen += 1
+        node.eligible = {broker.id: broker.epoch for broker in image.brokers.values() if broker.eligible}
+        state = image.partition(TOPIC, 0)
+        if state is None:
+            return True
+        partition, leads = node.partition, state.leader == id
+        if partition.role.leader_epoch == state.leader_epoch and partition.is_leader == leads:
+            partition.update_isr(state)
+        elif leads:
+            partition.become_leader(state)
+        else:
+            partition.become_follower(state)
+        partition.advance()
+        return True
+
+    def catch_up(self, node: Node) -> None:
+        """From a snapshot: a node that starts sees only the last image, never its own past."""
+        node.seen = max(len(self.history) - 1, 0)
+        while self.see(node.id):
+            pass
+
+    def produce(self, id: int) -> ErrorCode | int:
+        """To whoever believes to lead, acks=all."""
+        node = self.nodes[id]
+        if not node.alive:
+            return ErrorCode.network_exception
+        self.counter += 1
+        batch = encode_batch([Record(0, 1, b"k", f"{self.counter}".encode(), ())])
+        header = verify_batch(batch)
+        appended = leading.append(node.partition, batch, header, acks=-1, now_ms=0)
+        if isinstance(appended, ErrorCode):
+            return appended
+        wait = ProduceWait(cast(asyncio.AbstractEventLoop, None))
+        node.partition.acknowledge(appended.last_offset + 1, -1, wait, 0)
+        self.waiting.append((wait, appended.base_offset, (node.partition.leader_epoch, header.crc)))
+        return appended.base_offset
+
+    def ask(self, id: int) -> bool:
+        """The follower's fetch reaches its leader, and the answer is on its way."""
+        node = self.nodes[id]
+        if not node.alive or not isinstance(node.partition.role, FollowerState) or node.fetched is not None:
+            return False
+        role = node.partition.role
+        leader = self.nodes.get(role.leader_id)
+        if leader is None or not leader.alive:
+            return False
+        if node.config.flush == "synced":
+            node.log.flush()
+        offset, epoch = following.fetch_position(node.partition)
+        want = FetchWant(offset, 1, role.leader_epoch, epoch, id, node.broker_epoch)
+        node.fetched = (role, leading.read_for_follower(leader.partition, want))
+        return True
+
+    def answer(self, id: int) -> bool:
+        """The leader's answer reaches the follower, who throws it away if it has another role by now."""
+        node = self.nodes[id]
+        if not node.alive or node.fetched is None:
+            return False
+        (role, result), node.fetched = node.fetched, None
+        if node.partition.role is not role:
+            return True
+        if result.error is ErrorCode.offset_out_of_range:
+            following.start_over(node.partition, result.log_start_offset)
+        elif result.error is ErrorCode.none and result.diverging is not None:
+            before = node.partition.high_watermark
+            following.truncate(node.partition, result.diverging)
+            assert node.log.log_end_offset >= before, "truncated below the high watermark"
+        elif result.error is ErrorCode.none:
+            if result.records:
+                following.append_from_leader(node.partition, result.records)
+            following.adopt(node.partition, result)
+        return True
+
+    def lose(self, id: int) -> bool:
+        """The answer is lost."""
+        self.nodes[id].fetched = None
+        return True
+
+    def alter(self, id: int) -> bool:
+        """The leader's proposal reaches the controller."""
+        node = self.nodes[id]
+        if not node.alive or not node.outbox:
+            return False
+        proposal = node.outbox.pop(0)
+        if not node.partition.still_proposes(proposal):
+            return True
+        members = ((m, node.broker_epoch if m == id else epoch) for m, epoch in proposal.members)
+        request = AlterPartition(
+            node_id=id,
+            broker_epoch=node.broker_epoch,
+            partitions=(
+                PartitionIsr(
+                    topic_id=TOPIC_ID[0],
+                    partition=0,
+                    leader_epoch=proposal.leader_epoch,
+                    partition_epoch=proposal.partition_epoch,
+                    new_isr=tuple(IsrMember(id=m, broker_epoch=epoch) for m, epoch in members),
+                ),
+            ),
+        )
+        node.answers.append((proposal, self._decide(request)))
+        return True
+
+    def altered(self, id: int, *, lost: bool = False) -> bool:
+        """The controller's answer reaches the leader, or is lost and asked for again."""
+        node = self.nodes[id]
+        if not node.alive or not node.answers:
+            return False
+        proposal, answer = node.answers.pop(0)
+        if lost or answer.error:
+            outcome = Outcome.RETRY
+        else:
+            (result,) = answer.partitions
+            outcome = node.partition.isr_answered(
+                proposal,
+                ErrorCode(result.error),
+                leader_epoch=result.leader_epoch,
+                isr=result.isr,
+                partition_epoch=result.partition_epoch,
+            )
+        if outcome is Outcome.RETRY and node.partition.still_proposes(proposal):
+            node.outbox.append(proposal)
+        return True
+
+    def kill(self, id: int, *, power: bool = False) -> bool:
+        node = self.nodes[id]
+        if not node.alive:
+            return False
+        self.harvest()
+        node.alive = False
+        node.log.abandon()
+        if power:
+            node.disk.crash()
+        return True
+
+    def start(self, id: int) -> bool:
+        """Again, as a new incarnation; the controller notices at the latest now that the old one is gone."""
+        node = self.nodes[id]
+        if node.alive:
+            return False
+        self.fence(id)
+        node.open()
+        self.register(node)
+        self.catch_up(node)
+        return True
+
+    def pump(self, id: int) -> bool:
+        """Everything goes well for this node for a moment."""
+        while self.see(id):
+            pass
+        self.sync(id)
+        self.answer(id)
+        for _ in range(3):
+            self._fetch_moves(id)
+        self.alter(id)
+        self.altered(id)
+        return True
+
+    def sync(self, id: int) -> bool:
+        if self.nodes[id].alive:
+            self.nodes[id].group.fire()
+        return True
+
+    def note(self, id: int) -> bool:
+        """The high-watermark checkpoint."""
+        if self.nodes[id].alive:
+            self.nodes[id].checkpoint = self.nodes[id].partition.high_watermark
+        return True
+
+    def lag(self, id: int) -> bool:
+        """Time passes and the node looks for lagging followers."""
+        self.now += LAG_S * 0.6
+        if self.nodes[id].alive:
+            self.nodes[id].partition.shrink_isr()
+        return True
+
+    # What must hold
+
+    def harvest(self) -> None:
+        """Note the acknowledgements that clients have got."""
+        still = []
+        for wait, offset, entry in self.waiting:
+            if not wait.done:
+                still.append((wait, offset, entry))
+            elif not wait.errors:
+                assert self.acked.setdefault(offset, entry) == entry, "two records acknowledged at one offset"
+        self.waiting = still
+
+    def check(self) -> None:
+        self.harvest()
+        for node in self.nodes.values():
+            if not node.alive:
+                continue
+            role, entries = node.partition.role, node.entries()
+            assert role.high_watermark <= node.log.log_end_offset
+            for offset in range(role.high_watermark):
+                entry = self.committed.setdefault(offset, entries[offset])
+                assert entry == entries[offset], f"{offset} is another record on {node.id}"
+            if isinstance(role, LeaderState):
+                assert role.high_watermark >= self.hw_of_epoch.get(role.leader_epoch, 0)
+                self.hw_of_epoch[role.leader_epoch] = role.high_watermark
+        for offset, entry in self.acked.items():
+            assert self.committed.get(offset) == entry, f"{offset} was acknowledged but is not committed"
+
+    def heal(self) -> None:
+        """Everybody comes back and everything is delivered, until nothing moves any more; then all must be well."""
+        for id, node in self.nodes.items():
+            self.start(id)
+            broker = self.image.brokers[id]
+            if broker.fenced:
+                assert node.alive
+                self.heartbeat(node)
+        for _ in range(60):
+            for id in self.nodes:
+                while self.see(id):
+                    pass
+                self.sync(id)
+                self.answer(id)
+                while self._fetch_moves(id):
+                    pass
+                self.alter(id)
+                self.altered(id)
+            self.check()
+            if self._whole():
+                return
+        raise AssertionError(f"does not come together: {self.state}, {[n.partition.role for n in self.nodes.values()]}")
+
+    def _fetch_moves(self, id: int) -> bool:
+        """One fetch, there and back; whether it changed the follower's log."""
+        before = self.nodes[id].log.log_end_offset
+        return self.ask(id) and self.answer(id) and self.nodes[id].log.log_end_offset != before
+
+    def _whole(self) -> bool:
+        leader = self.nodes.get(self.state.leader)
+        if leader is None or len(self.state.isr) < len(self.nodes) or not leader.partition.is_leader:
+            return False
+        end = leader.log.log_end_offset
+        if any(node.partition.high_watermark < end for node in self.nodes.values()):
+            return False
+        for node in self.nodes.values():
+            assert node.entries() == leader.entries()
+        entries = leader.entries()
+        for offset, entry in self.acked.items():
+            assert entries[offset] == entry, f"the record acknowledged at {offset} is lost"
+        return True
+
+    def settle(self) -> None:
+        """Deliver everything that is under way, without bringing anybody back."""
+        for _ in range(20):
+            for id in self.nodes:
+                while self.see(id):
+                    pass
+                self.sync(id)
+                self.answer(id)
+                self.ask(id)
+                self.answer(id)
+                self.alter(id)
+                self.altered(id)
+        self.check()
