@@ -66,6 +66,7 @@ class FakeCluster:
         self.paused: dict[int, asyncio.Event] = {}
         self.hints = True
         self.produce_fault: Callable[[int], ErrorCode | str | None] = lambda node: None
+        self.quorum: Callable[[int], dict[str, Any]] = quorum_led_by_2
         self._servers: dict[int, KafkaServer] = {}
         self._nodes = nodes
 
@@ -81,6 +82,7 @@ class FakeCluster:
             (2, "list_offsets", 1, 9, self._list_offsets),
             (3, "metadata", 1, 13, self._metadata),
             (22, "init_producer_id", 0, 4, self._init_producer_id),
+            (55, "describe_quorum", 0, 2, self._describe_quorum),
             (23, "offset_for_leader_epoch", 2, 4, self._epochs),
         ):
             registry.add(Api(key, name, low, high, self._bind(node, name, handler)))
@@ -153,6 +155,10 @@ class FakeCluster:
 
     async def _init_producer_id(self, node: int, body: Any) -> Any:
         return {"producer_id": 4711, "producer_epoch": 0}
+
+    async def _describe_quorum(self, node: int, body: Any) -> Any:
+        partition = {"partition_index": 0, **self.quorum(node)}
+        return {"topics": [{"topic_name": "__cluster_metadata", "partitions": [partition]}]}
 
     async def _produce(self, node: int, body: Any) -> Any:
         fault = self.produce_fault(node)
@@ -258,3 +264,16 @@ class FakeCluster:
                 answers.append({"partition": asked.partition, "leader_epoch": epoch, "end_offset": end})
             topics.append({"topic": topic.topic, "partitions": answers})
         return {"topics": topics}
+
+
+def quorum_led_by_2(node: int) -> dict[str, Any]:
+    """How the brokers of this project answer DescribeQuorum: only the leader knows how far the voters are."""
+    leads = node == 2
+    return {
+        "error_code": ErrorCode.none if leads else ErrorCode.not_leader_or_follower,
+        "leader_id": 2,
+        "leader_epoch": 5,
+        "high_watermark": 10 if leads else 9,
+        "current_voters": [{"replica_id": voter, "log_end_offset": 10 if leads else -1} for voter in (1, 2)],
+        "observers": [],
+    }
