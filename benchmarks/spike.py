@@ -82,7 +82,7 @@ class Spike(asyncio.BufferedProtocol):
             self.transport.write(b"".join(answers))
 
     def answer(self, frame: bytes) -> bytes:
-        key, version, correlation = struct.unpack_from(">hhi", frame)
+        key, _version, correlation = struct.unpack_from(">hhi", frame)
         out = io.BytesIO()
         if key == 0:
             _, at = read_header(frame, 0)
@@ -159,7 +159,7 @@ class Spike(asyncio.BufferedProtocol):
 
 async def main(port: int, directory: Path) -> None:
     """Serve until killed."""
-    directory.mkdir(parents=True, exist_ok=True)
+    os.makedirs(directory, exist_ok=True)
     logs = [Log(directory / f"{TOPIC}-{index}.log") for index in range(PARTITIONS)]
     server = await asyncio.get_running_loop().create_server(lambda: Spike(port, logs), "127.0.0.1", port)
     print("ready", flush=True)

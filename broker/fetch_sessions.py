@@ -10,12 +10,15 @@ looked at all the same: that is how a leader knows that a follower of an idle pa
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from kio.schema.errors import ErrorCode
+
+if TYPE_CHECKING:
+    import random
 
 NO_SESSION = 0
 INITIAL_EPOCH = 0

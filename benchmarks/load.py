@@ -1,0 +1,92 @@
+"""The load of the benchmarks: librdkafka through confluent-kafka, in a process of its own.
+
+``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [--latency]`` prints one JSON object: records, seconds, failed
+and, with ``--latency``, milliseconds from produce to acknowledgement at one record in flight per millisecond.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from confluent_kafka import KafkaError, Message, Producer
+
+PARTITIONS = 4
+SIZE = 1024
+CHUNK = 1000
+MAX_QUEUED = 200_000
+
+
+def throughput(producer: Producer, topic: str, records: int) -> dict[str, float]:
+    """As many records as the producer takes, ``CHUNK`` per partition in turn."""
+    messages = [{"value": bytes(SIZE)} for _ in range(CHUNK)]
+    began = time.perf_counter()
+    for turn in range(records // CHUNK):
+        while len(producer) > MAX_QUEUED:
+            producer.poll(0.01)
+        producer.produce_batch(topic, messages, partition=turn % PARTITIONS)
+    left = producer.flush(120)
+    return {"records": records // CHUNK * CHUNK, "seconds": time.perf_counter() - began, "failed": left}
+
+
+def latency(producer: Producer, topic: str, records: int, rate: float = 1000.0) -> dict[str, float]:
+    """``rate`` records a second, each timed from ``produce`` to its acknowledgement."""
+    took: list[float] = []
+    failed = 0
+
+    def delivered(sent: float, error: KafkaError | None) -> None:
+        nonlocal failed
+        if error is None:
+            took.append(time.perf_counter() - sent)
+        else:
+            failed += 1
+
+    began = time.perf_counter()
+    for number in range(records):
+        due = began + number / rate
+        while (left := due - time.perf_counter()) > 0:
+            producer.poll(left)
+        sent = time.perf_counter()
+
+        def on_delivery(error: KafkaError | None, _message: Message, sent: float = sent) -> None:
+            delivered(sent, error)
+
+        producer.produce(topic, bytes(SIZE), partition=number % PARTITIONS, on_delivery=on_delivery)
+        producer.poll(0)
+    producer.flush(60)
+    took.sort()
+    return {
+        "records": records,
+        "seconds": time.perf_counter() - began,
+        "failed": failed,
+        "p50_ms": took[len(took) // 2] * 1000,
+        "p99_ms": took[int(len(took) * 0.99)] * 1000,
+    }
+
+
+def main() -> None:
+    """Produce, and print what it took."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bootstrap")
+    parser.add_argument("topic")
+    parser.add_argument("records", type=int)
+    parser.add_argument("acks")
+    parser.add_argument("--latency", action="store_true")
+    args = parser.parse_args()
+    producer = Producer(
+        {
+            "bootstrap.servers": args.bootstrap,
+            "acks": args.acks,
+            "linger.ms": 0 if args.latency else 5,
+            "batch.size": 1_000_000,
+            "queue.buffering.max.messages": 500_000,
+            "queue.buffering.max.kbytes": 1_000_000,
+        }
+    )
+    run = latency if args.latency else throughput
+    print(json.dumps(run(producer, args.topic, args.records)))
+
+
+if __name__ == "__main__":
+    main()
