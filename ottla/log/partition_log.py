@@ -137,9 +137,11 @@ class PartitionLog(LogMaintenance):
             self._append_failed(error)
         for header in headers:
             segment.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
-            if header.leader_epoch != self.last_epoch:
+            if header.leader_epoch != self._epochs.latest:
+                # Not only when it differs from the last record's: an epoch that this log was to lead, and got no
+                # record in, may stand there with a claim to this very offset.
                 self._epochs.assign(header.leader_epoch, header.base_offset)
-                self.last_epoch = header.leader_epoch
+            self.last_epoch = header.leader_epoch
             if header.producer_id >= 0:
                 self.producers.update(header, header.base_offset)
         self.log_end_offset = last.last_offset + 1

@@ -76,7 +76,9 @@ class StepGroup:
 class Node:
     """One broker with one replica; `seen` counts the metadata entries that it has applied."""
 
-    def __init__(self, id: int, config: LogConfig, rng: random.Random, min_insync: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, id: int, config: LogConfig, rng: random.Random, min_insync: int, clock: Callable[[], float]
+    ) -> None:
         self.id = id
         self.config = config
         self.min_insync = min_insync
@@ -414,14 +416,19 @@ class Simulation:
                     pass
                 self.sync(id)
                 self.answer(id)
-                while self._fetch_moves(id):
-                    pass
+                self._fetch_all(id)
                 self.alter(id)
                 self.altered(id)
             self.check()
             if self._whole():
                 return
         raise AssertionError(f"does not come together: {self.state}, {[n.partition.role for n in self.nodes.values()]}")
+
+    def _fetch_all(self, id: int) -> None:
+        for _ in range(1000):
+            if not self._fetch_moves(id):
+                return
+        raise AssertionError("fetching goes in circles")
 
     def _fetch_moves(self, id: int) -> bool:
         """One fetch, there and back; whether it changed the follower's log."""
