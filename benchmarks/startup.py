@@ -1,7 +1,7 @@
 """A cluster of three nodes from nothing: time to ready, and the memory of each node.
 
-Run by hand: ``python benchmarks/startup.py [ROUNDS]``. The first start of a round includes all imports; a restart is what
-``ottla start`` takes.
+Run by hand: ``python benchmarks/startup.py [ROUNDS]``. The first start of a round includes all imports; a restart
+is what ``ottla start`` takes.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ class Supervisor:
 
     async def stop(self, *, within: float = 30.0) -> None:
         """Stop every node cleanly, all at the same time."""
-        self._nursery.close()
         await asyncio.gather(*(node.stop(within=within) for node in self.nodes.values()))
+        # Last, because it is the parent that clears away what a dead process leaves.
+        self._nursery.close()
 
     def _changed(self, node: NodeProcess) -> None:
         self.write_state()
