@@ -81,16 +81,20 @@ class KafkaConnection(asyncio.BufferedProtocol):
 
         Raises ConnectionLost, RequestTimedOut.
         """
-        loop = asyncio.get_running_loop()
-        attempt = loop.create_connection(lambda: cls(client_id, timeout), host, port, ssl=ssl)
+        connection = cls(client_id, timeout)
+        connection.peer = f"{host}:{port}"
         try:
-            _transport, protocol = await asyncio.wait_for(attempt, timeout)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes just as the connection is there.
+            async with asyncio.timeout(timeout):
+                await asyncio.get_running_loop().create_connection(lambda: connection, host, port, ssl=ssl)
         except TimeoutError as error:
             raise RequestTimedOut(f"no connection to {host}:{port} within {timeout:g} s") from error
         except OSError as error:
             raise ConnectionLost(f"no connection to {host}:{port}: {error}") from error
-        protocol.peer = f"{host}:{port}"
-        return protocol
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        return connection
 
     # -- calls
 

@@ -185,3 +185,21 @@ async def test_an_old_broker_is_asked_again_in_the_first_version() -> None:
 
     connection = await against(script)
     assert await connection.negotiate() == {18: (0, 2), 3: (0, 4)}
+
+
+async def test_a_cancellation_just_as_the_connection_is_there_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cancels a task waits for its end: a fetcher that went on kept its node from stopping."""
+    loop = asyncio.get_running_loop()
+    there = loop.create_future()
+
+    async def create_connection(*_: object, **__: object) -> object:
+        return await there
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    task = loop.create_task(KafkaConnection.open("127.0.0.1", 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    there.set_result((None, KafkaConnection(None, 1.0)))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
