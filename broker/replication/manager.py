@@ -209,15 +209,14 @@ class ReplicaManager:
             self._logs.delete_log(topic.name, index)
         return self._logs.create_log(topic.name, topic.id, index, settings.log)
 
-    def remove_strays(self) -> None:
-        """Delete the logs on disk that no partition here has: deleted or moved away while this broker was down.
+    def set_strays_aside(self) -> None:
+        """Put the logs on disk that no partition here has out of the way: deleted or moved while this broker was down.
 
         To be called once, after `apply` with an image that is known to be caught up.
         """
         for (topic, index), _ in self._logs:
             if (topic, index) not in self._partitions:
-                log.warning("stray_log", topic=topic, partition=index)
-                self._logs.delete_log(topic, index)
+                self._logs.set_aside(topic, index)
 
     def _remove_if(self, topic: TopicImage, index: int) -> None:
         found = self._partitions.get((topic.name, index))

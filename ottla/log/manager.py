@@ -39,6 +39,7 @@ Clock = Callable[[], int]
 ConfigOf = Callable[[str], LogConfig]
 
 _DELETED = "-delete"
+_STRAY = "-stray"
 _NAME = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
 # A metadata log is the Raft storage's own, in the same directory.
 _FOREIGN = "__cluster_metadata-"
@@ -193,23 +194,35 @@ class LogManager:
 
     def delete_log(self, topic: str, partition: int) -> None:
         """Take the log away at once; its files go after file.delete.delay.ms, in `retention_pass`."""
+        doomed = self._logs.get((topic, partition))
+        target = self._take_away(topic, partition, _DELETED)
+        if target is not None:
+            self._doomed.append((self._clock() + (doomed.config.file_delete_delay_ms if doomed else 0), target))
+        log.info("log deleted", topic=topic, partition=partition)
+
+    def set_aside(self, topic: str, partition: int) -> None:
+        """Take the log away and keep its files, as Kafka does with logs that the metadata does not know: that may as
+        well be the fault of the metadata."""
+        target = self._take_away(topic, partition, _STRAY)
+        log.warning("log set aside", topic=topic, partition=partition, directory=target)
+
+    def _take_away(self, topic: str, partition: int, suffix: str) -> str | None:
+        """Forget a log and give its directory a name that is not a log's. None when there is no directory."""
         key = (topic, partition)
-        doomed = self._logs.pop(key, None)
+        held = self._logs.pop(key, None)
         self._topic_ids.pop(key, None)
         self.offline.pop(key, None)
+        if held is not None:
+            held.abandon()
         path = f"{self.directory}/{topic}-{partition}"
-        delay = 0
-        if doomed is not None:
-            delay = doomed.config.file_delete_delay_ms
-            doomed.abandon()
-        if self._disk.exists(path):
-            # Kafka's form: topic-partition.uniqueid-delete, within the 255 bytes of a file name.
-            unique = f".{self._rng.getrandbits(128):032x}{_DELETED}"
-            target = f"{self.directory}/{f'{topic}-{partition}'[: 255 - len(unique)]}{unique}"
-            self._disk.rename(path, target)
-            self._disk.sync_dir(self.directory)
-            self._doomed.append((self._clock() + delay, target))
-        log.info("log deleted", topic=topic, partition=partition)
+        if not self._disk.exists(path):
+            return None
+        # Kafka's form: topic-partition.uniqueid-delete, within the 255 bytes of a file name.
+        unique = f".{self._rng.getrandbits(128):032x}{suffix}"
+        target = f"{self.directory}/{f'{topic}-{partition}'[: 255 - len(unique)]}{unique}"
+        self._disk.rename(path, target)
+        self._disk.sync_dir(self.directory)
+        return target
 
     # --- checkpoints
 

@@ -90,6 +90,7 @@ class BrokerPart:
         )
         await registration.register(clean_shutdown=self._logs.was_clean, previous_epoch=self._logs.last_broker_epoch)
         replicas.apply(quorum.view.image)
+        replicas.set_strays_aside()
         quorum.view.subscribe(self._metadata_changed)
         replicas.start()
         self.server = KafkaServer(self._broker.registry, limits=limits(self._config))

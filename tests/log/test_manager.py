@@ -141,6 +141,23 @@ async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(world: Wor
     assert not [name for name in world.disk.listdir("data") if name.startswith("a.topic-1")]
 
 
+async def test_a_log_set_aside_keeps_its_files_and_is_no_log_any_more(world: World) -> None:
+    manager = await world.open()
+    held = manager.create_log("a.topic-1", ONE, 0, CONFIG)
+    lead(held, batch())
+    manager.set_aside("a.topic-1", 0)
+    manager.set_aside("unheard-of", 1)
+    assert manager.get("a.topic-1", 0) is None and manager.topic_id("a.topic-1", 0) is None
+    assert manager.create_log("a.topic-1", TWO, 0, CONFIG).log_end_offset == 0
+    await manager.retention_pass(lambda topic, partition: 0)
+    await manager.close()
+    manager = await world.open()
+    assert len(manager) == 1
+    (stray,) = [name for name in world.disk.listdir("data") if name.endswith("-stray")]
+    assert stray.startswith("a.topic-1-0.")
+    assert world.disk.read(f"data/{stray}/{0:020}.log")
+
+
 async def test_a_lowered_recovery_point_is_on_disk_before_the_next_append(world: World) -> None:
     manager = await world.open()
     log = manager.create_log("t", ONE, 0, CONFIG)
