@@ -8,6 +8,9 @@ from typing import Literal
 
 from ottla.log import LogConfig
 
+_NEVER = 2**63 - 1
+"""Kafka's default of the flush configs: leave it to the operating system."""
+
 ConfigValue = bool | int | float | str | tuple[str, ...]
 
 
@@ -37,14 +40,18 @@ class TopicSettings:
 
 
 def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
-    """From resolved topic configs by Kafka's names. flush.messages=1 asks for a sync before every acknowledgement."""
+    """From resolved topic configs by Kafka's names.
+
+    Whoever asks for any flush.messages or flush.ms gets a sync before every acknowledgement, shared by all that wait.
+    """
 
     def number(name: str, default: int) -> int:
         value = values.get(name, default)
         return value if isinstance(value, int) else default
 
     base = LogConfig()
-    flush: Literal["os", "synced"] = "synced" if number("flush.messages", 0) == 1 else "os"
+    asked = number("flush.messages", _NEVER) != _NEVER or number("flush.ms", _NEVER) != _NEVER
+    flush: Literal["os", "synced"] = "synced" if asked else "os"
     append_time = values.get("message.timestamp.type") == "LogAppendTime"
     policy = values.get("cleanup.policy")
     policies = frozenset(policy if isinstance(policy, tuple) else str(policy or "delete").split(","))
