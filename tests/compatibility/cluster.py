@@ -1,0 +1,89 @@
+"""A real three-node cluster as plain functions see it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ottla.cluster import NodeState, Supervisor, free_base_port, prepare
+from tests.compatibility.background import BackgroundLoop
+
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T | None], what: str, *, within: float = 20.0) -> T:
+    """Ask until ``probe`` gives something else than None or False; AssertionError when the time is over."""
+    deadline = time.monotonic() + within
+    while True:
+        found = probe()
+        if found is not None and found is not False:
+            return found
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        time.sleep(0.02)
+
+
+class Cluster:
+    """Node processes below one directory; whatever changes a node returns when the change has taken place."""
+
+    def __init__(self, loop: BackgroundLoop, supervisor: Supervisor) -> None:
+        self._loop = loop
+        self._supervisor = supervisor
+        self.layout = supervisor.layout
+
+    @classmethod
+    def start_new(
+        cls, loop: BackgroundLoop, directory: Path, nodes: int, settings: Mapping[str, str | int | bool]
+    ) -> Cluster:
+        """Prepare and start ``nodes`` nodes on free ports."""
+
+        async def start() -> Supervisor:
+            layout = prepare(directory, nodes=nodes, base_port=free_base_port(nodes), settings=settings)
+            supervisor = Supervisor(layout)
+            await supervisor.start()
+            return supervisor
+
+        return cls(loop, loop.run(start()))
+
+    @property
+    def bootstrap(self) -> str:
+        return self.layout.bootstrap
+
+    def kill(self, node: int) -> None:
+        """SIGKILL."""
+
+        async def kill() -> None:
+            process = self._supervisor.node(node)
+            process.kill()
+            await process.gone()
+
+        self._loop.run(kill())
+
+    def stop(self, node: int) -> None:
+        """SIGTERM, until the node has ended by itself."""
+        self._loop.run(self._supervisor.node(node).stop())
+
+    def start(self, node: int) -> None:
+        """Until the node is ready."""
+        self._loop.run(self._supervisor.node(node).start())
+
+    def restore(self) -> None:
+        """Every node runs, whatever a test left behind."""
+
+        def starts() -> list[Coroutine[None, None, None]]:
+            processes = self._supervisor.nodes.values()
+            return [process.start() for process in processes if process.state is NodeState.DOWN]
+
+        async def restore() -> None:
+            await asyncio.gather(*starts())
+
+        self._loop.run(restore())
+
+    def down(self) -> None:
+        """Stop every node."""
+        self._loop.run(self._supervisor.stop(within=10.0))
+
+    def partition_directory(self, node: int, topic: str, partition: int) -> Path:
+        return self.layout.node(node).data_directory / f"{topic}-{partition}"
