@@ -1,6 +1,5 @@
 """Raft of the metadata quorum: a pure core (``RaftCore``), its storage, and the asyncio shell around both."""
 
-from ottla.controller.raft.codec import MalformedMessage, decode, encode
 from ottla.controller.raft.config import (
     HardState,
     PersistentState,
@@ -21,7 +20,6 @@ __all__ = [
     "Envelope",
     "HardState",
     "LogStorage",
-    "MalformedMessage",
     "Message",
     "NotLeader",
     "OutcomeUnknown",
@@ -38,6 +36,4 @@ __all__ = [
     "Snapshot",
     "Storage",
     "Transport",
-    "decode",
-    "encode",
 ]
