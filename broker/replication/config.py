@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ottla.controller import LONG_MAX
 from ottla.log import LogConfig
 
 _NEVER = 2**63 - 1
