@@ -49,7 +49,8 @@ class Row(NamedTuple):
 
 TABLE = (
     Row(0, "Produce", (3, 12), produce.handle, parse_produce_request),
-    Row(1, "Fetch", (4, 17), fetch.handle, parse_fetch_request),
+    # Serial, as everything is in Kafka: many long polls of one connection would all be answered in full at once.
+    Row(1, "Fetch", (4, 17), fetch.handle, parse_fetch_request, serial=True),
     Row(2, "ListOffsets", (1, 10), list_offsets.handle),
     Row(3, "Metadata", (0, 13), metadata.handle),
     Row(17, "SaslHandshake", (0, 1), sasl_handshake.handle, limit=64 * KIB, serial=True),

@@ -86,6 +86,13 @@ class FrameReader:
         """Whether the next call of `buffer` allocates."""
         return self._large is not None and self._filled == len(self._large) < self._large_length
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `buffer` has memory to give although `next` was not called until None."""
+        if self._large is not None:
+            return self._filled < self._large_length
+        return self._end - self._start < BLOCK_SIZE
+
     def buffer(self) -> memoryview:
         """Memory for the next bytes, never empty as long as `next` was called until None."""
         large = self._large

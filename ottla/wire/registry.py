@@ -27,6 +27,8 @@ from ottla.wire.walk import EntityType
 
 API_VERSIONS: Final = 18
 API_VERSIONS_MAX: Final = 4
+MAX_API_VERSIONS_BYTES: Final = 64 * 1024
+_MAX_SOFTWARE = 256
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -80,7 +82,16 @@ class Registry:
         self._features = features
         self._apis: dict[int, Api] = {}
         self._routes: dict[tuple[int, int], Route] = {}
-        self.add(Api(API_VERSIONS, "ApiVersions", 0, API_VERSIONS_MAX, self._api_versions))
+        self.add(
+            Api(
+                API_VERSIONS,
+                "ApiVersions",
+                0,
+                API_VERSIONS_MAX,
+                self._api_versions,
+                max_request_bytes=MAX_API_VERSIONS_BYTES,
+            )
+        )
 
     def add(self, api: Api) -> None:
         """Raises ValueError for a key that is there already or a version that has no schema."""
@@ -123,7 +134,7 @@ class Registry:
             name, version = request.body.client_software_name, request.body.client_software_version
             if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
                 return _versions_body([], ErrorCode.invalid_request)
-            request.connection.client_software = f"{name}/{version}"
+            request.connection.client_software = f"{name}/{version}"[:_MAX_SOFTWARE]
         body = _versions_body(list(self), ErrorCode.none)
         if self._features is not None and request.api_version >= 3:
             features, epoch = self._features()

@@ -24,7 +24,8 @@ class Limits:
     `max_request_bytes` is Kafka's socket.request.max.bytes; only Produce may be larger than
     `max_small_request_bytes`. `frame_deadline_s` is for a whole frame from its first byte. `max_pending`
     requests of a connection may wait for their answers. `max_buffered_bytes` bounds the frames that are
-    arriving or waiting on all connections together: above it, nothing more of a large frame is read.
+    arriving or waiting on all connections together: above it, nothing more of a large frame is read. When the answers
+    that clients do not take exceed `max_unsent_bytes`, those who have taken nothing for longest are dropped.
     """
 
     max_request_bytes: int = 100 * 1024 * 1024
@@ -33,6 +34,7 @@ class Limits:
     max_pending: int = 128
     max_connections: int = 10_000
     max_buffered_bytes: int = 512 * 1024 * 1024
+    max_unsent_bytes: int = 512 * 1024 * 1024
     idle_s: float = 600.0
 
 
@@ -71,6 +73,8 @@ class KafkaServer:
         self._starved: set[Session] = set()
         self._arriving = 0
         self._waiting = 0
+        self._unsent = 0
+        self._stalled: dict[Session, None] = {}  # in the order in which they ceased to take their answers
         self._privileged: Session | None = None
         self._full = False
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -112,7 +116,8 @@ class KafkaServer:
             for session in list(self._sessions):
                 session.close()
             try:
-                await asyncio.wait_for(asyncio.shield(self._all_gone), grace_s)
+                async with asyncio.timeout(grace_s):
+                    await asyncio.shield(self._all_gone)
             except TimeoutError:
                 for session in list(self._sessions):
                     session.abort()
@@ -140,6 +145,7 @@ class KafkaServer:
     def forget(self, session: Session) -> None:
         self._sessions.discard(session)
         self._starved.discard(session)
+        self.hold_unsent(session, 0)
         self.frame_complete(session)
         self._full = self._full and len(self._sessions) >= self.limits.max_connections
         self.stats.connections = len(self._sessions)
@@ -162,6 +168,26 @@ class KafkaServer:
     def buffered(self) -> int:
         """Bytes of large frames that are arriving and of frames that wait for their answers."""
         return self._arriving + self._waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether requests hold as much as they may: connections that have one waiting bring no more."""
+        return self.buffered >= self.limits.max_buffered_bytes
+
+    def stalled(self, session: Session) -> None:
+        """This session's client does not take its answers fast enough."""
+        self._stalled[session] = None
+
+    def hold_unsent(self, session: Session, size: int) -> None:
+        """The answers of this session that its client has not taken; 0 when it takes them again, or is gone."""
+        self._unsent += size - session.unsent
+        session.unsent = size
+        if size == 0:
+            self._stalled.pop(session, None)
+        while self._unsent > self.limits.max_unsent_bytes and self._stalled:
+            slowest = next(iter(self._stalled))
+            slowest.give_up("it does not take its answers, and others need the memory")
+            self.hold_unsent(slowest, 0)
 
     def account(self, *, arriving: int = 0, waiting: int = 0) -> None:
         """Bytes more, or less, that frames hold."""

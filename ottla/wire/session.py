@@ -65,6 +65,9 @@ class Session(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._last_activity = 0.0
         self._frame_since: float | None = None
+        self._out_size = 0
+        self._held = 0
+        self.unsent = 0
         self._client_id: tuple[bytes, str] = (b"", "")
 
     # -- the transport's side
@@ -108,9 +111,11 @@ class Session(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
+        self._server.stalled(self)
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._count_unsent()
         self._last_activity = self._loop.time()
         self._process(self._last_activity)
 
@@ -118,7 +123,13 @@ class Session(asyncio.BufferedProtocol):
 
     @property
     def _blocked(self) -> bool:
-        return self._write_paused or self._serial is not None or len(self._pending) >= self._limits.max_pending
+        """No further request is looked at before answers have gone: else they would pile up here."""
+        if self._write_paused or self._serial is not None:
+            return True
+        pending = self._pending
+        if not pending:
+            return False
+        return len(pending) >= self._limits.max_pending or self._held >= _HIGH_WATER or self._server.full
 
     def _process(self, now: float) -> None:
         """Handle every whole frame that is there, as long as its answer has room."""
@@ -131,6 +142,8 @@ class Session(asyncio.BufferedProtocol):
                 taken = True
                 self._handle(frame, now)
                 del frame  # or its memory could not be used again for the next one
+                if self._out_size >= _HIGH_WATER:
+                    self._flush()
         except ProtocolError as error:
             self._drop(str(error))
         self._flush()
@@ -147,7 +160,8 @@ class Session(asyncio.BufferedProtocol):
             self._server.account(arriving=allocated - self._allocated)
             self._allocated = allocated
         self._starved = self._reader.needs_memory and not self._server.grant_memory(self)
-        self._set_reading(not (self._blocked or self._starved))
+        # A blocked session reads on as long as it has room, or it would not notice that its client has gone.
+        self._set_reading(not self._starved and (self._reader.has_room or not self._blocked))
 
     def _handle(self, frame: Frame, now: float) -> None:
         try:
@@ -215,7 +229,7 @@ class Session(asyncio.BufferedProtocol):
             if chunks is None:
                 self._close()
             else:
-                self._out += chunks
+                self._put_out(chunks)
             return
         slot = _Slot(route, request, 0)
         self._settle(slot, correlation_id, answer)
@@ -267,6 +281,7 @@ class Session(asyncio.BufferedProtocol):
             chunks = self._encoded(slot.route, slot.request, correlation_id, answer)
             slot.chunks = chunks or []
             slot.close = chunks is None
+            self._held += sum(map(len, slot.chunks))
         slot.request = None
 
     def _encoded(
@@ -297,24 +312,36 @@ class Session(asyncio.BufferedProtocol):
         while pending and pending[0].chunks is not None and not self._closing:
             slot = pending.popleft()
             assert slot.chunks is not None
-            self._out += slot.chunks
+            self._held -= sum(map(len, slot.chunks))
+            self._put_out(slot.chunks)
             if slot.close:
                 self._close()
         self._last_activity = now = self._loop.time()
         self._process(now)
+
+    def _put_out(self, chunks: list[Chunk]) -> None:
+        self._out += chunks
+        self._out_size += sum(map(len, chunks))
 
     def _flush(self) -> None:
         out = self._out
         transport = self._transport
         if not out or transport is None:
             return
-        self._out = []
-        size = sum(map(len, out))
+        size = self._out_size
+        self._out, self._out_size = [], 0
         self._server.stats.bytes_out += size
         if size < _JOIN_BELOW:
             transport.write(b"".join(out))
         else:
             transport.writelines(out)
+        if self._write_paused:
+            self._count_unsent()
+
+    def _count_unsent(self) -> None:
+        """While a client does not take its answers, they count against what the server may hold for all of them."""
+        assert self._transport is not None
+        self._server.hold_unsent(self, self._transport.get_write_buffer_size() if self._write_paused else 0)
 
     # -- the end
 
@@ -325,8 +352,7 @@ class Session(asyncio.BufferedProtocol):
             if now - self._last_activity > limits.frame_deadline_s:
                 self.abort()
         elif self._frame_since is not None and now - self._frame_since > limits.frame_deadline_s:
-            self._drop(f"a frame was not complete within {limits.frame_deadline_s:g} s")
-            self.abort()
+            self.give_up(f"a frame was not complete within {limits.frame_deadline_s:g} s")
         elif now - self._last_activity > limits.idle_s and (self._write_paused or not self._pending):
             self._close()
             if self._write_paused:
@@ -335,6 +361,11 @@ class Session(asyncio.BufferedProtocol):
     def memory_available(self) -> None:
         if self._starved and not self._closing:
             self._process(self._loop.time())
+
+    def give_up(self, reason: str) -> None:
+        """Drop the connection without sending what is still to be sent."""
+        self._drop(reason)
+        self.abort()
 
     def abort(self) -> None:
         self._closing = True

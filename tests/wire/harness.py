@@ -55,6 +55,8 @@ class FakeTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.reading = True
         self.closed = False
+        self.high_water = 1 << 62
+        self.unsent = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("192.0.2.1", 4242) if name == "peername" else default
@@ -65,6 +67,17 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         assert not self.closed
         self.writes.append(bytes(data))
+        self.unsent += len(data)
+        if self.unsent > self.high_water >= self.unsent - len(data):
+            self.protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def drained(self) -> None:
+        """The peer takes what was written."""
+        self.unsent = 0
+        self.protocol.resume_writing()
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
