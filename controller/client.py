@@ -17,9 +17,10 @@ MAX_CALLS = 256
 ATTEMPT_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.02
 MAX_BACKOFF_S = 0.25
-# Refusals that another attempt elsewhere can cure; any other means that this node or its request is wrong.
-# 503 is overload, 423 this node's former life not yet known to be over.
-_PASSING_REFUSALS = frozenset({423, 503})
+# Refusals that another attempt, later or elsewhere, can cure: 408 is a body that came too slowly, 423 this node's
+# former life not yet known to be over, and from 500 on the fault is the peer's own. Any other means that this node or
+# its request is wrong.
+_PASSING_REFUSALS = frozenset({408, 423, *range(500, 600)})
 
 
 class _Trail:

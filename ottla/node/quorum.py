@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import structlog
+from kio.schema.errors import ErrorCode
 
 from ottla.broker import QuorumMember, QuorumStatus
 from ottla.controller import (
@@ -168,10 +169,10 @@ class Quorum:
         self.driver.receive(sender, decode_message(frame))
 
     async def _handle(self, request: AnyRequest, caller: int) -> RpcResponse:
-        if self.active is None:
-            from kio.schema.errors import ErrorCode
-
-            return request.response_type(error=ErrorCode.not_controller.value, controller_id=self.driver.leader_id)
+        if self.active is None or not self.started:
+            # The listener is open before Raft has read its log, so that the others find this node at once.
+            leader = self.driver.leader_id if self.started else None
+            return request.response_type(error=ErrorCode.not_controller.value, controller_id=leader)
         return await self.active.handle(request, caller)
 
     def _introduced(self, node_id: int, address: Address) -> None:

@@ -18,6 +18,7 @@ from ottla.controller import (
     ListenerModel,
     MetadataView,
     RegisterBroker,
+    RpcError,
 )
 from ottla.node.errors import NodeError
 from ottla.node.quorum import Quorum
@@ -131,7 +132,9 @@ class Registration:
         )
         try:
             response = await self._quorum.controller.call(request, timeout=CALL_S)
-        except ControllerUnavailable as error:
+        except RpcError as error:
+            # Also when a peer refuses this node: it was registered, so the fault is more likely that peer's, or that of
+            # a stranger at its address. If not, the session ends and others take over.
             log.warning("heartbeat failed", reason=str(error))
             return None
         if response.error in _UNREGISTERED:

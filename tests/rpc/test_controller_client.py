@@ -145,6 +145,22 @@ async def test_a_refusal_that_time_does_not_cure_is_raised() -> None:
         await client(Remote(n2=rejected), raft).call(REQUEST, timeout=5)
 
 
+@pytest.mark.parametrize("status", [408, 423, 500, 503])
+async def test_a_refusal_that_is_the_peers_own_fault_is_followed_by_another_attempt(status: int) -> None:
+    def rejected() -> RpcResponse:
+        raise PeerRejected(status, "not now")
+
+    remote = Remote(n2=rejected, n3=ok(3))
+    assert (await client(remote, Raft()).call(REQUEST, timeout=5)).session_ms == 3
+    # Without a known leader the others are asked in turn, and either may be the first.
+    raft = Raft()
+    raft.leader = 2
+    remote = Remote(n2=rejected)
+    with pytest.raises(ControllerUnavailable):
+        await client(remote, raft).call(REQUEST, timeout=0.1)
+    assert len(remote.attempts) > 1
+
+
 async def test_an_error_other_than_not_controller_is_an_answer() -> None:
     raft = Raft()
     raft.leader = 2
