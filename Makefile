@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit clean
+.PHONY: demo test lint unit docs clean
 
 demo: $(VENV)/.ready
 	$(BIN)/ottla demo
@@ -19,9 +19,13 @@ unit: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
 $(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Ottla needs Python 3.11 or newer: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV)
