@@ -68,7 +68,7 @@ def test_kip_279_fast_failovers_leave_no_diverged_log() -> None:
 
 
 def test_kip_279_the_epoch_asked_for_is_not_the_leaders() -> None:
-    """2 wrote alone in an epoch that nobody else knows, while 1 went on in a later one: the older epoch's end counts."""
+    """2 wrote alone in an epoch that 1 never saw: the end of the one before it counts."""
     simulation = Simulation(nodes=2, min_insync=1)
     produce(simulation, 2)
     simulation.settle()
