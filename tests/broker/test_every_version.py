@@ -69,6 +69,7 @@ CONTENT: dict[int, dict[str, Any]] = {
     },
     2: {"replica_id": -1, "topics": [{"name": "t", "partitions": [{"partition_index": 0, "timestamp": -1}]}]},
     3: {"topics": [{"name": "t"}, {"name": "new"}]},
+    10: {"key": "g", "key_type": 0, "coordinator_keys": ["g"]},
     17: {"mechanism": "PLAIN"},
     19: {
         "topics": [
@@ -140,6 +141,12 @@ EXPECTED = {
 }
 
 
+def expected(key: int, version: int) -> list[tuple[str, ErrorCode]]:
+    if key == 10:
+        return [("coordinators." * (version >= 4) + "error_code", ErrorCode.coordinator_not_available)]
+    return EXPECTED.get(key, [])
+
+
 @pytest.mark.parametrize(("row", "version"), CASES, ids=IDS)
 async def test_a_request_with_content_is_answered(world: World, row: Any, version: int) -> None:
     agreeable(world)
@@ -147,7 +154,7 @@ async def test_a_request_with_content_is_answered(world: World, row: Any, versio
     assert (await world.produce("t", batch(3))).error_code is ErrorCode.none
     response = await world.call(row.key, version, CONTENT[row.key])
     assert type(response) is response_type(row.key, version)
-    assert errors_in(response) == EXPECTED.get(row.key, [])
+    assert errors_in(response) == expected(row.key, version)
     assert partition.log_end_offset == (4 if row.key == 0 else 3)
     await world.broker.close()
 

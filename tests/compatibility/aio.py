@@ -177,9 +177,7 @@ class AioReader:
 
 
 def _seen(record: Any) -> Seen:
-    return Seen(
-        record.offset, record.timestamp, record.timestamp_type, record.key, record.value, tuple(record.headers)
-    )
+    return Seen(record.offset, record.timestamp, record.timestamp_type, record.key, record.value, tuple(record.headers))
 
 
 class AioAdmin:
@@ -222,15 +220,13 @@ class AioAdmin:
         }
 
     def add_partitions(self, topic: str, total: int) -> None:
-        for _, code, text in self._loop.run(
-            self._client.create_partitions({topic: NewPartitions(total)})
-        ).topic_errors:
-            _check(code, text)
+        try:
+            self._loop.run(self._client.create_partitions({topic: NewPartitions(total)}))
+        except KafkaError as error:  # this one of its methods looks into the answer
+            raise _refused(error) from error
 
     def configs(self, topic: str) -> dict[str, str | None]:
-        (response,) = self._loop.run(
-            self._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-        )
+        (response,) = self._loop.run(self._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]))
         ((code, text, _, _, entries),) = response.resources
         _check(code, text)
         return {entry[0]: entry[1] for entry in entries}

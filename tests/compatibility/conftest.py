@@ -84,5 +84,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             for plan in cluster.layout.nodes:
                 log = plan.log_file
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-                report.sections.append((f"node {plan.id} of {len(cluster.layout.nodes)}", "\n".join(lines[-LAST_LINES:])))
+                report.sections.append(
+                    (f"node {plan.id} of {len(cluster.layout.nodes)}", "\n".join(lines[-LAST_LINES:]))
+                )
     return report  # type: ignore[return-value]

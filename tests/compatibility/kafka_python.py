@@ -147,9 +147,7 @@ class KafkaPythonReader:
 
 
 def _seen(record: Any) -> Seen:
-    return Seen(
-        record.offset, record.timestamp, record.timestamp_type, record.key, record.value, tuple(record.headers)
-    )
+    return Seen(record.offset, record.timestamp, record.timestamp_type, record.key, record.value, tuple(record.headers))
 
 
 class KafkaPythonAdmin:

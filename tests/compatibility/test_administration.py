@@ -1,0 +1,121 @@
+"""Topics made, described, changed and deleted through each library's own admin client, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.compatibility.cluster import Cluster, eventually
+from tests.compatibility.confluent import Confluent
+from tests.compatibility.kafka_python import KafkaPython
+from tests.compatibility.model import Admin, ConfigEditor, Library, Message, Refused
+
+UNKNOWN_TOPIC_OR_PARTITION = 3
+INVALID_TOPIC = 17
+TOPIC_EXISTS = 36
+INVALID_PARTITIONS = 37
+INVALID_REPLICATION_FACTOR = 38
+INVALID_REPLICA_ASSIGNMENT = 39
+INVALID_CONFIG = 40
+
+
+def test_a_topics_life(cluster: Cluster, library: Library, topic: str) -> None:
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic, 4, 2, configs={"retention.ms": "86400000", "cleanup.policy": "delete"})
+        assert topic in admin.topics()
+        found = admin.describe(topic)
+        assert sorted(found) == [0, 1, 2, 3]
+        for seen in found.values():
+            assert len(set(seen.replicas)) == 2
+            assert seen.leader == seen.replicas[0]
+            assert seen.isr == set(seen.replicas)
+        assert {seen.leader for seen in found.values()} == {1, 2, 3}
+        configs = admin.configs(topic)
+        assert configs["retention.ms"] == "86400000"
+        assert configs["max.message.bytes"] == "1048588"
+
+        admin.add_partitions(topic, 6)
+        grown = eventually(lambda: _if_grown(admin, topic, 6), "six partitions")
+        assert {index: grown[index] for index in found} == found
+        assert library.write(cluster.bootstrap, topic, [Message(b"new")], partition=5)[0].offset == 0
+
+        admin.delete(topic)
+        eventually(lambda: topic not in admin.topics(), "the topic is gone")
+        with pytest.raises(Refused) as refused:
+            admin.delete(topic)
+        assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
+
+
+def _if_grown(admin: Admin, topic: str, total: int) -> object:
+    found = admin.describe(topic)
+    return found if len(found) == total else None
+
+
+def test_a_topic_that_comes_again_is_empty(cluster: Cluster, library: Library, topic: str) -> None:
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic)
+        library.write(cluster.bootstrap, topic, [Message(b"old")] * 10)
+        admin.delete(topic)
+        admin.create(topic)
+    assert library.write(cluster.bootstrap, topic, [Message(b"new")])[0].offset == 0
+    with library.reader(cluster.bootstrap, topic) as reading:
+        assert [(seen.offset, seen.value) for seen in reading.take(1)] == [(0, b"new")]
+
+
+def test_replicas_where_they_were_asked_for(cluster: Cluster, library: Library, topic: str) -> None:
+    assignment = [[3, 1], [2, 3], [1, 2]]
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic, assignment=assignment)
+        found = admin.describe(topic)
+    assert [list(found[index].replicas) for index in range(3)] == assignment
+    assert [found[index].leader for index in range(3)] == [3, 2, 1]
+
+
+def test_what_is_refused(cluster: Cluster, library: Library, topic: str) -> None:
+    def code(topic: str, **words: object) -> int:
+        with pytest.raises(Refused) as refused:
+            admin.create(topic, **words)  # type: ignore[arg-type]
+        return refused.value.code
+
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic, 2)
+        assert code(topic) == TOPIC_EXISTS
+        assert code("not a name") == INVALID_TOPIC
+        assert code(topic + "-a", replicas=4) == INVALID_REPLICATION_FACTOR
+        assert code(topic + "-b", assignment=[[1, 9]]) == INVALID_REPLICA_ASSIGNMENT
+        assert code(topic + "-c", configs={"no.such.config": "1"}) == INVALID_CONFIG
+        assert code(topic + "-d", configs={"retention.ms": "soon"}) == INVALID_CONFIG
+        with pytest.raises(Refused) as refused:
+            admin.add_partitions(topic, 2)
+        assert refused.value.code == INVALID_PARTITIONS
+        with pytest.raises(Refused) as refused:
+            admin.add_partitions(topic + "-e", 2)
+        assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
+        assert not {name for name in admin.topics() if name.startswith(topic + "-")}
+
+
+# aiokafka only knows AlterConfigs (not incremental), which Kafka has deprecated and this broker does not have.
+@pytest.mark.parametrize("library", [Confluent(), KafkaPython()], ids=lambda library: library.name)
+def test_configs_change_one_at_a_time(cluster: Cluster, library: Confluent | KafkaPython, topic: str) -> None:
+    with library.admin(cluster.bootstrap) as editor:
+        admin: ConfigEditor = editor
+        admin.create(topic, configs={"retention.ms": "1000000"})
+        admin.set_config(topic, "max.message.bytes", "2000")
+        eventually(lambda: admin.configs(topic)["max.message.bytes"] == "2000", "the new value")
+        assert admin.configs(topic)["retention.ms"] == "1000000"
+        (result,) = library.write(cluster.bootstrap, topic, [Message(b"x" * 3000)])
+        assert result.error == 10
+        admin.unset_config(topic, "max.message.bytes")
+        eventually(lambda: admin.configs(topic)["max.message.bytes"] == "1048588", "the default")
+        (result,) = library.write(cluster.bootstrap, topic, [Message(b"x" * 3000)])
+        assert result.error == 0
+        with pytest.raises(Refused) as refused:
+            admin.set_config(topic, "retention.ms", "soon")
+        assert refused.value.code == INVALID_CONFIG
+
+
+def test_the_cluster_describes_itself(cluster: Cluster, library: Library) -> None:
+    with library.admin(cluster.bootstrap) as admin:
+        seen = admin.cluster()
+    assert seen.cluster_id == cluster.layout.cluster_id
+    assert dict(seen.brokers) == {node.id: node.kafka for node in cluster.layout.nodes}
+    assert seen.controller in seen.brokers

@@ -1,0 +1,68 @@
+"""What a broker refuses reaches the program, with Kafka's code; and a topic that comes to be by being written to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.compatibility.cluster import Cluster
+from tests.compatibility.model import CODECS, How, Library, Message, Refused
+
+UNKNOWN_TOPIC_OR_PARTITION = 3
+MESSAGE_TOO_LARGE = 10
+INVALID_TIMESTAMP = 32
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_a_batch_above_the_limit(cluster: Cluster, library: Library, topic: str, idempotent: bool) -> None:
+    """The limit of max.message.bytes is 1 MiB and a little by default; the messages around it arrive."""
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic)
+    how = How(idempotent=idempotent, linger_ms=0)
+    results = [
+        library.write(cluster.bootstrap, topic, [message], how=how)[0]
+        for message in (Message(b"before"), Message(b"x" * 1_500_000), Message(b"after"))
+    ]
+    assert [(result.offset, result.error) for result in results] == [(0, 0), (-1, MESSAGE_TOO_LARGE), (1, 0)]
+    with library.reader(cluster.bootstrap, topic) as reading:
+        assert [seen.value for seen in reading.take(2)] == [b"before", b"after"]
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if codec != "none"])
+def test_the_limit_holds_for_what_is_sent(cluster: Cluster, library: Library, topic: str, codec: str) -> None:
+    """A record that is larger than the limit before its compression, and far below it after."""
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic)
+    value = b"again " * 400_000
+    (result,) = library.write(cluster.bootstrap, topic, [Message(value)], how=How(codec=codec))  # type: ignore[arg-type]
+    assert (result.offset, result.error) == (0, 0), result
+    with library.reader(cluster.bootstrap, topic) as reading:
+        (seen,) = reading.take(1)
+    assert seen.value == value
+
+
+def test_a_time_too_far_ahead(cluster: Cluster, library: Library, topic: str) -> None:
+    with library.admin(cluster.bootstrap) as admin:
+        admin.create(topic, configs={"message.timestamp.after.max.ms": "1000"})
+    (result,) = library.write(cluster.bootstrap, topic, [Message(b"later", timestamp=4_000_000_000_000)])
+    assert (result.offset, result.error) == (-1, INVALID_TIMESTAMP), result
+
+
+def test_a_topic_comes_to_be_by_being_written_to(cluster: Cluster, library: Library, topic: str) -> None:
+    """With num.partitions and default.replication.factor of the broker."""
+    results = library.write(cluster.bootstrap, topic, [Message(b"first"), Message(b"second")], partition=1)
+    assert [result.offset for result in results] == [0, 1]
+    with library.admin(cluster.bootstrap) as admin:
+        found = admin.describe(topic)
+    assert {index: len(seen.replicas) for index, seen in found.items()} == {0: 3, 1: 3}
+
+
+def test_an_unknown_topic_is_not_described(cluster: Cluster, library: Library, topic: str) -> None:
+    """Not even where writing would make it."""
+    if library.name == "aiokafka":
+        # Its admin client asks with the oldest version of Metadata, which always lets the broker make the topic.
+        return
+    with library.admin(cluster.bootstrap) as admin:
+        with pytest.raises(Refused) as refused:
+            admin.describe(topic)
+        assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
+        assert topic not in admin.topics()
