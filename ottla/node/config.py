@@ -24,7 +24,7 @@ SETTINGS = {str(field.alias): field for field in Settings.model_fields.values()}
 _ALIASES = {"log.dir": "log.dirs", "broker.id": "node.id"}
 # Settings that compose files for Kafka commonly have and that concern parts this node does not have (or has no use
 # for): taken without effect, so that such a file works; `NodeConfig.ignored` tells which were.
-_WITHOUT_EFFECT = frozenset(
+WITHOUT_EFFECT = frozenset(
     {
         "num.network.threads",
         "num.io.threads",
@@ -164,7 +164,7 @@ class NodeConfig(Settings):
                 own[name] = text.strip()
             elif name in BROKER_CONFIGS:
                 topic_defaults[name] = _checked(name, text.strip(), origin)
-            elif name in _WITHOUT_EFFECT:
+            elif name in WITHOUT_EFFECT:
                 ignored.append(name)
             else:
                 raise ConfigError(_unknown(written, origin))
@@ -194,7 +194,7 @@ def _unknown(name: str, origin: str) -> str:
 
 
 def _known_names() -> Iterable[str]:
-    return [*SETTINGS, *BROKER_CONFIGS, *_WITHOUT_EFFECT]
+    return [*SETTINGS, *BROKER_CONFIGS, *WITHOUT_EFFECT]
 
 
 def _explain(error: ValidationError, settings: Mapping[str, Given]) -> str:

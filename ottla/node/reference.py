@@ -3,8 +3,10 @@
 from typing import get_args
 
 from ottla.controller import BROKER_CONFIGS
-from ottla.node.config import SETTINGS
+from ottla.node.config import SETTINGS, WITHOUT_EFFECT
 from ottla.node.endpoints import Endpoint
+
+__all__ = ["WITHOUT_EFFECT", "describe_settings"]
 
 _NAMES = {bool: "boolean", int: "int", str: "string"}
 

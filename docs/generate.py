@@ -1,0 +1,302 @@
+"""Writes the pages of docs/ that are tables of the code: settings, APIs, metrics, and the states of the peer watch.
+
+`make docs` runs it; a test compares what is committed with what it gives, so that the pages cannot drift from the code.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from uuid import UUID
+
+from kio.schema.index import api_key_map, schema_name_map
+from prometheus_client.metrics_core import Metric
+
+from ottla.broker import TABLE, QuorumStatus
+from ottla.broker.api import Row
+from ottla.controller import (
+    TOPIC_CONFIGS,
+    BrokerImage,
+    Listener,
+    MetadataImage,
+    PartitionImage,
+    TopicImage,
+)
+from ottla.controller.rpc.watch_state import MAX_PROBES, TRANSITIONS, Sign, Standing
+from ottla.gateway import MetadataChanges, NodeViews, ReplicaRow
+from ottla.gateway.metrics import make_registry
+from ottla.node.reference import WITHOUT_EFFECT, describe_settings
+from ottla.wire import Registry, Stats
+
+WIDTH = 120
+FOLDER = Path(__file__).resolve().parent
+HEAD = "<!-- Made by docs/generate.py from the code; `make docs` makes it anew. -->\n"
+
+UNREAD_SETTINGS = frozenset(
+    {
+        "controller.quorum.fetch.timeout.ms",
+        "delete.topic.enable",
+        "leader.imbalance.per.broker.percentage",
+        "log.flush.start.offset.checkpoint.interval.ms",
+        "producer.id.expiration.ms",
+        "replica.fetch.backoff.ms",
+    }
+)
+"""Settings that are taken and checked, and that no code reads. A test holds this against the code."""
+
+UNREAD_TOPIC_CONFIGS = frozenset(
+    {
+        "compression.type",
+        "delete.retention.ms",
+        "follower.replication.throttled.replicas",
+        "leader.replication.throttled.replicas",
+        "max.compaction.lag.ms",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+        "preallocate",
+        "segment.jitter.ms",
+    }
+)
+"""The same for topic configs: clients may set and describe them. `cleanup.policy` is read, but nothing compacts yet."""
+
+TOPIC_SYNONYMS = {synonym.name: row.name for row in TOPIC_CONFIGS.values() for synonym in row.synonyms}
+"""Broker configs that give topics their defaults, and the topic config that each one gives."""
+
+
+def pages() -> Mapping[str, str]:
+    """The generated pages, by file name in docs/."""
+    return {
+        "apis.md": apis(),
+        "configuration.md": configuration(),
+        "metrics.md": metrics(),
+        "peer-watch.md": peer_watch(),
+    }
+
+
+def _page(lines: Iterable[str]) -> str:
+    return HEAD + "\n" + "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _prose(text: str) -> list[str]:
+    return [*textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False), ""]
+
+
+def _item(text: str) -> list[str]:
+    return textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+# configuration.md
+
+
+def configuration() -> str:
+    return _page(_configuration())
+
+
+def _configuration() -> Iterator[str]:
+    yield "# Configuration\n"
+    yield from _prose(
+        "Every setting of a node, under Kafka's names. They are given in a TOML file (`ottla node --config FILE`; "
+        '`node.id = 1`, `"node.id" = 1` and `id = 1` under `[node]` mean the same) or as environment variables, which '
+        "win: `KAFKA_` and then the name in upper case with `.` as `_`, `_` as `__` and `-` as `___`, so "
+        "`KAFKA_NODE_ID`. `CLUSTER_ID` is `cluster.id`. A wrong name, value or combination is one line on standard "
+        "error and exit status 2."
+    )
+    yield from _prose(
+        "Defaults are Kafka's unless the text says so. Names that begin with `ottla.` are not Kafka's. `log.dir` means "
+        "`log.dirs`, `broker.id` means `node.id`. *No effect yet* marks what is taken and checked, but read by no code."
+    )
+    yield "## Settings of a node\n"
+    for name, kind, default, doc in describe_settings():
+        if name not in TOPIC_SYNONYMS:
+            yield from _item(_setting(name, kind, default, doc, UNREAD_SETTINGS))
+    yield ""
+    yield "## Settings that topics take their defaults from\n"
+    yield from _prose(
+        "They can also be changed while the cluster runs, for one broker or for all (IncrementalAlterConfigs), except "
+        "those whose name ends in a coarser unit than milliseconds. A topic's own config wins over all of them."
+    )
+    for name, kind, default, doc in describe_settings():
+        if name in TOPIC_SYNONYMS:
+            unread = TOPIC_SYNONYMS[name] in UNREAD_TOPIC_CONFIGS
+            yield from _item(_setting(name, kind, default, doc, {name} if unread else ()))
+    yield ""
+    yield "## Configs of a topic\n"
+    yield from _prose("Set when a topic is created, or later with IncrementalAlterConfigs.")
+    for row in TOPIC_CONFIGS.values():
+        synonyms = ", ".join(f"`{synonym.name}`" for synonym in row.synonyms)
+        doc = f"{row.doc} Default from {synonyms}." if synonyms else row.doc
+        yield from _item(_setting(row.name, row.type.name.lower(), row.default or "", doc, UNREAD_TOPIC_CONFIGS))
+    yield ""
+    yield "## Taken without effect\n"
+    yield from _prose(
+        "Files and compose services made for Kafka commonly have these. They are accepted, named in one log line at "
+        "the start, and do nothing: " + ", ".join(f"`{name}`" for name in sorted(WITHOUT_EFFECT)) + "."
+    )
+
+
+def _setting(name: str, kind: str, default: str, doc: str, unread: Iterable[str]) -> str:
+    shown = default if default == "(required)" else f"default `{default}`" if default else "no default"
+    remark = " *No effect yet.*" if name in unread else ""
+    return f"**`{name}`** ({kind}, {shown.strip('()')}): {doc}{remark}"
+
+
+# apis.md
+
+
+def apis() -> str:
+    return _page(_apis())
+
+
+def _apis() -> Iterator[str]:
+    served = {api.key: (api.min_version, api.max_version) for api in Registry()}
+    names = {api.key: api.name for api in Registry()}
+    for row in TABLE:
+        served[row.key], names[row.key] = row.versions, row.name
+    yield "# APIs\n"
+    yield from _prose(
+        "What a broker serves: the versions that ApiVersions announces, beside those that Kafka's own schema has (as "
+        "far as kio, the codec, knows it). A client uses the largest version that both sides have."
+    )
+    yield "| Key | API | Served | In Kafka's schema |"
+    yield "|---:|---|---|---|"
+    for key in sorted(served):
+        low, high = served[key]
+        yield f"| {key} | {names[key]} | {_versions(low, high)} | {_kafka_versions(key)} |"
+    yield ""
+    yield "## Version notes and differences from Kafka\n"
+    for row in TABLE:
+        yield f"### {row.name} ({row.key})\n"
+        yield from _notes(row)
+    yield "### ApiVersions (18)\n"
+    yield from _prose(
+        "Answered by the registry that dispatches requests. A version that is not known gets the v0 body with "
+        "UNSUPPORTED_VERSION and the range of ApiVersions itself (KIP-511)."
+    )
+    yield "## Not served\n"
+    yield from _prose(
+        "The other APIs of Kafka's schema. Part of them pass only between Kafka's own servers, which here is the "
+        "business of the controller listener."
+    )
+    missing = [f"{_camel(name)} ({key})" for key, name in sorted(api_key_map.items()) if key not in served]
+    yield from _prose(", ".join(missing) + ".")
+
+
+def _notes(row: Row) -> Iterator[str]:
+    module = sys.modules[row.handle.__module__]
+    assert module.__doc__ is not None, f"{module.__name__} says nothing about its versions"
+    for paragraph in module.__doc__.strip().split("\n\n"):
+        yield from _prose(" ".join(paragraph.split()))
+
+
+def _versions(low: int, high: int) -> str:
+    return f"v{low}" if low == high else f"v{low}-v{high}"
+
+
+def _kafka_versions(key: int) -> str:
+    versions = schema_name_map[api_key_map[key]]
+    return _versions(min(versions), max(versions))
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+# metrics.md
+
+
+def metrics() -> str:
+    return _page(_metrics())
+
+
+def _metrics() -> Iterator[str]:
+    yield "# Metrics\n"
+    yield from _prose(
+        "What `/metrics` on a node's HTTP listener tells, in Prometheus' text format or OpenMetrics as the scraper "
+        "asks. Names of kafka_exporter (`kafka_topic_...`, `kafka_brokers`) are about the cluster, and each sample "
+        "comes from one node only: the active controller, or the leader of the partition. Names of Kafka's JMX beans "
+        "as Strimzi exports them (`kafka_server_...`) are about one node. `ottla_` is what nobody else has."
+    )
+    for metric in sorted(make_registry(_example()).collect(), key=lambda each: each.name):
+        yield from _item(_metric(metric))
+
+
+def _metric(metric: Metric) -> str:
+    name = metric.name + ("_total" if metric.type == "counter" else "")
+    labels = ", ".join(sorted({label for sample in metric.samples for label in sample.labels}))
+    return f"**`{name}`** ({metric.type}{f' by {labels}' if labels else ''}): {metric.documentation}"
+
+
+def _example() -> NodeViews:
+    """A node that has something to tell of everything, so that every metric has a sample with its labels."""
+    broker = BrokerImage(1, 1, "life", (Listener("PLAINTEXT", "node-1", 9092),), fenced=False)
+    topic = TopicImage(UUID(int=1), "topic", {0: PartitionImage((1, 2), (1, 2), 1, 0, 0)})
+    image = MetadataImage("cluster", 1, {1: broker}, {topic.name: topic}, {topic.id: topic.name})
+    replica = ReplicaRow(topic.name, 0, True, 0, 1, 0, 1, 100, 1, 2, 2, {2: 1})
+    changes = MetadataChanges(1, image)
+    return NodeViews(
+        node_id=1,
+        reasons_not_ready=dict,
+        image=lambda: image,
+        quorum=lambda: QuorumStatus(1, 1, 1, 1, (1,)),
+        is_active_controller=lambda: True,
+        raft_log_end=lambda: 2,
+        standings=lambda: {2: "watching"},
+        replicas=lambda: [replica],
+        traffic=lambda: Stats(requests={0: 1}),
+        changes=lambda: changes,
+    )
+
+
+# peer-watch.md
+
+
+def peer_watch() -> str:
+    return _page(_peer_watch())
+
+
+def _peer_watch() -> Iterator[str]:
+    yield "# The states of the watch over a peer\n"
+    yield from _prose(
+        "Every node keeps a connection to every other one, and concludes from what becomes of it (see "
+        "[architecture.md](architecture.md#when-a-node-dies)). Rows are what was known, columns what was seen, cells "
+        "what is known then; a dot stands for what cannot occur. Entering *dead* is evidence, and is reported to Raft "
+        "and to the active controller; entering *watching* lifts it."
+    )
+    yield "| | " + " | ".join(sign.value for sign in Sign) + " |"
+    yield "|---" * (len(Sign) + 1) + "|"
+    for standing in Standing:
+        yield f"| **{standing.value}** | " + " | ".join(_next(standing, sign) for sign in Sign) + " |"
+    yield ""
+    for sign, meaning in SIGNS.items():
+        yield from _item(f"*{sign.value}*: {meaning}")
+    yield ""
+    yield from _prose(
+        f"After {MAX_PROBES} attempts in a row that prove nothing, *broken* becomes *silent*: nothing is concluded "
+        "from silence, and the session timeout decides."
+    )
+
+
+SIGNS = {
+    Sign.ESTABLISHED: "the peer accepted the watch.",
+    Sign.GOODBYE: "it stops on purpose.",
+    Sign.BROKEN: "the connection was closed or reset without a goodbye.",
+    Sign.REFUSED: "nobody listens at any of its addresses.",
+    Sign.UNRESOLVABLE: "its name does not resolve.",
+    Sign.SILENT: "a deadline passed, there is no route, or the peer refuses this node.",
+}
+
+
+def _next(standing: Standing, sign: Sign) -> str:
+    after = TRANSITIONS.get((standing, sign))
+    return "·" if after is None else after.value
+
+
+def main() -> None:
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
