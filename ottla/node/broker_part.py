@@ -120,6 +120,7 @@ class BrokerPart:
                 http="" if http is None else f"{http[0]}:{http[1]}",
             ),
             heartbeat_interval=config.broker_heartbeat_interval_ms / 1000,
+            session_timeout=config.broker_session_timeout_ms / 1000,
         )
 
     def _make_replicas(

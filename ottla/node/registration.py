@@ -17,7 +17,9 @@ from ottla.controller import (
     HeartbeatResponse,
     ListenerModel,
     MetadataView,
+    PeerRejected,
     RegisterBroker,
+    RegisterBrokerResponse,
     RpcError,
 )
 from ottla.node.errors import NodeError
@@ -28,8 +30,10 @@ log = structlog.get_logger(__name__)
 RETRY_S = 0.05
 CALL_S = 5.0
 _UNREGISTERED = (ErrorCode.stale_broker_epoch.value, ErrorCode.broker_id_not_registered.value)
-# The former life of this node may not be known to be over; its session ends with it, or with the timeout.
-_LATER = (ErrorCode.duplicate_broker_registration.value, ErrorCode.request_timed_out.value)
+# The former life of this node may not be known to be over. It is once its session ends, and once those who watch it
+# have noticed its silence, which takes them less than this.
+FORMER_LIFE_S = 5.0
+NODE_ID_IN_USE = 423
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,12 @@ class Registration:
         advertisement: Advertisement,
         *,
         heartbeat_interval: float,
+        session_timeout: float,
     ) -> None:
         self._quorum = quorum
         self._advertisement = advertisement
         self._interval = heartbeat_interval
+        self._patience = session_timeout + FORMER_LIFE_S
         self._beating: asyncio.Task[None] | None = None
         self.epoch = -1
         self.fenced = True
@@ -68,7 +74,8 @@ class Registration:
     async def register(self, *, clean_shutdown: bool, previous_epoch: int) -> None:
         """Register, and wait until this node's own metadata shows it.
 
-        Raises NodeError when the controller refuses for good, PeerRejected when this node is not of the cluster.
+        Raises NodeError when the cluster refuses this node for good: it is not of this cluster, or another process with
+        its id goes on living.
         """
         about = self._advertisement
         request = RegisterBroker(
@@ -81,24 +88,48 @@ class Registration:
             clean_shutdown=clean_shutdown,
             previous_epoch=previous_epoch,
         )
-        told = False
-        while True:
-            try:
-                response = await self._quorum.controller.call(request, timeout=CALL_S)
-            except ControllerUnavailable as error:
-                log.warning("no controller to register with", reason=str(error))
-                continue
-            if response.error == 0:
-                break
-            if response.error not in _LATER:
-                raise NodeError(f"the controller refuses this broker: {response.message}")
-            if not told:
-                told = True
-                log.warning("registration has to wait", reason=response.message)
-            await asyncio.sleep(RETRY_S)
+        response = await self._until_registered(request)
         self.epoch = response.epoch
         await self._until_known(response.offset)
         log.info("registered", broker=about.node_id, epoch=self.epoch)
+
+    async def _until_registered(self, request: RegisterBroker) -> RegisterBrokerResponse:
+        loop = asyncio.get_running_loop()
+        claimed_since: float | None = None
+        while True:
+            began = loop.time()
+            response = await self._try_to_register(request)
+            if isinstance(response, RegisterBrokerResponse):
+                return response
+            if response is None:
+                claimed_since = None
+            elif claimed_since is None:
+                claimed_since = began
+                log.warning("registration has to wait", reason=response)
+            elif loop.time() - claimed_since > self._patience:
+                raise NodeError(f"the cluster refuses this node: {response}")
+            await asyncio.sleep(RETRY_S)
+
+    async def _try_to_register(self, request: RegisterBroker) -> RegisterBrokerResponse | str | None:
+        """The answer; or why another process has the name of this node; or None when nobody could decide."""
+        try:
+            response = await self._quorum.controller.call(request, timeout=CALL_S)
+        except PeerRejected as error:
+            raise NodeError(f"the cluster refuses this node: {error.message}") from error
+        except ControllerUnavailable as error:
+            refusal = error.__cause__
+            if isinstance(refusal, PeerRejected) and refusal.status == NODE_ID_IN_USE:
+                return refusal.message
+            log.warning("no controller to register with", reason=str(error))
+            return None
+        if response.error == ErrorCode.duplicate_broker_registration.value:
+            return response.message
+        if response.error == ErrorCode.request_timed_out.value:
+            log.warning("no controller to register with", reason=response.message)
+            return None
+        if response.error:
+            raise NodeError(f"the controller refuses this broker: {response.message}")
+        return response
 
     async def _until_known(self, offset: int) -> None:
         while True:

@@ -75,7 +75,7 @@ async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) 
         node = Node(config, seams, GroupCommit(executor))
         gateway = GatewayPart(node)
         try:
-            await gateway.start()
+            await _open(gateway)
             await _start(node, told_to_stop)
             if not told_to_stop.is_set():
                 _settle_memory()
@@ -84,6 +84,13 @@ async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) 
         finally:
             await node.stop()
             await gateway.stop()
+
+
+async def _open(gateway: GatewayPart) -> None:
+    try:
+        await gateway.start()
+    except OSError as error:
+        raise NodeError(f"cannot start: {error}") from error
 
 
 async def _start(node: Node, told_to_stop: asyncio.Event) -> None:
