@@ -1,0 +1,118 @@
+"""A disk that fails under a replica: nothing is promised that cannot be kept, and everybody who waits is told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.replication import Acks, FetchWant, Partition, ProduceWait, leading
+from ottla.broker.replication.host import PartitionHost
+from ottla.controller import PartitionImage
+from ottla.log import DiskFull, GroupCommit, LogConfig, ModelledDisk, PartitionLog
+from ottla.records import Record, encode_batch, verify_batch
+from tests.replication.live import WAIT_S
+
+
+class Replica:
+    """One partition led here on a disk that a test can break; `isr` are its replicas as well."""
+
+    def __init__(self, *, synced: bool = False, isr: tuple[int, ...] = (1,)) -> None:
+        self.disk = ModelledDisk(random.Random(1))
+        self.failures: list[Exception] = []
+        host = PartitionHost(
+            node_id=1,
+            max_lag_s=30,
+            now=lambda: 0.0,
+            eligible=lambda: {1: 1, 2: 2},
+            propose=lambda *_: None,
+            storage_failed=lambda _, error: self.failures.append(error),
+            group=GroupCommit(),
+        )
+        config = LogConfig(flush="synced" if synced else "os")
+        log = PartitionLog.open(self.disk, "d/t-0", config, clean=False, now_ms=0)
+        self.partition = Partition(host, "t", UUID(int=1), 0, log)
+        self.partition.become_leader(PartitionImage(isr, isr, 1, 3, 0))
+
+    def produce(self, acks: Acks = -1) -> ErrorCode | ProduceWait:
+        batch = encode_batch([Record(0, 1, b"k", b"v", ())])
+        result = leading.append(self.partition, batch, verify_batch(batch), acks=acks, now_ms=0)
+        if isinstance(result, ErrorCode):
+            return result
+        wait = ProduceWait(asyncio.get_running_loop())
+        self.partition.acknowledge(result.last_offset + 1, acks, wait, 0)
+        return wait
+
+
+async def outcome(wait: ErrorCode | ProduceWait) -> ErrorCode:
+    assert isinstance(wait, ProduceWait)
+    return (await wait.start(WAIT_S)).get(0, ErrorCode.none)
+
+
+async def test_a_full_disk_is_an_answer_and_passes() -> None:
+    replica = Replica()
+    assert await outcome(replica.produce()) is ErrorCode.none
+    replica.disk.fail_next("append", DiskFull(errno.ENOSPC, "full"))
+    assert replica.produce() is ErrorCode.kafka_storage_error
+    assert leading.read(replica.partition, FetchWant(0, 100)).records
+    assert await outcome(replica.produce()) is ErrorCode.none
+    assert replica.partition.high_watermark == 2 and not replica.failures
+
+
+async def test_a_failed_write_takes_the_replica_offline_and_tells_whoever_waits() -> None:
+    replica = Replica(isr=(1, 2))
+    waiting = replica.produce()
+    woken: list[int] = []
+    replica.partition.watch(woken.append)
+    replica.disk.fail_next("append")
+    assert replica.produce() is ErrorCode.kafka_storage_error
+    assert await outcome(waiting) is ErrorCode.kafka_storage_error
+    assert len(replica.failures) == 1 and len(woken) == 1
+    assert leading.read(replica.partition, FetchWant(0, 100)).error is ErrorCode.kafka_storage_error
+    assert replica.produce() is ErrorCode.kafka_storage_error
+
+
+async def test_a_failed_sync_is_never_tried_again_nor_acknowledged() -> None:
+    replica = Replica(synced=True)
+    assert await outcome(replica.produce()) is ErrorCode.none
+    replica.disk.fail_next("sync")
+    assert await outcome(replica.produce()) is ErrorCode.kafka_storage_error
+    assert replica.partition.high_watermark == 1 and len(replica.failures) == 1
+
+
+async def test_one_sync_answers_all_that_came_before_it() -> None:
+    replica = Replica(synced=True)
+    waits = [replica.produce(acks) for acks in (-1, 1, -1, 1)]
+    assert replica.partition.high_watermark == 0
+    assert [await outcome(wait) for wait in waits] == [ErrorCode.none] * 4
+    assert replica.partition.high_watermark == 4
+
+
+async def test_a_deleted_topic_tells_its_waiters_and_forgives_the_sync_that_finds_no_log() -> None:
+    replica = Replica(synced=True)
+    waiting = replica.produce()
+    replica.partition.retire()
+    assert replica.partition.log is not None
+    replica.partition.log.abandon()
+    assert await outcome(waiting) is ErrorCode.not_leader_or_follower
+    while replica.partition.host.group._queues:  # noqa: ASYNC110 - until the sync under way has failed
+        await asyncio.sleep(0)
+    assert not replica.failures
+
+
+async def test_a_retried_batch_is_acknowledged_like_the_first() -> None:
+    """The window of KIP-98 with acks=all: the duplicate waits for the commit of the original."""
+    replica = Replica(isr=(1, 2))
+    batch = encode_batch([Record(0, 1, b"k", b"v", ())], producer_id=9, producer_epoch=0, base_sequence=0)
+    header = verify_batch(batch)
+    first = leading.append(replica.partition, batch, header, acks=-1, now_ms=0)
+    again = leading.append(replica.partition, batch, header, acks=-1, now_ms=0)
+    assert first == again and replica.partition.log_end_offset == 1
+    wait = ProduceWait(asyncio.get_running_loop())
+    replica.partition.acknowledge(1, -1, wait, 0)
+    assert not wait.done
+    leading.read_for_follower(replica.partition, FetchWant(1, 100, 3, 3, replica_id=2, broker_epoch=2))
+    assert wait.done and not wait.errors
