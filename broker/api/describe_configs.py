@@ -3,7 +3,8 @@
 v1 sources and synonyms (KIP-226) · v3 types and documentation (KIP-569).
 
 Differences from Kafka: broker loggers, client metrics and groups have no configs here; asking for them is an
-INVALID_REQUEST. As in Kafka a broker describes only itself and the cluster-wide default (the empty name).
+INVALID_REQUEST, and so is asking for the same resource again. As in Kafka a broker describes only itself and the
+cluster-wide default (the empty name).
 """
 
 from __future__ import annotations
@@ -22,13 +23,19 @@ BROKER = 4
 
 Rows = Iterable[dict[str, object]]
 
+_AGAIN = (ErrorCode.invalid_request, "Each resource must appear at most once.")
+
 
 def handle(context: BrokerContext, request: Request) -> Answer:
     body = request.body
     synonyms, documentation = body.include_synonyms, getattr(body, "include_documentation", False)
     results = []
+    seen: set[tuple[int, str]] = set()
     for resource in body.resources:
-        found = _resource(context, resource.resource_type, resource.resource_name, synonyms, documentation)
+        which = (resource.resource_type, resource.resource_name)
+        # Each once: the whole configuration, asked for in a few bytes, is a thousand times as large.
+        found = _AGAIN if which in seen else _resource(context, *which, synonyms, documentation)
+        seen.add(which)
         error, message, rows = (ErrorCode.none, None, found) if not isinstance(found, tuple) else (*found, ())
         # Null and empty both mean all, as in Kafka.
         keys = frozenset(resource.configuration_keys or ())

@@ -4,7 +4,8 @@ v1 fetch and catch-up times · v2 error messages, directory ids and the listener
 
 Differences from Kafka: a broker that is not the active controller does not pass the question on, but answers leader,
 term and its own commit index with NOT_LEADER_OR_FOLLOWER: enough to go and ask the right one. When members were last
-caught up is not tracked (-1). The controllers' listener is closed to clients, so `nodes` is empty.
+caught up is not tracked (-1). A partition that is named several times is answered once. The controllers' listener is
+closed to clients, so `nodes` is empty.
 """
 
 from __future__ import annotations
@@ -19,17 +20,15 @@ TOPIC = "__cluster_metadata"
 
 def handle(context: BrokerContext, request: Request) -> Answer:
     status, now_ms = context.quorum(), context.clock()
+    rows = dict.fromkeys(
+        (topic.topic_name, row.partition_index) for topic in request.body.topics for row in topic.partitions
+    )
+    partitions: dict[str, list[dict[str, object]]] = {}
+    for name, index in rows:
+        partitions.setdefault(name, []).append(_partition(status, name, index, now_ms))
     return {
         "error_code": ErrorCode.none,
-        "topics": [
-            {
-                "topic_name": topic.topic_name,
-                "partitions": [
-                    _partition(status, topic.topic_name, row.partition_index, now_ms) for row in topic.partitions
-                ],
-            }
-            for topic in request.body.topics
-        ],
+        "topics": [{"topic_name": name, "partitions": found} for name, found in partitions.items()],
         "nodes": (),
     }
 

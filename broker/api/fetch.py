@@ -86,6 +86,9 @@ def _plan(context: BrokerContext, version: int, body: FetchRequest, now: float) 
         for topic, rows in body.topics
         for row in rows
     ]
+    if len(items) > 1:
+        # Each partition once, the last row counts, as in Kafka.
+        items = list({item.key: item for item in items}.values())
     if version < SESSIONS_SINCE:
         return FetchPlan(None, False, items, 0)
     forgotten: list[Key] = [(topic, index) for topic, indexes in body.forgotten for index in indexes]

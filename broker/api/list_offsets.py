@@ -48,17 +48,18 @@ def handle(context: BrokerContext, request: Request) -> Answer:
     follower = body.replica_id >= 0
     allowed = not follower or request.connection.principal == f"node:{body.replica_id}"
     topics = []
+    seen: set[tuple[str, int]] = set()
     for topic in body.topics:
-        rows, seen = [], set()
+        rows = []
         for row in topic.partitions:
             index = row.partition_index
             if not allowed:
                 found = Found(ErrorCode.cluster_authorization_failed)
-            elif index in seen:
+            elif (topic.name, index) in seen:
                 found = Found(ErrorCode.invalid_request)
             else:
                 found = _find(context, topic.name, row, version, follower)
-            seen.add(index)
+            seen.add((topic.name, index))
             rows.append(
                 {
                     "partition_index": index,

@@ -46,7 +46,8 @@ def handle(context: BrokerContext, request: Request) -> Answer:
     if body.topics is None or (version == 0 and not body.topics):
         topics = [_topic(image, topic, listener, operations) for topic in image.topics.values()]
     else:
-        for wanted in body.topics:
+        # Each once, as in Kafka: a large topic named thousands of times would be a very large answer.
+        for wanted in dict.fromkeys(body.topics):
             topics.append(_wanted(image, wanted, version, listener, operations, missing))
     if missing and context.config.auto_create_topics_enable and getattr(body, "allow_auto_topic_creation", True):
         create_topics(context, missing)

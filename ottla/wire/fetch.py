@@ -16,7 +16,7 @@ from ottla.wire.framing import Frame
 from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
 
 MIN_VERSION, MAX_VERSION = 4, 17
-MAX_ELEMENTS = 200_000
+MAX_ELEMENTS = 50_000
 """Most topics, partitions and forgotten partitions in one request."""
 
 FLEXIBLE = 12

@@ -16,7 +16,7 @@ from ottla.wire.framing import Frame
 from ottla.wire.primitives import array_size, read_string, read_varint, skip_tags, string, varint
 
 MIN_VERSION, MAX_VERSION = 3, 12
-MAX_ELEMENTS = 100_000
+MAX_ELEMENTS = 20_000
 """Most topics and partitions in one request."""
 
 _FLEXIBLE = 9

@@ -23,8 +23,9 @@ from ottla.wire.walk import EntityType, Walker
 Entity: TypeAlias = Any
 """An instance of one of kio's message classes, or of a class nested in one."""
 
-MAX_ELEMENTS: Final = 200_000
-"""Most array elements that `decode` takes: a struct of two bytes becomes an object of a hundred."""
+MAX_ELEMENTS: Final = 100_000
+"""Most array elements that `decode` takes, where a struct or a string counts for five: a struct of two bytes becomes
+an object of a hundred, and twenty thousand of them already keep the event loop busy for half a second."""
 
 
 @cache

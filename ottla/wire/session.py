@@ -8,7 +8,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -17,6 +17,7 @@ from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame, FrameReader
 from ottla.wire.primitives import skip_tags
 from ottla.wire.registry import API_VERSIONS, Route
+from ottla.wire.slot import Slot
 
 if TYPE_CHECKING:
     from ottla.wire.server import KafkaServer
@@ -27,20 +28,8 @@ _REQUEST_HEADER = struct.Struct(">hhih")
 _RESPONSE_HEADER = struct.Struct(">ii")
 _JOIN_BELOW = 32 * 1024
 _HIGH_WATER = 1024 * 1024
-
-
-class _Slot:
-    """The place of one answer in the order of answers. `chunks` is None until it is there."""
-
-    __slots__ = ("chunks", "close", "future", "request", "route", "size")
-
-    def __init__(self, route: Route | None, request: Request | None, size: int) -> None:
-        self.route = route
-        self.request = request
-        self.size = size
-        self.chunks: list[Chunk] | None = None
-        self.close = False
-        self.future: asyncio.Future[Any] | None = None
+# After so long the next connection has its turn, however many requests one read has brought.
+_TURN_S = 0.02
 
 
 class Session(asyncio.BufferedProtocol):
@@ -52,11 +41,11 @@ class Session(asyncio.BufferedProtocol):
         self._limits = server.limits
         self._listener = listener
         self._reader = FrameReader(server.limits.max_request_bytes, server.spares)
-        self._pending: deque[_Slot] = deque()
+        self._pending: deque[Slot] = deque()
         self._out: list[Chunk] = []
         self._transport: asyncio.Transport | None = None
         self.connection = Connection(listener, "?")
-        self._serial: _Slot | None = None
+        self._serial: Slot | None = None
         self._allocated = 0
         self._write_paused = False
         self._read_paused = False
@@ -67,6 +56,7 @@ class Session(asyncio.BufferedProtocol):
         self._frame_since: float | None = None
         self._out_size = 0
         self._held = 0
+        self._resting = False
         self.unsent = 0
         self._client_id: tuple[bytes, str] = (b"", "")
 
@@ -124,7 +114,7 @@ class Session(asyncio.BufferedProtocol):
     @property
     def _blocked(self) -> bool:
         """No further request is looked at before answers have gone: else they would pile up here."""
-        if self._write_paused or self._serial is not None:
+        if self._write_paused or self._serial is not None or self._resting:
             return True
         pending = self._pending
         if not pending:
@@ -144,6 +134,9 @@ class Session(asyncio.BufferedProtocol):
                 del frame  # or its memory could not be used again for the next one
                 if self._out_size >= _HIGH_WATER:
                     self._flush()
+                if self._loop.time() - now > _TURN_S:
+                    self._resting = True
+                    self._loop.call_soon(self._go_on)
         except ProtocolError as error:
             self._drop(str(error))
         self._flush()
@@ -162,6 +155,10 @@ class Session(asyncio.BufferedProtocol):
         self._starved = self._reader.needs_memory and not self._server.grant_memory(self)
         # A blocked session reads on as long as it has room, or it would not notice that its client has gone.
         self._set_reading(not self._starved and (self._reader.has_room or not self._blocked))
+
+    def _go_on(self) -> None:
+        self._resting = False
+        self._process(self._loop.time())
 
     def _handle(self, frame: Frame, now: float) -> None:
         try:
@@ -231,13 +228,13 @@ class Session(asyncio.BufferedProtocol):
             else:
                 self._put_out(chunks)
             return
-        slot = _Slot(route, request, 0)
+        slot = Slot(route, request, 0)
         self._settle(slot, correlation_id, answer)
         self._pending.append(slot)
 
     def _answer_later(self, route: Route, request: Request, answer: Awaitable[Answer], size: int) -> None:
         future: asyncio.Future[Answer] = asyncio.ensure_future(answer, loop=self._loop)
-        slot = _Slot(route, request, size)
+        slot = Slot(route, request, size)
         slot.future = future
         self._server.account(waiting=size)
         self._pending.append(slot)
@@ -245,7 +242,7 @@ class Session(asyncio.BufferedProtocol):
             self._serial = slot
         future.add_done_callback(lambda done: self._answered(slot, done))
 
-    def _answered(self, slot: _Slot, future: asyncio.Future[Answer]) -> None:
+    def _answered(self, slot: Slot, future: asyncio.Future[Answer]) -> None:
         if self.connection.closed:
             if not future.cancelled() and (error := future.exception()) is not None and slot.request is not None:
                 self._server.handler_failed(slot.request, error)
@@ -272,7 +269,7 @@ class Session(asyncio.BufferedProtocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_ready)
 
-    def _settle(self, slot: _Slot, correlation_id: int, answer: Answer) -> None:
+    def _settle(self, slot: Slot, correlation_id: int, answer: Answer) -> None:
         if answer is CLOSE:
             slot.chunks, slot.close = [], True
         elif answer is NO_RESPONSE:

@@ -38,6 +38,9 @@ _FIXED = {
     "uuid": 16,
 }
 
+_WEIGHT = 5
+"""What an element counts that is more than a number: a struct, a string."""
+
 EntityType: TypeAlias = Any
 
 _Skip: TypeAlias = Callable[["_Walk", int], int]
@@ -61,10 +64,10 @@ class _Walk:
         out += self.frame[self.copied : pos]
         self.copied = pos
 
-    def count(self, elements: int, pos: int) -> None:
+    def count(self, elements: int, pos: int, weight: int = 1) -> None:
         if elements > self.size - pos:
             raise ProtocolError(f"an array of {elements} elements with {self.size - pos} bytes left")
-        self.left -= elements
+        self.left -= elements * weight
         if self.left < 0:
             raise ProtocolError("too many array elements")
 
@@ -240,9 +243,10 @@ def _array(one: _Skip, fixed: int | None, flexible: bool) -> _Skip:
             if count < -1:
                 raise ProtocolError(f"an array of {count} elements")
             return pos
-        walk.count(count, pos)
         if fixed is not None:
+            walk.count(count, pos)
             return pos + count * fixed
+        walk.count(count, pos, _WEIGHT)
         for _ in range(count):
             pos = one(walk, pos)
         return pos

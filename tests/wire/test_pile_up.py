@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from ottla.wire import Limits, Raw
+from ottla.wire import Limits, Raw, Request
 from ottla.wire.framing import BLOCK_SIZE
 from tests.wire.harness import ECHO, LATER, QUIET, ManualLoop, World, manual_loop, request
 
@@ -91,3 +91,30 @@ def test_when_requests_hold_too_much_a_connection_has_one_at_a_time(loop: Manual
     assert one.order == list(range(10))
     assert two.order == [0, 1]
     assert world.server.buffered == 0
+
+
+def test_requests_of_one_read_leave_others_their_turn(loop: ManualLoop, world: World) -> None:
+    def slow(request: Request) -> Raw:
+        loop.now += 0.03
+        return Raw([b""])
+
+    world.add(QUIET, "Slow", slow)
+    one, two = world.connect(), world.connect()
+    one.feed(b"".join(request(QUIET, i) for i in range(10)))
+    assert one.order == [0]
+    two.feed(request(ECHO, 0))
+    assert two.order == [0]
+    one.feed(request(QUIET, 10))
+    assert one.order == [0]
+    loop.turn(20)
+    assert one.order == list(range(11))
+
+
+def test_a_connection_may_end_while_it_rests(loop: ManualLoop, world: World) -> None:
+    world.add(QUIET, "Slow", lambda request: loop.__setattr__("now", loop.now + 1) or Raw([b""]))
+    one = world.connect()
+    one.feed(b"".join(request(QUIET, i) for i in range(10)))
+    one.protocol.abort()
+    loop.turn(20)
+    assert one.order == [0]
+    assert world.server.connections == 0
