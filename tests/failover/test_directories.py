@@ -112,19 +112,6 @@ async def test_copied_directory_at_the_same_addresses(cluster: Cluster, tmp_path
     assert ended.refused_with("address already in use"), ended
 
 
-async def test_directory_in_use(cluster: Cluster, tmp_path: Path) -> None:
-    ended = await run_like(cluster.layout.node(2), tmp_path, other_ports())
-    assert ended.refused_with("is in use by another process"), ended
-
-
-async def test_directory_of_another_node(cluster: Cluster, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(cluster.data(2), copy)
-    await cluster.kill(3)
-    ended = await run_like(cluster.layout.node(3), tmp_path, {"log.dirs": str(copy)})
-    assert ended.refused_with("belongs to node 2, this is node 3"), ended
-
-
 async def test_directory_of_another_cluster(cluster: Cluster, tmp_path: Path) -> None:
     other = prepare(tmp_path / "other", nodes=3, base_port=30_000)
     copy = tmp_path / "copy"

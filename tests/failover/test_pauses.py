@@ -71,39 +71,32 @@ async def test_leader_with_clients_attached(cluster: Cluster) -> None:
 async def test_leader_that_had_not_replicated(cluster: Cluster) -> None:
     """What the old leader alone has is cut off when it comes back, and the bytes of the new leader take its place.
 
-    The followers are stopped first, so that the leader's log is certain to be ahead of theirs.
+    Its followers are stopped first. Each may have one fetch at the leader, which brings it the first of what comes;
+    the rest is the leader's alone, although it acknowledges it with acks=1.
     """
     topic = "pause-ahead"
     await cluster.create(topic, leaders=(1,))
     await cluster.led(topic)
-    # Two of three nodes stand still here: the third can neither shrink the ISR nor be replaced.
-    fast = await Attached.to(cluster, 1, topic, acks=1)
+    fast, safe = [await Attached.to(cluster, 1, topic, acks=acks) for acks in (1, -1)]
     kept = [await fast.acknowledged(value) for value in numbered(b"kept", 10)]
-    safe = await Attached.to(cluster, 1, topic, acks=-1)
     kept.append(await safe.acknowledged(b"kept, the last"))
+    # With two of three nodes stopped the third can neither shrink the ISR nor be replaced.
     cluster.pause(2)
     cluster.pause(3)
-    ahead = [await fast.acknowledged(value) for value in numbered(b"ahead", 10)]
+    for value in numbered(b"ahead", 10):
+        await fast.acknowledged(value)
     waiting = safe.send(b"ahead, acks=all")
     await fast.acknowledged(b"ahead, the last")
     cluster.pause(1)
     cluster.resume(2)
     cluster.resume(3)
-    # A follower's fetch that was waiting at the leader is not answered any more, or else brought what is not "ahead".
     leader = await cluster.replaced(topic, 1)
     successor = await Attached.to(cluster, leader, topic, acks=-1)
     after = [await successor.acknowledged(value) for value in numbered(b"after", 10)]
     cluster.resume(1)
-    await cluster.in_sync(topic)
-    answer = await waiting
-    # The leader may have sent "ahead" to the sockets of the followers before it was stopped, and they may have read it
-    # before they knew of the election; then it was replicated and is kept. Whatever was acknowledged must be there.
-    (replica,) = check_identical(cluster, topic, await cluster.high_watermarks(topic, 1))
-    values = dict(replica.values())
-    for promised in (*kept, *after, *([answer] if answer.acknowledged else [])):
-        assert values.get(promised.offset) == promised.value
-    if ahead[-1].value not in values.values():
-        assert cluster.events(1, "log_truncated") or not answer.acknowledged
+    assert not (await waiting).acknowledged
+    await check_answers(cluster, topic, [*kept, *after], [b"ahead, acks=all", b"ahead, the last"])
+    assert [event["partition"] for event in cluster.events(1, "log_truncated") if event["topic"] == topic] == [0]
     for client in (safe, fast, successor):
         client.close()
 
