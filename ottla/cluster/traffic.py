@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,14 @@ class Traffic:
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, partitions: int, *, interval: float = 0.01, value_size: int = 100
+        self,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        *,
+        interval: float = 0.01,
+        value_size: int = 100,
+        rng: random.Random | None = None,
     ) -> None:
         self.ledger = Ledger(partitions)
         self.failed: list[KafkaError] = []
@@ -29,7 +37,8 @@ class Traffic:
         self._interval = interval
         self._value_size = value_size
         self._bootstrap = bootstrap
-        self._producer = Producer(bootstrap_servers=bootstrap, linger_ms=0, retry_backoff_ms=50)
+        self._rng = rng
+        self._producer = Producer(bootstrap_servers=bootstrap, linger_ms=0, retry_backoff_ms=50, rng=rng)
         self._consumer: Consumer | None = None
         self._outstanding = asyncio.Semaphore(MAX_OUTSTANDING)
         self._pending: set[asyncio.Future[RecordMetadata]] = set()
@@ -60,7 +69,11 @@ class Traffic:
     async def start_reading(self) -> None:
         """Read along from the beginning of every partition."""
         self._consumer = Consumer(
-            self._topic, bootstrap_servers=self._bootstrap, auto_offset_reset="earliest", retry_backoff_ms=50
+            self._topic,
+            bootstrap_servers=self._bootstrap,
+            auto_offset_reset="earliest",
+            retry_backoff_ms=50,
+            rng=self._rng,
         )
         await self._consumer.start()
         self._reader = asyncio.create_task(self._read(self._consumer), name=f"reader of {self._topic}")

@@ -154,6 +154,13 @@ class ModelledDisk:
             self._durable_names = dict(names)
             self._name_changes.clear()
 
+    def kill(self) -> None:
+        """The process dies: what it wrote stays in the page cache; its locks and open files are gone."""
+        with self.mutex:
+            self.generation += 1
+            self.crash_at = None
+            self.locks.clear()
+
     def _settle(self, node: _Node) -> None:
         """Decide what of a file's unsynced changes reached the platter."""
         keep = self._rng.choice((0.0, 0.5, 0.9, 1.0))
