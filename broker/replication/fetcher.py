@@ -23,6 +23,7 @@ from ottla.broker.replication.following import fetch_position
 from ottla.broker.replication.partition import Partition
 from ottla.log import DiskError, DiskFull, GroupCommit, LogError, OffsetsOutOfOrder, Truncated
 from ottla.records import CorruptBatch
+from ottla.tasks import start_task, stop_tasks
 from ottla.wire import (
     ConnectionLost,
     FetchPartition,
@@ -127,12 +128,11 @@ class ReplicaFetcher:
     # Life
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"fetch-from-{self.leader_id}")
+        self._task = start_task(self._run(), f"fetch-from-{self.leader_id}")
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop_tasks([self._task])
 
     async def _run(self) -> None:
         backoff = FIRST_BACKOFF_S

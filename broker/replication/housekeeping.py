@@ -11,6 +11,7 @@ import structlog
 from ottla.broker.replication.config import ReplicationConfig
 from ottla.broker.replication.partition import Partition
 from ottla.log import DiskError, GroupCommit, LogError, LogManager
+from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -39,19 +40,13 @@ class Housekeeping:
             ("log-flush", config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
             ("log-retention", config.log_retention_check_interval_ms, self._retain),
         )
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(_every(ms / 1000, name, what), name=name) for name, ms, what in work]
+        self._tasks = [start_task(_every(ms / 1000, name, what), name) for name, ms, what in work]
 
     async def stop(self) -> None:
         """Stop, and write the high watermarks a last time."""
-        for task in self._tasks:
-            task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
         self._tasks = []
         await _round("high-watermarks", self.checkpoint)
-        for error in ended:
-            if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError):
-                raise error
 
     async def checkpoint(self) -> None:
         """Write all high watermarks to replication-offset-checkpoint. Raises DiskError."""

@@ -21,6 +21,7 @@ from ottla.controller import (
     RpcRequest,
     RpcResponse,
 )
+from ottla.tasks import start_task
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class IsrSender:
     def submit(self, partition: Partition, proposal: IsrProposal) -> None:
         self._pending[partition] = proposal
         if self._task is None and not self._closed:
-            self._task = asyncio.get_running_loop().create_task(self._drain(), name="alter-partition")
+            self._task = start_task(self._drain(), "alter-partition")
 
     async def close(self) -> None:
         """Stop. Proposals not answered are void: the controller's metadata is what counts."""

@@ -11,7 +11,7 @@ from ottla.controller.rpc.errors import PeerRejected, PeerUnreachable
 from ottla.controller.rpc.framing import FRAME_OVERHEAD, join_frames
 from ottla.controller.rpc.http_client import RpcClient
 from ottla.controller.rpc.server import MAX_BODY_BYTES, RAFT_PATH
-from ottla.controller.rpc.tasks import start_task, stop_tasks
+from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
 

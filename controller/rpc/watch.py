@@ -16,8 +16,8 @@ from ottla.controller.rpc.errors import (
 from ottla.controller.rpc.http_client import RpcClient, WatchStream
 from ottla.controller.rpc.peers import Address
 from ottla.controller.rpc.server import WATCH_BEAT_S, WATCH_PATH
-from ottla.controller.rpc.tasks import start_task, stop_tasks
 from ottla.controller.rpc.watch_state import Sign, Standing, WatchState
+from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
 

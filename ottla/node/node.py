@@ -122,7 +122,12 @@ class Node:
 
     def _part_ended(self, part: asyncio.Future[None]) -> None:
         error = None if part.cancelled() else part.exception()
-        if error is not None and self.failed is not None and not self.failed.done():
+        if error is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """The node can no longer be trusted; the first reason stands."""
+        if self.failed is not None and not self.failed.done():
             self.failed.set_exception(error)
 
     @property

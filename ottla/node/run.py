@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,6 +24,7 @@ from ottla.node.gateway_part import GatewayPart
 from ottla.node.logging import configure_logging
 from ottla.node.node import Node, Seams
 from ottla.node.sources import ConfigError
+from ottla.tasks import BROKEN
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +76,7 @@ async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) 
     )
     with ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="disk") as executor:
         node = Node(config, seams, GroupCommit(executor))
+        loop.set_exception_handler(partial(_report, node))
         gateway = GatewayPart(node)
         try:
             await _open(gateway)
@@ -84,6 +88,14 @@ async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) 
         finally:
             await node.stop()
             await gateway.stop()
+
+
+def _report(node: Node, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Nothing that goes wrong is passed over, and when a part of the node has ended, so has the node."""
+    error = context.get("exception")
+    log.error("unexpected_error", what=context["message"], error=repr(error), exc_info=error)
+    if context.get(BROKEN):
+        node.fail(NodeError(f"{context['message']}: {error!r}"))
 
 
 async def _open(gateway: GatewayPart) -> None:

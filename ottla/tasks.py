@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Coroutine, Iterable
 
+BROKEN = "broken"
+"""In the context of the loop's exception handler: a part of this process has ended that must not."""
+
 
 def _surface(task: asyncio.Task[None]) -> None:
-    # Raising in a callback brings the failure to the loop's exception handler now, not when the task is collected.
-    if not task.cancelled():
-        task.result()
+    # Now, and not when the task is collected: whoever runs the loop decides what becomes of the process.
+    if not task.cancelled() and (error := task.exception()) is not None:
+        context = {"message": f"{task.get_name()} ended", "exception": error, "task": task, BROKEN: True}
+        task.get_loop().call_exception_handler(context)
 
 
 def start_task(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
