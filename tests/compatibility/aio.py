@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
+
 from tests.compatibility.background import BackgroundLoop
 from tests.compatibility.model import (
     DELIVERY_S,
@@ -21,6 +22,7 @@ from tests.compatibility.model import (
     How,
     Message,
     PartitionSeen,
+    Reader,
     Refused,
     Result,
     Seen,
@@ -83,34 +85,25 @@ class Aio:
 async def _write(
     bootstrap: str, topic: str, partition: int, messages: Iterable[Message], how: How, answered: Answered
 ) -> list[Result]:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        acks=how.acks,
-        compression_type=None if how.codec == "none" else how.codec,
-        enable_idempotence=how.idempotent,
-        linger_ms=how.linger_ms,
-        max_batch_size=how.batch_bytes,
-        max_request_size=MAX_REQUEST,
-        request_timeout_ms=DELIVERY_S * 1000,
+    settings: dict[str, Any] = {
+        "bootstrap_servers": bootstrap,
+        "acks": how.acks,
+        "compression_type": None if how.codec == "none" else how.codec,
+        "enable_idempotence": how.idempotent,
+        "linger_ms": how.linger_ms,
+        "max_batch_size": how.batch_bytes,
+        "max_request_size": MAX_REQUEST,
+        "request_timeout_ms": DELIVERY_S * 1000,
         **how.settings,
-    )
+    }
+    producer = AIOKafkaProducer(**settings)
     await producer.start()
     results: dict[int, Result] = {}
     turn = asyncio.Semaphore(MAX_OUTSTANDING)
     tasks: list[asyncio.Task[None]] = []
 
-    async def answer(index: int, future: asyncio.Future[Any]) -> None:
+    async def answer(index: int, message: Message, accepted: asyncio.Event) -> None:
         try:
-            done = await future
-            results[index] = Result(-1 if done is None else done.offset)
-        except KafkaError as error:
-            results[index] = Result(-1, getattr(error, "errno", -1000), repr(error))
-        turn.release()
-        answered(index, results[index])
-
-    try:
-        for index, message in enumerate(messages):
-            await turn.acquire()
             future = await producer.send(
                 topic,
                 message.value,
@@ -119,14 +112,29 @@ async def _write(
                 partition=partition,
                 timestamp_ms=message.timestamp,
             )
-            tasks.append(asyncio.create_task(answer(index, future)))
+            accepted.set()
+            done = await future
+            results[index] = Result(-1 if done is None else done.offset)
+        except KafkaError as error:
+            results[index] = Result(-1, getattr(error, "errno", -1000), repr(error))
+        finally:
+            accepted.set()
+            turn.release()
+        answered(index, results[index])
+
+    try:
+        for index, message in enumerate(messages):
+            await turn.acquire()
+            accepted = asyncio.Event()
+            tasks.append(asyncio.create_task(answer(index, message, accepted)))
+            await accepted.wait()  # or records would overtake each other on the way into the producer
         await asyncio.gather(*tasks)
     finally:
         await producer.stop()
     return [results[index] for index in range(len(tasks))]
 
 
-class AioReader:
+class AioReader(Reader):
     """A consumer with one partition assigned."""
 
     def __init__(self, loop: BackgroundLoop, consumer: AIOKafkaConsumer, at: TopicPartition) -> None:
@@ -153,19 +161,9 @@ class AioReader:
     def seek_to_end(self) -> None:
         self._do(self._consumer.seek_to_end(self._at))
 
-    def take(self, count: int, within: float = 30.0) -> list[Seen]:
-        taken: list[Seen] = []
-
-        async def take() -> None:
-            while len(taken) < count:
-                for records in (await self._consumer.getmany(timeout_ms=500, max_records=count - len(taken))).values():
-                    taken.extend(_seen(record) for record in records)
-
-        try:
-            self._do(take(), within)
-        except TimeoutError:
-            raise AssertionError(f"{len(taken)} of {count} records") from None
-        return taken
+    def poll(self, most: int, within: float) -> list[Seen]:
+        polled = self._do(self._consumer.getmany(timeout_ms=int(within * 1000), max_records=most))
+        return [_seen(record) for records in polled.values() for record in records]
 
     def bounds(self) -> tuple[int, int]:
         low = self._do(self._consumer.beginning_offsets([self._at]))

@@ -26,6 +26,7 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
+
 from tests.compatibility.model import (
     DELIVERY_S,
     MAX_OUTSTANDING,
@@ -35,6 +36,7 @@ from tests.compatibility.model import (
     How,
     Message,
     PartitionSeen,
+    Reader,
     Refused,
     Result,
     Seen,
@@ -125,33 +127,36 @@ class Confluent:
         yield ConfluentAdmin(AdminClient({"bootstrap.servers": bootstrap}))
 
 
-class ConfluentReader:
+class ConfluentReader(Reader):
     """A consumer with one partition assigned."""
 
     def __init__(self, consumer: Consumer, topic: str, partition: int) -> None:
         self._consumer = consumer
         self._at = topic, partition
         consumer.assign([TopicPartition(*self._at, OFFSET_BEGINNING)])
+        self._fetching = False
 
     def seek(self, offset: int) -> None:
-        # seek() is for a fetch that runs; a new assignment is librdkafka's other way, and the one that always works.
-        self._consumer.assign([TopicPartition(*self._at, offset)])
+        position = TopicPartition(*self._at, offset)
+        # librdkafka's seek() is only for what is being fetched already.
+        if self._fetching:
+            self._consumer.seek(position)
+        else:
+            self._consumer.assign([position])
 
     def seek_to_end(self) -> None:
-        self._consumer.assign([TopicPartition(*self._at, OFFSET_END)])
+        self.seek(OFFSET_END)
 
-    def take(self, count: int, within: float = 30.0) -> list[Seen]:
-        taken: list[Seen] = []
-        deadline = time.monotonic() + within
-        while len(taken) < count:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{len(taken)} of {count} records"
-            for message in self._consumer.consume(count - len(taken), min(left, 0.5)):
-                error = message.error()
-                if error is not None:
-                    raise Refused(error.code(), str(error))
-                taken.append(_seen(message))
-        return taken
+    def poll(self, most: int, within: float) -> list[Seen]:
+        # Only poll() comes back as soon as there is something; the rest is what it has brought along.
+        first = self._consumer.poll(within)
+        messages = [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                raise Refused(error.code(), str(error))
+        self._fetching = self._fetching or bool(messages)
+        return [_seen(message) for message in messages]
 
     def bounds(self) -> tuple[int, int]:
         low, high = self._consumer.get_watermark_offsets(TopicPartition(*self._at), timeout=ASK_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
+
 from tests.compatibility.model import (
     DELIVERY_S,
     MAX_OUTSTANDING,
@@ -20,6 +20,7 @@ from tests.compatibility.model import (
     How,
     Message,
     PartitionSeen,
+    Reader,
     Refused,
     Result,
     Seen,
@@ -45,16 +46,18 @@ class KafkaPython:
         answered: Answered = nobody,
     ) -> list[Result]:
         producer = KafkaProducer(
-            bootstrap_servers=bootstrap,
-            acks=how.acks,
-            compression_type=None if how.codec == "none" else how.codec,
-            enable_idempotence=how.idempotent,
-            linger_ms=how.linger_ms,
-            batch_size=how.batch_bytes,
-            max_request_size=MAX_REQUEST,
-            delivery_timeout_ms=DELIVERY_S * 1000,
-            max_block_ms=DELIVERY_S * 1000,
-            **how.settings,
+            **{
+                "bootstrap_servers": bootstrap,
+                "acks": how.acks,
+                "compression_type": None if how.codec == "none" else how.codec,
+                "enable_idempotence": how.idempotent,
+                "linger_ms": how.linger_ms,
+                "batch_size": how.batch_bytes,
+                "max_request_size": MAX_REQUEST,
+                "delivery_timeout_ms": DELIVERY_S * 1000,
+                "max_block_ms": DELIVERY_S * 1000,
+                **how.settings,
+            }
         )
         results: dict[int, Result] = {}
         turn = threading.Semaphore(MAX_OUTSTANDING)
@@ -109,7 +112,7 @@ def _failed(error: BaseException) -> Result:
     return Result(-1, getattr(error, "errno", -1000), repr(error))
 
 
-class KafkaPythonReader:
+class KafkaPythonReader(Reader):
     """A consumer with one partition assigned."""
 
     def __init__(self, consumer: KafkaConsumer, at: TopicPartition) -> None:
@@ -124,18 +127,12 @@ class KafkaPythonReader:
         self._consumer.seek_to_end(self._at)
         self._consumer.position(self._at)  # until this, it is only a wish
 
-    def take(self, count: int, within: float = 30.0) -> list[Seen]:
-        taken: list[Seen] = []
-        deadline = time.monotonic() + within
-        while len(taken) < count:
-            assert time.monotonic() < deadline, f"{len(taken)} of {count} records"
-            try:
-                polled = self._consumer.poll(timeout_ms=500, max_records=count - len(taken))
-            except KafkaError as error:
-                raise _refused(error) from error
-            for records in polled.values():
-                taken.extend(_seen(record) for record in records)
-        return taken
+    def poll(self, most: int, within: float) -> list[Seen]:
+        try:
+            polled = self._consumer.poll(timeout_ms=int(within * 1000), max_records=most)
+        except KafkaError as error:
+            raise _refused(error) from error
+        return [_seen(record) for records in polled.values() for record in records]
 
     def bounds(self) -> tuple[int, int]:
         low = self._consumer.beginning_offsets([self._at])[self._at]

@@ -1,11 +1,13 @@
 """What the tests want of a client library, in words that are none of the libraries' own.
 
-Each library has an adapter (``confluent.py``, ``aio.py``, ``kafka_python.py``) that does nothing but translate, with the
-library's default settings except where a test is about another one and for deadlines. Errors come as Kafka's codes.
+Each library has an adapter (``confluent.py``, ``aio.py``, ``kafka_python.py``) that does nothing but translate, with
+the library's default settings except where a test is about another one and for deadlines. Errors come as Kafka's codes.
 """
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -92,22 +94,33 @@ def nobody(index: int, result: Result) -> None:
     """For writers whose answers are only wanted at the end."""
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """One partition, from the beginning until told otherwise."""
 
-    def seek(self, offset: int) -> None: ...
-    def seek_to_end(self) -> None: ...
-    def take(self, count: int, within: float = 30.0) -> list[Seen]:
-        """The next ``count`` records; AssertionError when they do not come."""
-        ...
+    @abstractmethod
+    def poll(self, most: int, within: float) -> list[Seen]:
+        """The next records, at most ``most``; none when there are none for ``within`` seconds. Raises Refused."""
 
+    @abstractmethod
+    def seek(self, offset: int) -> None: ...
+    @abstractmethod
+    def seek_to_end(self) -> None: ...
+    @abstractmethod
     def bounds(self) -> tuple[int, int]:
         """The first offset and the one after the last."""
-        ...
 
+    @abstractmethod
     def offset_at(self, timestamp: int) -> int | None:
         """The first offset whose record is not older than ``timestamp``; None when there is none."""
-        ...
+
+    def take(self, count: int, within: float = 30.0) -> list[Seen]:
+        """The next ``count`` records; AssertionError when they do not come."""
+        taken: list[Seen] = []
+        deadline = time.monotonic() + within
+        while len(taken) < count:
+            assert time.monotonic() < deadline, f"{len(taken)} of {count} records"
+            taken += self.poll(count - len(taken), 0.5)
+        return taken
 
 
 class Admin(Protocol):
@@ -151,7 +164,7 @@ class Library(Protocol):
         messages: Iterable[Message],
         *,
         partition: int = 0,
-        how: How = How(),  # noqa: B008  it is frozen
+        how: How = How(),
         answered: Answered = nobody,
     ) -> list[Result]:
         """Write all messages to one partition and wait for the answer to each; ``answered`` hears them as they come.

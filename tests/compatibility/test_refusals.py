@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.compatibility.cluster import Cluster
+from tests.compatibility.confluent import Confluent
+from tests.compatibility.kafka_python import KafkaPython
 from tests.compatibility.model import CODECS, How, Library, Message, Refused
 
 UNKNOWN_TOPIC_OR_PARTITION = 3
@@ -56,13 +58,29 @@ def test_a_topic_comes_to_be_by_being_written_to(cluster: Cluster, library: Libr
     assert {index: len(seen.replicas) for index, seen in found.items()} == {0: 3, 1: 3}
 
 
-def test_an_unknown_topic_is_not_described(cluster: Cluster, library: Library, topic: str) -> None:
-    """Not even where writing would make it."""
-    if library.name == "aiokafka":
-        # Its admin client asks with the oldest version of Metadata, which always lets the broker make the topic.
-        return
+# The admin client of aiokafka asks with a version of Metadata that always lets the broker make the topic.
+@pytest.mark.parametrize("library", [Confluent(), KafkaPython()], ids=lambda library: library.name)
+def test_an_unknown_topic_is_not_made_by_describing_it(cluster: Cluster, library: Library, topic: str) -> None:
     with library.admin(cluster.bootstrap) as admin:
         with pytest.raises(Refused) as refused:
             admin.describe(topic)
         assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
+        assert topic not in admin.topics()
+
+
+# Each library goes on asking for a while, and has its own way to give up.
+PATIENCE: dict[str, dict[str, object]] = {
+    "confluent-kafka": {"topic.metadata.propagation.max.ms": 1000},
+    "aiokafka": {"request_timeout_ms": 1500},
+    "kafka-python": {"max_block_ms": 1500},
+}
+GIVEN_UP = {"confluent-kafka": -188, "aiokafka": UNKNOWN_TOPIC_OR_PARTITION, "kafka-python": -1000}
+
+
+def test_an_unknown_topic_takes_nothing(strict: Cluster, library: Library, topic: str) -> None:
+    """Where auto.create.topics.enable is off."""
+    how = How(settings=PATIENCE[library.name])
+    (result,) = library.write(strict.bootstrap, topic, [Message(b"lost")], how=how)
+    assert (result.offset, result.error) == (-1, GIVEN_UP[library.name]), result
+    with library.admin(strict.bootstrap) as admin:
         assert topic not in admin.topics()
