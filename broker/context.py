@@ -34,6 +34,8 @@ class BrokerConfig(Protocol):
     @property
     def auto_create_topics_enable(self) -> bool: ...
     @property
+    def delete_topic_enable(self) -> bool: ...
+    @property
     def fetch_max_bytes(self) -> int:
         """Most record bytes in one Fetch answer (an oversize first batch is still returned)."""
 

@@ -2,7 +2,9 @@
 
 v5 error messages · v6 by topic id (KIP-516).
 
-Differences from Kafka: none known. `delete.topic.enable` does not exist: deletion is always on.
+With delete.topic.enable=false every topic gets TOPIC_DELETION_DISABLED.
+
+Differences from Kafka: none known.
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ async def handle(context: BrokerContext, request: Request) -> Answer:
             rows.append(_row(name, topic_id, ErrorCode.invalid_request, "Duplicate topic."))
         else:
             wanted[TopicRef(name=name, topic_id=topic_id)] = None
+    if not context.config.delete_topic_enable:
+        disabled = ErrorCode.topic_deletion_disabled
+        return {
+            "responses": [_row(name, topic_id, disabled, "Topic deletion is disabled.") for name, topic_id in asked]
+        }
     if wanted:
         rows += await _delete(context, tuple(wanted), seconds(body.timeout))
     return {"responses": rows}

@@ -1,6 +1,6 @@
 """One partition's log on disk, in Apache Kafka's own file format, and the seam to the file system."""
 
-from ottla.log.checkpoints import MetaProperties, decode_uuid, encode_uuid
+from ottla.log.checkpoints import LOCK_FILE, MetaProperties, decode_uuid, encode_uuid
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, File, Lock, OsDisk
 from ottla.log.epochs import EpochCache
@@ -24,6 +24,7 @@ from ottla.log.producers import Duplicate, New, ProducerState
 from ottla.log.recovery import Recovered
 
 __all__ = [
+    "LOCK_FILE",
     "Appended",
     "CorruptFile",
     "Crashed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol, TypeVar
@@ -48,8 +49,9 @@ class GroupCommit:
         self._queues: dict[Syncable, _Queue] = {}
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
-        """Run `function` in the executor and return its result or raise its error."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        """Run `function` in the executor, in this context, and return its result or raise its error."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, function)
 
     def synced(self, log: Syncable, offset: int) -> asyncio.Future[None]:
         """A future, done once everything below `offset` is durable in `log`.

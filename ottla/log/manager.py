@@ -78,14 +78,15 @@ class LogManager:
         clock: Clock,
         rng: random.Random,
         commits: GroupCommit,
+        locked: bool = False,
     ) -> Self:
-        """Lock the directory and open every log in it, in the executor.
+        """Lock the directory (unless the caller has it `locked`) and open every log in it, in the executor.
 
         The clean-shutdown marker is durably removed before the first log is touched: a crash while recovering must find
         an unclean directory again (KAFKA-10471). Raises DiskLocked, DiskError; a log that cannot be opened is offline.
         """
         self = cls(disk, directory, clock, rng, commits)
-        await commits.run_blocking(self._begin)
+        await commits.run_blocking(functools.partial(self._begin, locked=locked))
         try:
             await commits.run_blocking(functools.partial(self._open_all, config_of))
         except BaseException:
@@ -93,9 +94,10 @@ class LogManager:
             raise
         return self
 
-    def _begin(self) -> None:
+    def _begin(self, *, locked: bool) -> None:
         self._disk.mkdir(self.directory)
-        self._lock = self._disk.lock(f"{self.directory}/{LOCK_FILE}")
+        if not locked:
+            self._lock = self._disk.lock(f"{self.directory}/{LOCK_FILE}")
         marker = f"{self.directory}/{CLEAN_SHUTDOWN_FILE}"
         try:
             if self._disk.exists(marker):

@@ -56,9 +56,10 @@ class BrokerPart:
         self.server: KafkaServer | None = None
         self._broker: Broker | None = None
         self._failed: asyncio.Future[None] | None = None
+        self._caught_up = False
 
     async def open_logs(self) -> None:
-        """Lock the data directory and recover what is in it. Raises DiskLocked, DiskError."""
+        """Recover what is in the data directory, which the node has locked. Raises DiskError."""
         # Which configuration a log has is known once there is metadata; until then the node's defaults do.
         self._logs = await LogManager.open(
             self._disk,
@@ -67,6 +68,7 @@ class BrokerPart:
             clock=self._clock,
             rng=self._rng,
             commits=self._group,
+            locked=True,
         )
 
     async def start(self, quorum: Quorum) -> asyncio.Future[None]:
@@ -143,13 +145,29 @@ class BrokerPart:
         config = self._config
         resolved = resolve(image, config.kafka_values(), topic, config.node_id)
         settings = topic_settings({name: row.value for name, row in resolved.items()})
+        held = replace(settings.log, producer_id_expiration_ms=config.producer_id_expiration_ms)
         if config.ottla_flush == "synced":
-            settings = replace(settings, log=replace(settings.log, flush="synced"))
-        return settings
+            held = replace(held, flush="synced")
+        return replace(settings, log=held)
 
     def _metadata_changed(self, image: MetadataImage, delta: Delta) -> None:
         assert self.replicas is not None
         self.replicas.apply(image, delta)
+
+    def replicas_behind(self, image: MetadataImage) -> int:
+        """Replicas here that have not been in sync since the start, though somebody leads them; 0 once all were.
+
+        A replica that falls behind later is no reason to take the node for unready: it serves all others.
+        """
+        if self._caught_up:
+            return 0
+        own = self._config.node_id
+        behind = sum(
+            own in partition.replicas and partition.leader >= 0 and own not in partition.isr
+            for _, _, partition in image.all_partitions()
+        )
+        self._caught_up = behind == 0
+        return behind
 
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         """The node has one data directory; as in Kafka, a broker without any cannot go on."""
@@ -197,13 +215,12 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
 
 
 def limits(config: NodeConfig) -> Limits:
-    """The node's settings as the Kafka listeners want them. Kafka bounds the sum of queued requests by none; we do."""
+    """The node's settings as the Kafka listeners want them."""
     default = Limits()
-    queued = config.queued_max_request_bytes
     return Limits(
         max_request_bytes=config.socket_request_max_bytes,
         max_small_request_bytes=min(default.max_small_request_bytes, config.socket_request_max_bytes),
-        max_connections=min(config.max_connections, default.max_connections),
-        max_buffered_bytes=queued if queued > 0 else default.max_buffered_bytes,
+        max_connections=config.max_connections,
+        max_buffered_bytes=config.queued_max_request_bytes,
         idle_s=config.connections_max_idle_ms / 1000,
     )

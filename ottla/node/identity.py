@@ -1,12 +1,25 @@
-"""Whose data a directory holds: ``meta.properties`` is checked before anything else is touched, or else made."""
+"""Whose data a directory holds: it is locked, and ``meta.properties`` checked (or made), before anything is touched."""
 
 from __future__ import annotations
 
 import random
 from uuid import UUID
 
-from ottla.log import CorruptFile, Disk, MetaProperties, encode_uuid
+from ottla.log import LOCK_FILE, CorruptFile, Disk, DiskLocked, Lock, MetaProperties, encode_uuid
 from ottla.node.errors import NodeError
+
+
+def lock_directory(disk: Disk, directory: str) -> Lock:
+    """Keep every other process out of the directory until the lock is released or this process ends.
+
+    Raises:
+        NodeError: another process has it. DiskError: the directory cannot be made.
+    """
+    disk.mkdir(directory)
+    try:
+        return disk.lock(f"{directory}/{LOCK_FILE}")
+    except DiskLocked as error:
+        raise NodeError(f"{directory} is in use by another process") from error
 
 
 def claim_directory(disk: Disk, directory: str, *, cluster_id: str, node_id: int, rng: random.Random) -> MetaProperties:

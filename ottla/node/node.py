@@ -11,11 +11,11 @@ from uuid import UUID
 import structlog
 
 from ottla.controller import Address, ClusterIdentity, ControllerSettings, LogStorage, Policy, RaftConfig
-from ottla.log import Disk, GroupCommit
+from ottla.log import Disk, GroupCommit, Lock
 from ottla.node.broker_part import BrokerPart
 from ottla.node.config import NodeConfig
 from ottla.node.errors import NodeError
-from ottla.node.identity import claim_directory
+from ottla.node.identity import claim_directory, lock_directory
 from ottla.node.quorum import Quorum
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,7 @@ class Node:
         self.quorum: Quorum | None = None
         self.broker: BrokerPart | None = None
         self.failed: asyncio.Future[None] | None = None
+        self._lock: Lock | None = None
         self._metadata_listeners: list[Callable[[], None]] = []
 
     def on_metadata(self, listener: Callable[[], None]) -> None:
@@ -59,6 +60,7 @@ class Node:
         """
         self.failed = asyncio.get_running_loop().create_future()
         config, seams = self.config, self._seams
+        self._lock = lock_directory(seams.disk, config.log_dirs)
         meta = claim_directory(
             seams.disk, config.log_dirs, cluster_id=config.cluster_id, node_id=config.node_id, rng=seams.rng
         )
@@ -149,6 +151,8 @@ class Node:
                 reasons["broker"] = "not registered"
             elif registration.fenced:
                 reasons["broker"] = "fenced"
+            elif self.broker is not None and (behind := self.broker.replicas_behind(self.quorum.view.image)):
+                reasons["replicas"] = f"{behind} not in sync since the start"
         return reasons
 
     async def stop(self) -> None:
@@ -157,6 +161,9 @@ class Node:
             await self.broker.stop(leave_within=LEAVE_S if self.config.controlled_shutdown_enable else 0.0)
         if self.quorum is not None:
             await self.quorum.stop()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         log.info("node stopped", node=self.config.node_id)
 
 

@@ -141,10 +141,12 @@ class Registration:
 
     async def unfence(self) -> asyncio.Task[None]:
         """Send heartbeats until the controller counts on this broker; the task goes on with them."""
-        while self.fenced:
-            await self._beat()
-            if self.fenced:
-                await asyncio.sleep(RETRY_S)
+        while True:
+            response = await self._beat()
+            if response is not None and response.error == 0 and not response.fenced:
+                break
+            await asyncio.sleep(RETRY_S)
+        await self._until_known(response.offset)
         self._beating = asyncio.create_task(self._keep_beating(), name="heartbeats")
         return self._beating
 
@@ -176,7 +178,7 @@ class Registration:
             self._set_fenced(fenced=True)
             await self.register(clean_shutdown=False, previous_epoch=self.epoch)
         elif response.error == 0:
-            await self._until_known(response.offset)
+            # A fence that this node's own metadata does not show yet will show; heartbeats do not wait for it.
             self._set_fenced(fenced=response.fenced)
         return response
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from ottla.log import DiskError, DiskLocked, GroupCommit, LogError, OsDisk
+from ottla.log import DiskError, GroupCommit, LogError, OsDisk
 from ottla.node.config import NodeConfig, load_config
 from ottla.node.errors import NodeError
 from ottla.node.gateway_part import GatewayPart
@@ -113,8 +113,6 @@ async def _start(node: Node, told_to_stop: asyncio.Event) -> None:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
-    except DiskLocked as error:
-        raise NodeError(f"{node.config.log_dirs} is in use by another process") from error
     except (OSError, DiskError, LogError) as error:
         raise NodeError(f"cannot start: {error}") from error
     finally:

@@ -62,16 +62,13 @@ class Settings(BaseModel):
     broker_heartbeat_interval_ms: int = _key(2000, "Time between a broker's heartbeats.", ge=1)
     controller_quorum_election_timeout_ms: int = _key(
         1000,
-        "Time without a leader's word after which a controller campaigns, or up to twice that.",
+        "Time without a leader's word after which a controller campaigns, or up to twice that; a leader without a "
+        "majority's word for as long resigns.",
         ge=10,
-    )
-    controller_quorum_fetch_timeout_ms: int = _key(
-        2000, "Time without a majority's word after which a Raft leader resigns (check quorum).", ge=10
     )
     controlled_shutdown_enable: bool = _key(True, "Whether a stopping broker hands its leaderships over first.")
     auto_leader_rebalance_enable: bool = _key(True, "Whether preferred leaders are restored by themselves.")
     leader_imbalance_check_interval_seconds: int = _key(300, "How often they are.", ge=1)
-    leader_imbalance_per_broker_percentage: int = _key(10, "Share of leaders away from home from which on.", ge=0)
 
     # Topics
     num_partitions: int = _key(1, "Partitions of a topic that does not say.", ge=1)
@@ -85,7 +82,6 @@ class Settings(BaseModel):
     replica_fetch_min_bytes: int = _key(1, "Bytes for which it waits.", ge=0)
     replica_fetch_max_bytes: int = _key(_MiB, "Bytes per partition in a follower's fetch.", ge=1)
     replica_fetch_response_max_bytes: int = _key(10 * _MiB, "Bytes in all in a follower's fetch.", ge=1)
-    replica_fetch_backoff_ms: int = _key(1000, "Pause after a follower's fetch failed for a partition.", ge=0)
     replica_high_watermark_checkpoint_interval_ms: int = _key(5000, "How often high watermarks are written down.", ge=1)
 
     # The log
@@ -94,8 +90,9 @@ class Settings(BaseModel):
         "os", "os: the page cache, as Kafka. synced: records are on disk before they are acknowledged."
     )
     log_retention_check_interval_ms: int = _key(300_000, "How often old segments are looked for.", ge=1)
-    log_flush_offset_checkpoint_interval_ms: int = _key(60_000, "How often recovery points are written down.", ge=1)
-    log_flush_start_offset_checkpoint_interval_ms: int = _key(60_000, "How often log start offsets are.", ge=1)
+    log_flush_offset_checkpoint_interval_ms: int = _key(
+        60_000, "How often recovery points and log start offsets are written down.", ge=1
+    )
     metadata_log_max_record_bytes_between_snapshots: int = _key(
         20 * _MiB, "Bytes of metadata log after which a snapshot is taken.", ge=1
     )
@@ -104,9 +101,9 @@ class Settings(BaseModel):
     # Bounds
     socket_request_max_bytes: int = _key(100 * _MiB, "The largest request.", ge=1, le=_INT_MAX)
     queued_max_request_bytes: int = _key(
-        512 * _MiB, "Bytes of requests held at once over all connections; -1 for no limit. (Kafka: -1.)", ge=-1
+        512 * _MiB, "Bytes of requests held at once over all connections. (Kafka: -1, without a limit.)", ge=1024
     )
-    max_connections: int = _key(_INT_MAX, "Client connections at once.", ge=1, le=_INT_MAX)
+    max_connections: int = _key(10_000, "Client connections at once. (Kafka: without a limit.)", ge=1, le=_INT_MAX)
     connections_max_idle_ms: int = _key(600_000, "Idle time after which a connection is closed.", ge=1)
     max_incremental_fetch_session_cache_slots: int = _key(1000, "Fetch sessions kept (KIP-227).", ge=0)
     fetch_max_bytes: int = _key(55 * _MiB, "Most record bytes in one Fetch answer.", ge=1024)

@@ -247,3 +247,10 @@ async def test_describe_quorum(world: World) -> None:
     row = (await world.call(55, 2, ask)).topics[0].partitions[0]
     assert (row.error_code, row.leader_id) == (ErrorCode.not_leader_or_follower, 3)
     assert [(one.replica_id, one.log_end_offset) for one in row.current_voters] == [(1, -1), (2, -1), (3, -1)]
+
+
+async def test_deletion_can_be_switched_off(world: World) -> None:
+    world.config.delete_topic_enable = False
+    answer = await world.call(20, 6, {"topics": [{"name": "orders", "topic_id": None}]})
+    assert [row.error_code for row in answer.responses] == [ErrorCode.topic_deletion_disabled]
+    assert not world.controller.calls

@@ -59,6 +59,7 @@ def broker_image(broker_id: int, *, fenced: bool = False, listeners: tuple[str, 
 class FakeConfig:
     node_id: int = NODE
     auto_create_topics_enable: bool = True
+    delete_topic_enable: bool = True
     fetch_max_bytes: int = 55 * 1024 * 1024
     max_incremental_fetch_session_cache_slots: int = 10
     values: dict[str, str] = field(default_factory=dict)
