@@ -197,6 +197,19 @@ class LeaderState:
             return None
         return self._propose(PendingExpand(self.isr.committed, follower.id), eligible)
 
+    def expand_again(self, eligible: Mapping[int, int], now: float) -> IsrProposal | None:
+        """`expand` for whoever has lately shown that it is caught up, once what stood in its way (a fence, another
+        proposal, an election among the controllers) may be gone: its next fetch can be a whole long poll away.
+
+        Not for one that lags: it would be put back at the very moment that it is dropped.
+        """
+        for follower in self.followers.values():
+            if now - follower.caught_up_at <= self.max_lag_s:
+                proposal = self.expand(follower, eligible)
+                if proposal is not None:
+                    return proposal
+        return None
+
     def shrink(self, eligible: Mapping[int, int], now: float) -> IsrProposal | None:
         """Propose to drop the members that have not been caught up for longer than replica.lag.time.max.ms."""
         if self.proposal is not None:

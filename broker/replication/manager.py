@@ -144,9 +144,10 @@ class ReplicaManager:
                 settings[name] = self._settings(image, name)
             self._apply_partition(topic, index, settings[name])
         if changes.brokers:
-            # Who was waited for because it might join may now be out of the question.
+            # Who was waited for because it might join may now be out of the question, and who was out of it may join.
             for partition in self._partitions.values():
                 partition.advance()
+                partition.expand_isr()
 
     def _apply_partition(self, topic: TopicImage, index: int, settings: TopicSettings) -> None:
         state = topic.partitions[index]

@@ -269,6 +269,14 @@ class Partition:
             if proposal is not None:
                 self.propose(proposal)
 
+    def expand_isr(self) -> None:
+        """Propose a replica that may have been kept out by what has changed: the ISR, or which brokers are unfenced."""
+        role = self.role
+        if isinstance(role, LeaderState) and self.failure is None:
+            proposal = role.expand_again(self.host.eligible(), self.host.now())
+            if proposal is not None:
+                self.propose(proposal)
+
     def propose(self, proposal: IsrProposal) -> None:
         log.info("isr_change_proposed", **self._names(), isr=[id for id, _ in proposal.members])
         self.host.propose(self, proposal)
@@ -305,6 +313,7 @@ class Partition:
         self.advance()
         if role.under_min_isr:
             self.commit_acks.fail(ErrorCode.not_enough_replicas_after_append)
+        self.expand_isr()
 
     def _names(self) -> dict[str, object]:
         return {"topic": self.topic, "partition": self.index, "leader_epoch": self.role.leader_epoch}

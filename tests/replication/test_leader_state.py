@@ -93,6 +93,33 @@ def test_who_may_join_the_isr(offset: int, broker_epoch: int, eligible: dict[int
         assert state.expand(state.followers[3], eligible) is None, "one at a time"
 
 
+def test_a_follower_whose_proposal_was_made_void_is_proposed_again_without_another_fetch() -> None:
+    """It waits at the leader for records, which nobody may write while the ISR is too small: its next fetch is far."""
+    state = leader((1, 2), end=10, high_watermark=10)
+    fetched(state, 3, 10)
+    assert state.expand(state.followers[3], ELIGIBLE) is not None
+    assert state.expand_again(ELIGIBLE, 0.0) is None, "it is proposed already"
+    assert state.update((1, 2, 3), (1,), 8, 0.0) and state.under_min_isr
+    assert state.expand_again({1: 11}, 0.0) is None, "2 has not shown itself, 3 is fenced"
+    again = state.expand_again(ELIGIBLE, 0.0)
+    assert again is not None and again.members == ((1, 11), (3, 13)) and again.partition_epoch == 8
+
+
+def test_a_follower_that_was_dropped_for_its_lag_has_to_fetch_first() -> None:
+    state = leader(end=10, high_watermark=10)
+    state.followers[2].fetched(12, 10, 10, 0.0)
+    state.followers[3].fetched(13, 10, 10, 0.0)
+    state.appended(11, 1.0)
+    late = 2.0 + LAG_S
+    fetched(state, 2, 11, late)
+    dropped = state.shrink(ELIGIBLE, late)
+    assert dropped is not None and dropped.members == ((1, 11), (2, 12))
+    outcome = state.answered(dropped, ErrorCode.none, leader_epoch=5, isr=(1, 2), partition_epoch=8)
+    assert outcome is Outcome.COMMITTED
+    assert state.high_watermark == 10, "it could be proposed as far as offsets go"
+    assert state.expand_again(ELIGIBLE, late) is None
+
+
 def test_lag_is_measured_from_when_a_follower_had_everything() -> None:
     state = leader()
     fetched(state, 2, 10)
