@@ -194,7 +194,7 @@ def _field(field: Any, flexible: bool, *, nullable: bool) -> _Skip:
         kafka_type = str(field.metadata["kafka_type"])
         fixed = _FIXED.get(kafka_type)
         one = _sized(fixed) if fixed else _blob(kafka_type, flexible)
-    return _array(one, fixed, flexible) if kind.is_array else one
+    return _array(one, fixed, flexible, nullable=is_optional(field)) if kind.is_array else one
 
 
 def _sized(size: int) -> _Skip:
@@ -231,7 +231,7 @@ def _blob(kafka_type: str, flexible: bool) -> _Skip:
     return skip_compact if flexible else skip
 
 
-def _array(one: _Skip, fixed: int | None, flexible: bool) -> _Skip:
+def _array(one: _Skip, fixed: int | None, flexible: bool, *, nullable: bool) -> _Skip:
     def skip(walk: _Walk, pos: int) -> int:
         if flexible:
             count, pos = read_varint(walk.frame, pos)
@@ -240,7 +240,7 @@ def _array(one: _Skip, fixed: int | None, flexible: bool) -> _Skip:
             count = walk.integer(pos, 4)
             pos += 4
         if count <= 0:
-            if count < -1:
+            if count < -1 or (count < 0 and not nullable):
                 raise ProtocolError(f"an array of {count} elements")
             return pos
         if fixed is not None:

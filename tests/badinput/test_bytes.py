@@ -40,6 +40,7 @@ UNREADABLE = {
     "header tags past the end": framed(struct.pack(">hhih", 3, 12, 1, -1) + b"\x01\x00\xff\xff\xff\xff\x07"),
     "array longer than the frame": framed(header(3, 1) + struct.pack(">i", 2**31 - 1)),
     "negative array": framed(header(3, 1) + struct.pack(">i", -2)),
+    "null array where there must be one": framed(header(2, 1) + struct.pack(">ii", -1, -1)),
     "string longer than the frame": framed(header(3, 1) + struct.pack(">ih", 1, 500) + b"abc"),
     "negative string": framed(header(3, 1) + struct.pack(">ih", 1, -5)),
     "topic that is no text": framed(header(3, 1) + struct.pack(">ih", 1, 4) + b"\xff\xfe\xfd\xfc"),

@@ -126,3 +126,12 @@ def test_too_many_elements_are_refused_before_they_are_objects() -> None:
 def test_an_array_longer_than_the_frame_is_refused_at_once() -> None:
     with pytest.raises(ProtocolError, match="elements"):
         walker(request_type(3, 1)).check(b"\x7f\xff\xff\xff" + bytes(100), 0, 2**40)
+
+
+def test_a_null_array_is_refused_where_the_schema_has_none() -> None:
+    """kio would hand it on as None, which no handler expects."""
+    walker(request_type(3, 1)).check(b"\xff\xff\xff\xff", 0, 10)
+    with pytest.raises(ProtocolError, match="-1 elements"):
+        walker(request_type(3, 0)).check(b"\xff\xff\xff\xff", 0, 10)
+    with pytest.raises(ProtocolError, match="-1 elements"):
+        walker(request_type(2, 6)).check(b"\xff\xff\xff\xff\0\0\0", 0, 10)

@@ -1,0 +1,198 @@
+"""Record batches that must not be written: Kafka's code for each, and not one byte in the log."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from crc32c import crc32c
+from kio.schema.errors import ErrorCode
+
+from ottla.records import Compression
+from ottla.wire import build, encode, request_type
+from tests.badinput.node import Running, batch, framed, now_ms
+
+_AT = {
+    "base_offset": (0, ">q"),
+    "length": (8, ">i"),
+    "magic": (16, ">b"),
+    "crc": (17, ">I"),
+    "attributes": (21, ">h"),
+    "last_offset_delta": (23, ">i"),
+    "base_timestamp": (27, ">q"),
+    "max_timestamp": (35, ">q"),
+    "producer_id": (43, ">q"),
+    "producer_epoch": (51, ">h"),
+    "base_sequence": (53, ">i"),
+    "count": (57, ">i"),
+}
+
+
+def forged(*, sealed: bool = True, of: bytes | None = None, **values: int) -> bytes:
+    """A sound batch of three with other values in its header, with the right checksum if it is `sealed`."""
+    data = bytearray(of or batch(3))
+    for name, value in values.items():
+        struct.pack_into(_AT[name][1], data, _AT[name][0], value)
+    if sealed:
+        struct.pack_into(">I", data, 17, crc32c(bytes(data[21:])))
+    return bytes(data)
+
+
+def magic_0_or_1(magic: int) -> bytes:
+    body = struct.pack(">bb", magic, 0) + (struct.pack(">q", now_ms()) if magic else b"") + struct.pack(">i", -1)
+    body += struct.pack(">i", 5) + b"value"
+    return struct.pack(">qiI", 0, len(body) + 4, zlib.crc32(body)) + body
+
+
+DAY = 86_400_000
+BAD: dict[str, tuple[Any, ErrorCode]] = {
+    "null": (lambda: None, ErrorCode.invalid_record),
+    "empty": (lambda: b"", ErrorCode.invalid_record),
+    "one byte": (lambda: b"x", ErrorCode.corrupt_message),
+    "half a header": (lambda: batch()[:40], ErrorCode.corrupt_message),
+    "half a batch": (lambda: batch(10)[:-5], ErrorCode.corrupt_message),
+    "bytes after the batch": (lambda: batch() + b"xyz", ErrorCode.invalid_record),
+    "wrong checksum": (lambda: forged(sealed=False, crc=1), ErrorCode.corrupt_message),
+    "flipped bit": (lambda: batch()[:-1] + bytes([batch()[-1] ^ 4]), ErrorCode.corrupt_message),
+    "negative length": (lambda: forged(length=-1), ErrorCode.corrupt_message),
+    "small length": (lambda: forged(length=10), ErrorCode.corrupt_message),
+    "huge length": (lambda: forged(length=2**31 - 1), ErrorCode.corrupt_message),
+    "magic 0": (lambda: magic_0_or_1(0), ErrorCode.invalid_record),
+    "magic 1": (lambda: magic_0_or_1(1), ErrorCode.invalid_record),
+    "magic 3": (lambda: forged(magic=3), ErrorCode.invalid_record),
+    "two batches": (lambda: batch() + batch(), ErrorCode.invalid_record),
+    "base offset": (lambda: forged(base_offset=7), ErrorCode.invalid_record),
+    "negative base offset": (lambda: forged(base_offset=-1), ErrorCode.invalid_record),
+    "more records than offsets": (lambda: forged(count=4), ErrorCode.invalid_record),
+    "fewer records than offsets": (lambda: forged(count=2), ErrorCode.invalid_record),
+    "no records": (lambda: forged(count=0, last_offset_delta=-1), ErrorCode.invalid_record),
+    "negative count": (lambda: forged(count=-1, last_offset_delta=-2), ErrorCode.invalid_record),
+    "negative delta": (lambda: forged(last_offset_delta=-1), ErrorCode.invalid_record),
+    "control batch": (lambda: forged(attributes=0x20), ErrorCode.invalid_record),
+    "control and transactional": (lambda: forged(attributes=0x30, producer_id=5), ErrorCode.invalid_record),
+    "transactional": (lambda: forged(attributes=0x10, producer_id=5), ErrorCode.invalid_txn_state),
+    "delete horizon": (lambda: forged(attributes=0x40), ErrorCode.invalid_record),
+    "unknown codec": (lambda: forged(attributes=7), ErrorCode.unsupported_compression_type),
+    "negative sequence": (
+        lambda: forged(producer_id=5, producer_epoch=0, base_sequence=-1),
+        ErrorCode.invalid_record,
+    ),
+    "negative epoch": (
+        lambda: forged(producer_id=5, producer_epoch=-1, base_sequence=0),
+        ErrorCode.invalid_record,
+    ),
+    "log append time": (lambda: forged(attributes=8), ErrorCode.invalid_timestamp),
+    "far future": (lambda: batch(timestamp=now_ms() + 2 * DAY), ErrorCode.invalid_timestamp),
+    "latest of all": (lambda: forged(max_timestamp=2**63 - 1), ErrorCode.invalid_timestamp),
+    "oversize": (lambda: batch(value=bytes(1_100_000)), ErrorCode.message_too_large),
+    "oversize and corrupt": (
+        lambda: forged(sealed=False, of=batch(value=bytes(1_100_000)), crc=1),
+        ErrorCode.message_too_large,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_bad_batch_is_refused_with_kafkas_code(node: Running, name: str) -> None:
+    make, expected = BAD[name]
+    async with node.unharmed():
+        for version in (3, 8, 12):
+            answer = await node.produce(make(), version=version, acks=1)
+            assert answer.error_code is expected
+            assert answer.base_offset == -1
+    assert node.replicas.partition("target", 0).log_end_offset == 0
+
+
+@pytest.mark.parametrize("name", ["null", "wrong checksum", "two batches", "oversize"])
+async def test_without_acknowledgement_an_error_closes_the_connection(node: Running, name: str) -> None:
+    async with node.unharmed():
+        peer = await node.raw()
+        values = {
+            "acks": 0,
+            "topic_data": [{"name": "target", "partition_data": [{"index": 0, "records": BAD[name][0]()}]}],
+        }
+        body = encode(request_type(0, 8), build(request_type(0, 8), values))
+        await peer.send(framed(struct.pack(">hhih", 0, 8, 1, -1) + body))
+        assert await peer.closed()
+
+
+@pytest.mark.parametrize("acks", [2, -2, 32767, -32768])
+async def test_only_three_kinds_of_acknowledgement(node: Running, acks: int) -> None:
+    async with node.unharmed():
+        assert (await node.produce(batch(), acks=acks)).error_code is ErrorCode.invalid_required_acks
+
+
+@pytest.mark.parametrize(("version", "expected"), [(6, ErrorCode.unsupported_compression_type), (7, ErrorCode.none)])
+async def test_zstd_needs_version_seven(node: Running, version: int, expected: ErrorCode) -> None:
+    async with node.unharmed(log=version < 7):
+        answer = await node.produce(batch(compression=Compression.ZSTD), version=version)
+        assert answer.error_code is expected
+
+
+async def test_a_topic_may_narrow_sizes_and_timestamps(node: Running) -> None:
+    limits = {"max.message.bytes": "500", "message.timestamp.before.max.ms": "1000"}
+    assert await node.create("narrow", configs=limits) is ErrorCode.none
+    async with node.unharmed():
+        large = await node.produce(batch(value=bytes(500)), topic="narrow")
+        assert large.error_code is ErrorCode.message_too_large
+        old = await node.produce(batch(timestamp=now_ms() - 60_000), topic="narrow")
+        assert old.error_code is ErrorCode.invalid_timestamp
+        assert (await node.produce(batch(), topic="narrow")).error_code is ErrorCode.none
+
+
+@pytest.mark.parametrize(
+    ("topic", "index"), [("nosuch", 0), ("target", 1), ("target", -1), ("target", 2**31 - 1), ("", 0), ("../etc", 0)]
+)
+async def test_unknown_topics_and_partitions(node: Running, topic: str, index: int) -> None:
+    async with node.unharmed():
+        for version in (3, 12):
+            answer = await node.produce(batch(), topic=topic, index=index, version=version)
+            assert answer.error_code is ErrorCode.unknown_topic_or_partition
+    assert not any(path.name.startswith("nosuch") for path in node.directory.iterdir())
+
+
+async def test_transactional_ids_are_refused_and_nothing_is_written(node: Running) -> None:
+    async with node.unharmed():
+        answer = await node.produce(forged(attributes=0x10, producer_id=5), transactional_id="mine")
+        assert answer.error_code is ErrorCode.transactional_id_authorization_failed
+        # CVE-2018-17196: a transactional batch in a request that does not say so.
+        answer = await node.produce(forged(attributes=0x10, producer_id=5, producer_epoch=0, base_sequence=0))
+        assert answer.error_code is ErrorCode.invalid_txn_state
+
+
+async def test_sequences_out_of_order(node: Running) -> None:
+    def by(sequence: int, epoch: int = 1) -> bytes:
+        return batch(producer_id=77, producer_epoch=epoch, base_sequence=sequence)
+
+    assert (await node.produce(by(0))).error_code is ErrorCode.none
+    async with node.unharmed():
+        assert (await node.produce(by(5))).error_code is ErrorCode.out_of_order_sequence_number
+        assert (await node.produce(by(1, epoch=0))).error_code is ErrorCode.invalid_producer_epoch
+        again = await node.produce(by(0))
+        assert (again.error_code, again.base_offset) == (ErrorCode.none, 0)
+
+
+async def test_one_bad_partition_does_not_keep_others_from_being_written(node: Running) -> None:
+    rows = [{"index": i, "records": records} for i, records in enumerate([batch(), forged(count=9), None, batch()])]
+    assert await node.create("four", 4) is ErrorCode.none
+    async with node.unharmed():
+        values = {"acks": -1, "timeout": 1000, "topic_data": [{"name": "four", "partition_data": rows}]}
+        answer = await node.witness.call(0, 12, values)
+    errors = [row.error_code for row in answer.responses[0].partition_responses]
+    bad = ErrorCode.invalid_record
+    assert errors == [ErrorCode.none, bad, bad, ErrorCode.none]
+
+
+async def test_what_is_inside_a_compressed_batch_is_not_looked_at(node: Running) -> None:
+    """The broker opens no batch, so nothing can explode in it; clients bound what they unpack."""
+    bomb = batch(value=bytes(500_000), compression=Compression.GZIP)
+    assert len(bomb) < 2000
+    async with node.unharmed(log=False):
+        assert (await node.produce(bomb)).error_code is ErrorCode.none
+        nonsense = forged(of=batch(compression=Compression.GZIP)[:61] + b"no gzip at all")
+        nonsense = forged(of=nonsense, length=len(nonsense) - 12)
+        assert (await node.produce(nonsense)).error_code is ErrorCode.none
+        fetched = await node.fetch(0)
+        assert bytes(fetched.records)[17:] == (bomb + fetched.records[len(bomb) :])[17:]
