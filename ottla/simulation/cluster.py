@@ -1,0 +1,259 @@
+"""A cluster of real nodes in a simulated world, with faults chosen by role."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ottla.broker import Partition
+from ottla.client import Admin, Consumer, NewTopic, Producer
+from ottla.cluster.traffic import Traffic
+from ottla.simulation.errors import SimulationError
+from ottla.simulation.node import CONTROLLER_PORT, KAFKA_PORT, SimulatedNode
+from ottla.simulation.process import Machine
+from ottla.simulation.world import World, current_world
+
+Role = Callable[["SimulatedCluster"], int]
+"""Something that names a node at the moment of a fault. Raises SimulationError when nobody has the role."""
+
+_POLL_S = 0.02
+DEFAULTS = {
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "replica.lag.time.max.ms": "5000",
+    "auto.create.topics.enable": "false",
+    "controlled.shutdown.enable": "true",
+}
+
+
+def leader_of(topic: str, partition: int = 0) -> Role:
+    """The leader of a partition, in the eyes of most of the nodes that are alive."""
+    return lambda cluster: cluster.leader(topic, partition)
+
+
+def follower_of(topic: str, partition: int = 0) -> Role:
+    """The lowest replica of a partition that is alive and does not lead it."""
+
+    def choose(cluster: SimulatedCluster) -> int:
+        leader = cluster.leader(topic, partition)
+        for node_id in cluster.nodes:
+            if node_id != leader and cluster.partition_on(node_id, topic, partition) is not None:
+                return node_id
+        raise SimulationError(f"{topic}-{partition} has no follower")
+
+    return choose
+
+
+def controller(cluster: SimulatedCluster) -> int:
+    """The active controller with the highest term."""
+    return cluster.controller()
+
+
+class SimulatedCluster:
+    """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside `run`.
+
+    `settings` are given to every node, by Kafka's names. Times are virtual seconds.
+    """
+
+    def __init__(self, *, nodes: int = 3, settings: Mapping[str, str] | None = None) -> None:
+        self.world: World = current_world()
+        voters = ",".join(f"{node_id}@10.0.0.{node_id}:{CONTROLLER_PORT}" for node_id in range(1, nodes + 1))
+        replicas = min(3, nodes)
+        common = {
+            "cluster.id": "simulated-cluster",
+            "process.roles": "broker,controller",
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "ottla.cluster.secret": "a secret of the simulation",
+            "log.dirs": "/data",
+            "default.replication.factor": str(replicas),
+            "min.insync.replicas": str(max(1, replicas - 1)),
+            **DEFAULTS,
+            **(settings or {}),
+        }
+        self.nodes: dict[int, SimulatedNode] = {}
+        for node_id in range(1, nodes + 1):
+            address = f"10.0.0.{node_id}"
+            own = {
+                "node.id": str(node_id),
+                "listeners": f"PLAINTEXT://{address}:{KAFKA_PORT},CONTROLLER://{address}:{CONTROLLER_PORT}",
+                "advertised.listeners": f"PLAINTEXT://{address}:{KAFKA_PORT}",
+            }
+            self.nodes[node_id] = SimulatedNode(self.world, node_id, common | own)
+
+    async def __aenter__(self) -> Self:
+        for node in self.nodes.values():
+            node.start()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(node.ready() for node in self.nodes.values()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for node in self.nodes.values():
+            node.kill()
+
+    # -- clients
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(f"{node.machine.address}:{KAFKA_PORT}" for node in self.nodes.values())
+
+    def producer(self, **options: Any) -> Producer:
+        """A real producer, not yet started; `options` are its own."""
+        return Producer(**self._client("producer") | options)
+
+    def consumer(self, *topics: str, **options: Any) -> Consumer:
+        return Consumer(*topics, **self._client("consumer") | options)
+
+    def admin(self) -> Admin:
+        return Admin(**self._client("admin"))
+
+    def traffic(self, topic: str, partitions: int, *, interval: float = 0.01) -> Traffic:
+        return Traffic(self.bootstrap, topic, partitions, interval=interval, rng=self._client("traffic")["rng"])
+
+    def _client(self, kind: str) -> dict[str, Any]:
+        self._clients = getattr(self, "_clients", 0) + 1
+        return {"bootstrap_servers": self.bootstrap, "rng": self.world.rng(f"{kind} {self._clients}")}
+
+    async def create_topic(self, topic: str, partitions: int = 1, **configs: str) -> None:
+        """Create it, and wait until every node that runs knows it."""
+        names = {name.replace("_", "."): value for name, value in configs.items()}
+        async with self.admin() as admin:
+            await admin.create_topics([NewTopic(topic, partitions, min(3, len(self.nodes)), topic_configs=names)])
+        await self.until(lambda: self.full(topic), f"every replica of {topic} is in sync", within=30)
+
+    # -- who is who
+
+    def the(self, who: int | Role) -> SimulatedNode:
+        return self.nodes[who if isinstance(who, int) else who(self)]
+
+    def partition_on(self, node_id: int, topic: str, partition: int = 0) -> Partition | None:
+        """A node's replica of a partition, if it is alive and has one."""
+        node = self.nodes[node_id].node
+        if node is None or node.broker is None or node.broker.replicas is None:
+            return None
+        found = node.broker.replicas.partition(topic, partition)
+        return found if isinstance(found, Partition) else None
+
+    def leader(self, topic: str, partition: int = 0) -> int:
+        """The node that leads in the highest epoch that any living node leads in."""
+        leading = []
+        for node_id in self.nodes:
+            found = self.partition_on(node_id, topic, partition)
+            if found is not None and found.is_leader:
+                leading.append((found.leader_epoch, node_id))
+        if not leading:
+            raise SimulationError(f"nobody leads {topic}-{partition}")
+        return max(leading)[1]
+
+    def controller(self) -> int:
+        leading = []
+        for node in self.nodes.values():
+            quorum = None if node.node is None else node.node.quorum
+            if quorum is not None and quorum.started and quorum.driver.status.leading:
+                leading.append((quorum.driver.term, node.id))
+        if not leading:
+            raise SimulationError("there is no active controller")
+        return max(leading)[1]
+
+    def full(self, topic: str) -> bool:
+        """Whether all nodes agree that every partition of the topic has a leader and all its replicas in sync."""
+        images = []
+        for node in self.nodes.values():
+            quorum = None if node.node is None else node.node.quorum
+            if quorum is None or topic not in quorum.view.image.topics:
+                return False
+            images.append(quorum.view.image.topics[topic].partitions)
+        first = images[0]
+        if any(image != first for image in images):
+            return False
+        return all(state.leader >= 0 and set(state.isr) == set(state.replicas) for state in first.values())
+
+    # -- faults
+
+    def kill(self, who: int | Role) -> int:
+        """kill -9. Returns whom it was."""
+        node = self.the(who)
+        node.kill()
+        return node.id
+
+    def power_off(self, who: int | Role) -> int:
+        node = self.the(who)
+        node.power_off()
+        return node.id
+
+    def pause(self, who: int | Role) -> int:
+        node = self.the(who)
+        node.pause()
+        return node.id
+
+    def resume(self, who: int | Role) -> None:
+        self.the(who).resume()
+
+    def start(self, who: int) -> None:
+        """Start a node that is down, on the disk that it had."""
+        self.the(who).start()
+
+    async def stop(self, who: int | Role) -> int:
+        node = self.the(who)
+        await node.stop()
+        return node.id
+
+    def _machines(self, nodes: Iterable[int]) -> list[Machine]:
+        return [self.nodes[node_id].machine for node_id in nodes]
+
+    def partition(self, *sides: Iterable[int]) -> None:
+        """Cut every link between nodes of different sides, in both directions. Clients reach all of them."""
+        groups = [list(side) for side in sides]
+        self.world.trace.note("simulation", "partition", sides=groups)
+        for one in groups:
+            for other in groups:
+                if one is not other:
+                    self.cut(one, other)
+
+    def cut(self, sources: Iterable[int], targets: Iterable[int]) -> None:
+        """Cut only the direction from `sources` to `targets`."""
+        sources, targets = list(sources), list(targets)
+        self.world.trace.note("simulation", "cut", sources=sources, targets=targets)
+        network = self.world.network
+        network.cut(network.links(self._machines(sources), self._machines(targets)))
+
+    def isolate(self, who: int | Role, *, clients: bool = False) -> int:
+        """Cut one node off from all others, and from the clients too if so wished."""
+        node = self.the(who)
+        self.partition([node.id], [other for other in self.nodes if other != node.id])
+        if clients:
+            network, home = self.world.network, self.world.home
+            network.cut([network.link(home, node.machine), network.link(node.machine, home)])
+        return node.id
+
+    def reset(self, one: int, other: int) -> None:
+        """Break every connection between two nodes."""
+        self.world.trace.note("simulation", "reset", one=one, other=other)
+        self.world.network.reset(self.nodes[one].machine, self.nodes[other].machine)
+
+    def heal(self) -> None:
+        """Every link carries everything again."""
+        self.world.trace.note("simulation", "heal")
+        machines = [*self._machines(self.nodes), self.world.home]
+        self.world.network.heal(self.world.network.links(machines, machines))
+
+    # -- time
+
+    async def advance(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def until(self, holds: Callable[[], bool], what: str, *, within: float = 30.0) -> float:
+        """Wait until something holds; returns how long that took. Raises TimeoutError with `what`."""
+        loop = self.world.loop
+        began = loop.time()
+        while not holds():
+            if loop.time() - began > within:
+                raise TimeoutError(f"not within {within:g} s: {what}")
+            await asyncio.sleep(_POLL_S)
+        return loop.time() - began

@@ -1,0 +1,175 @@
+"""One end of a simulated TCP connection, as the kernel of its machine keeps it."""
+
+from __future__ import annotations
+
+import enum
+import errno
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ottla.simulation.network import Link, Network
+    from ottla.simulation.process import Machine, Process
+    from ottla.simulation.transport import SimulatedTransport
+
+# Bytes of one direction that may be under way or unread at once: both socket buffers together.
+WINDOW = 256 * 1024
+
+
+class Kind(enum.Enum):
+    DATA = 0
+    FIN = 1
+    RST = 2
+
+
+class Socket:
+    """Sends to its `peer` in order; keeps what came for its process to read.
+
+    It outlives the process that had it: what was handed to the kernel is still sent, and what then still comes is
+    answered with a reset. Nothing arrives, and nothing is acknowledged, over a link that is cut; TCP repeats it, so it
+    does arrive once the link is healed.
+    """
+
+    def __init__(self, network: Network, process: Process, address: tuple[str, int]) -> None:
+        self.network = network
+        self.process = process
+        self.machine: Machine = process.machine
+        self.address = address
+        self.peer = self  # until it is connected
+        self.inbox = bytearray()
+        self.ended = False
+        self.error: OSError | None = None
+        self.gone = False
+        self.transport: SimulatedTransport | None = None
+        self._flight: deque[tuple[float, Kind, bytes]] = deque()
+        self._arrival = 0.0
+        self._armed = False
+        self._outstanding = 0
+        self._owed = 0
+        self._finished = False
+        process.sockets[self] = None
+
+    def __repr__(self) -> str:
+        return f"<Socket {self.machine.name}:{self.address[1]} -> {self.peer.machine.name}:{self.peer.address[1]}>"
+
+    @property
+    def link(self) -> Link:
+        return self.network.link(self.machine, self.peer.machine)
+
+    @property
+    def room(self) -> int:
+        return max(0, WINDOW - self._outstanding)
+
+    # -- out
+
+    def send(self, data: bytes) -> None:
+        self._outstanding += len(data)
+        self._push(Kind.DATA, data)
+
+    def finish(self) -> None:
+        """No more data will come from here."""
+        if not self._finished:
+            self._finished = True
+            self._push(Kind.FIN, b"")
+
+    def _push(self, kind: Kind, data: bytes) -> None:
+        # Bytes of one direction never overtake each other.
+        self._arrival = max(self._arrival, self.network.now + self.link.delay(self.network.rng))
+        self._flight.append((self._arrival, kind, data))
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._armed and self._flight:
+            self._armed = True
+            self.network.at(self._flight[0][0], self._arrive)
+
+    def _arrive(self) -> None:
+        self._armed = False
+        if not self._flight:
+            return
+        if self.link.blocked:
+            self.link.stalled[self] = None
+            return
+        while self._flight and self._flight[0][0] <= self.network.now:
+            _, kind, data = self._flight.popleft()
+            self.peer._arrived(kind, data)
+        self._arm()
+
+    def unstall(self) -> None:
+        """The link carries again: what was lost is sent once more."""
+        owed, self._owed = self._owed, 0
+        if owed:
+            self.peer.credit(owed)
+        self._arm()
+
+    def credit(self, size: int) -> None:
+        """The peer's process has read so many bytes."""
+        self._outstanding -= size
+        if self.transport is not None:
+            self.transport.writable()
+
+    # -- in
+
+    def _arrived(self, kind: Kind, data: bytes) -> None:
+        if self.gone:
+            if kind is not Kind.RST:
+                self._push(Kind.RST, b"")
+            return
+        if kind is Kind.DATA:
+            self.network.carried(self, data)
+            self.inbox += data
+        elif kind is Kind.FIN:
+            self.ended = True
+        else:
+            self.fail(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
+            return
+        if self.transport is not None:
+            self.transport.readable()
+
+    def read(self, size: int) -> bytes:
+        data = bytes(self.inbox[:size])
+        del self.inbox[:size]
+        if self.link.blocked:
+            self._owed += len(data)
+            self.link.stalled[self] = None
+        else:
+            self.peer.credit(len(data))
+        return data
+
+    def fail(self, error: OSError) -> None:
+        """The connection is broken from now on."""
+        self.error = error
+        self.inbox.clear()
+        self._flight.clear()
+        if self.transport is not None:
+            self.transport.readable()
+
+    # -- the end
+
+    def close(self) -> None:
+        """The process is done with it. The peer hears that; as a reset if there was something unread."""
+        if self.gone:
+            return
+        self.gone = True
+        self.process.sockets.pop(self, None)
+        self.transport = None
+        if self.error is not None or self.peer is self:
+            return
+        if self.inbox:
+            self._push(Kind.RST, b"")
+        else:
+            self.finish()
+
+    def refuse(self) -> None:
+        """Nobody will ever take this connection: reset it."""
+        self.gone = True
+        self.process.sockets.pop(self, None)
+        self._push(Kind.RST, b"")
+
+    def vanish(self) -> None:
+        """The machine lost its power: nothing more leaves here, and nobody is told."""
+        self.gone = True
+        self.process.sockets.pop(self, None)
+        self.transport = None
+        self._flight.clear()
+        self._finished = True

@@ -1,0 +1,158 @@
+"""Virtual time, the order of callbacks, and processes that are paused and killed."""
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from ottla.simulation import Deadlock, Machine, Process, current_world, run
+
+
+def spawn(name: str, work) -> Process:
+    """A process on a machine of its own that runs one coroutine."""
+    world = current_world()
+    machine = Machine(name, name)
+    world.network.add(machine)
+    process, context = world.loop.spawn(name, machine)
+    world.loop.create_task(work, context=context)
+    return process
+
+
+def test_time_jumps_to_the_next_timer():
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.sleep(86_400)
+        return loop.time() - began
+
+    before = time.perf_counter()
+    assert run(scenario, 1) == pytest.approx(86_400, abs=0.001)
+    assert time.perf_counter() - before < 5
+
+
+def test_clocks_of_third_parties_follow_the_simulation():
+    async def scenario():
+        before = time.time(), time.monotonic()
+        await asyncio.sleep(3600)
+        return time.time() - before[0], time.monotonic() - before[1]
+
+    real = time.time()
+    assert run(scenario, 1) == (pytest.approx(3600, abs=0.001), pytest.approx(3600, abs=0.001))
+    assert abs(time.time() - real) < 60
+
+
+def test_callbacks_of_one_process_keep_their_order_and_processes_interleave_by_the_seed():
+    def order(seed: int) -> list[tuple[str, int]]:
+        async def scenario():
+            seen = []
+
+            async def count(name: str):
+                for number in range(20):
+                    seen.append((name, number))
+                    await asyncio.sleep(0)
+
+            for name in "ab":
+                spawn(name, count(name))
+            await asyncio.sleep(1)
+            return seen
+
+        return run(scenario, seed)
+
+    first = order(1)
+    assert [number for name, number in first if name == "a"] == list(range(20))
+    assert order(1) == first
+    assert any(order(seed) != first for seed in range(2, 6))
+
+
+def test_a_loop_without_a_pause_does_not_hold_time_still():
+    async def scenario():
+        async with asyncio.timeout(0.01):
+            for _ in itertools.count():
+                await asyncio.sleep(0)
+
+    with pytest.raises(TimeoutError):
+        run(scenario, 1)
+
+
+def test_a_paused_process_does_nothing_and_then_catches_up():
+    async def scenario():
+        loop = current_world().loop
+        ticks = []
+
+        async def tick():
+            while True:
+                await asyncio.sleep(1)
+                ticks.append(loop.time())
+
+        process = spawn("a", tick())
+        await asyncio.sleep(2.5)
+        loop.pause(process)
+        await asyncio.sleep(10)
+        assert len(ticks) == 2
+        loop.resume(process)
+        await asyncio.sleep(0.1)
+        assert len(ticks) == 3
+        await asyncio.sleep(1)
+        assert len(ticks) == 4
+
+    run(scenario, 1)
+
+
+def test_a_killed_process_never_runs_again_not_even_its_finally_clauses():
+    seen = []
+
+    async def scenario():
+        async def work():
+            try:
+                await asyncio.sleep(5)
+                seen.append("woke")
+            finally:
+                seen.append("finally")
+
+        process = spawn("a", work())
+        await asyncio.sleep(1)
+        current_world().loop.kill(process)
+        await asyncio.sleep(100)
+        return list(seen)
+
+    assert run(scenario, 1) == []
+
+
+def test_the_executor_is_a_later_callback_and_dies_with_its_process():
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        done = []
+
+        async def work():
+            await loop.run_in_executor(None, done.append, "never")
+
+        began = loop.time()
+        assert await loop.run_in_executor(None, divmod, 7, 2) == (3, 1)
+        assert loop.time() > began
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(None, divmod, 7, 0)
+        process = spawn("a", work())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.00001)
+        current_world().loop.kill(process)
+        await asyncio.sleep(1)
+        return done
+
+    assert run(scenario, 1) == []
+
+
+def test_waiting_for_what_can_never_happen_is_an_error():
+    async def scenario():
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(Deadlock):
+        run(scenario, 1)
+
+
+def test_what_a_scenario_raises_comes_out():
+    async def scenario():
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        run(scenario, 1)
