@@ -1,6 +1,6 @@
 """The data plane: what answers Kafka's clients, and what replicates partitions."""
 
-from ottla.broker.api import TABLE, build_registry
+from ottla.broker.api import TABLE, build_registry, load_schemas
 from ottla.broker.broker import Broker
 from ottla.broker.context import BrokerConfig, BrokerContext, Clock, QuorumMember, QuorumStatus
 from ottla.broker.fetch_sessions import SessionCache
@@ -33,5 +33,6 @@ __all__ = [
     "SessionCache",
     "TopicSettings",
     "build_registry",
+    "load_schemas",
     "topic_settings",
 ]

@@ -30,7 +30,16 @@ from ottla.broker.api import (
     sasl_handshake,
 )
 from ottla.broker.context import BrokerContext
-from ottla.wire import Api, Parser, Registry, Request, parse_fetch_request, parse_produce_request
+from ottla.wire import (
+    Api,
+    Parser,
+    Registry,
+    Request,
+    parse_fetch_request,
+    parse_produce_request,
+    request_type,
+    response_type,
+)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -68,6 +77,18 @@ TABLE = (
     Row(60, "DescribeCluster", (0, 2), describe_cluster.handle, limit=64 * KIB),
     Row(75, "DescribeTopicPartitions", (0, 0), describe_topic_partitions.handle),
 )
+
+
+def load_schemas(*, every_version: bool = False) -> None:
+    """Import the message schemas: of the first and the last version of each API, which the registry needs, or of all.
+
+    A running event loop stands still for an import, so it is done before anybody waits for this node.
+    """
+    for row in TABLE:
+        first, last = row.versions
+        for version in range(first, last + 1) if every_version else row.versions:
+            request_type(row.key, version)
+            response_type(row.key, version)
 
 
 def build_registry(context: BrokerContext, registry: Registry | None = None) -> Registry:

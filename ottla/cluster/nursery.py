@@ -24,7 +24,10 @@ MAX_MESSAGE = 8192
 
 def serve(channel: socket.socket) -> None:
     """Fork a node for every request until the other end is closed."""
-    from ottla.node import node_main  # this import is what the nursery is for
+    from ottla.broker import load_schemas
+    from ottla.node import node_main  # these imports are what the nursery is for
+
+    load_schemas(every_version=True)
 
     # Whoever started the nursery watches the nodes by their process descriptors; nobody waits for them here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

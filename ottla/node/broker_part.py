@@ -17,6 +17,7 @@ from ottla.broker import (
     ReplicaManager,
     ReplicationConfig,
     TopicSettings,
+    load_schemas,
     topic_settings,
 )
 from ottla.controller import ClusterIdentity, Delta, ListenerModel, MetadataImage, resolve
@@ -60,6 +61,8 @@ class BrokerPart:
 
     async def open_logs(self) -> None:
         """Recover what is in the data directory, which the node has locked. Raises DiskError."""
+        # Now, because from the quorum's start on a loop that stands still for an import looks like a dead node.
+        load_schemas()
         # Which configuration a log has is known once there is metadata; until then the node's defaults do.
         self._logs = await LogManager.open(
             self._disk,

@@ -74,13 +74,19 @@ PATIENCE: dict[str, dict[str, object]] = {
     "aiokafka": {"request_timeout_ms": 1500},
     "kafka-python": {"max_block_ms": 1500},
 }
-GIVEN_UP = {"confluent-kafka": -188, "aiokafka": UNKNOWN_TOPIC_OR_PARTITION, "kafka-python": -1000}
+# librdkafka says so with Kafka's code or with one of its own, as it happens; kafka-python only that time is over.
+GIVEN_UP = {
+    "confluent-kafka": {UNKNOWN_TOPIC_OR_PARTITION, -188},
+    "aiokafka": {UNKNOWN_TOPIC_OR_PARTITION},
+    "kafka-python": {-1000},
+}
 
 
 def test_an_unknown_topic_takes_nothing(strict: Cluster, library: Library, topic: str) -> None:
     """Where auto.create.topics.enable is off."""
     how = How(settings=PATIENCE[library.name])
     (result,) = library.write(strict.bootstrap, topic, [Message(b"lost")], how=how)
-    assert (result.offset, result.error) == (-1, GIVEN_UP[library.name]), result
+    assert result.offset == -1, result
+    assert result.error in GIVEN_UP[library.name], result
     with library.admin(strict.bootstrap) as admin:
         assert topic not in admin.topics()
