@@ -49,16 +49,26 @@ class RaftConfig:
         if min(self.max_batch_bytes, self.max_batch_entries, self.max_inflight, self.snapshot_chunk_bytes) < 1:
             raise ValueError("batch, window and chunk sizes must be positive")
 
+    @property
+    def is_replaceable(self) -> bool:
+        """The others are a majority without this node, so that they can give back what it loses."""
+        return len(self.voters - {self.node_id}) > len(self.voters) // 2
+
 
 @dataclass(frozen=True, slots=True)
 class HardState:
     """What must be durable before it is answered for (section 5): the term, the vote in it, whether this voter still
-    recovers from the loss of its disk, and the name of this memory: whoever starts without one takes a new name."""
+    recovers from the loss of its disk, and the name of this memory: whoever starts without one takes a new name.
+
+    ``damaged``: it recovers from the loss of entries, not from that of everything. Unlike an empty directory that is
+    never the beginning of a cluster.
+    """
 
     term: int = 0
     vote: int | None = None
     recovering: bool = False
     identity: str = ""
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

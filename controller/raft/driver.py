@@ -19,6 +19,8 @@ from ottla.controller.raft.waiters import NotLeader, Overloaded, RaftStatus, Raf
 
 log = structlog.get_logger(__name__)
 
+SETTLE_S = 1.0  # after the last write
+
 RunBlocking = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
 
 
@@ -68,6 +70,7 @@ class RaftDriver:
         self._listeners: list[Callable[[RaftStatus], None]] = []
         self._applied = 0
         self._bytes_since_snapshot = 0
+        self._settle_at = float("inf")  # when storage may be told that nothing more is written for the moment
         self._status = RaftStatus(Role.FOLLOWER, 0, None, False)
         self.failed: asyncio.Future[None] | None = None
 
@@ -218,7 +221,10 @@ class RaftDriver:
                 if ready:
                     await self._perform(core, ready)
                 self._publish(core)
-                if not ready:
+                if not ready and now >= self._settle_at:
+                    self._settle_at = float("inf")
+                    await self._run_blocking(self._storage.settle)
+                elif not ready:
                     self._arm(core)
                     await self._wake.wait()
         except Exception as error:  # noqa: BLE001  # nothing may be acknowledged after a failed write
@@ -227,8 +233,9 @@ class RaftDriver:
     def _arm(self, core: RaftCore) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if core.deadline != float("inf"):
-            self._timer = self._loop.call_at(core.deadline, self._wake.set)
+        due = min(core.deadline, self._settle_at)
+        if due != float("inf"):
+            self._timer = self._loop.call_at(due, self._wake.set)
 
     async def _perform(self, core: RaftCore, ready: Ready) -> None:
         for to, message in ready.urgent:
@@ -239,6 +246,7 @@ class RaftDriver:
             self._apply(ready.committed)
         if ready.must_persist:
             await self._run_blocking(lambda: self._storage.persist(ready))
+            self._settle_at = self._loop.time() + SETTLE_S
         for to, message in ready.messages:
             self._transport.send(to, message)
         core.persisted(ready, self._loop.time())

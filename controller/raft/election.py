@@ -11,7 +11,7 @@ class Elections(Leader):
 
     def _may_campaign(self) -> bool:
         """A voter that lost its disk waits to be readmitted; with nothing anywhere, this is the first election."""
-        return self.is_voter and (not self.recovering or self.log.last_index == 0)
+        return self.is_voter and (not self.recovering or (self.log.last_index == 0 and not self.damaged))
 
     def _on_election_timeout(self, now: float) -> None:
         if self.role is not Role.LEARNER and self._may_campaign():
@@ -70,7 +70,7 @@ class Elections(Leader):
     def _may_vote(self, candidate: int, request: VoteRequest) -> bool:
         if not self.is_voter or candidate not in self.voters:
             return False
-        if self.recovering and (self.log.last_index or request.last_index):
+        if self.recovering and (self.log.last_index or request.last_index or self.damaged):
             return False  # only in the very first election of a cluster is there no vote that may be forgotten
         if request.pre:
             return request.term > self.term

@@ -1,89 +1,124 @@
 """Raft's memory on disk, through the ``log`` package: the metadata log is a partition log like any other.
 
 ``DIR/__cluster_metadata-0/`` holds Kafka's segment files with one record batch per entry (offset = index - 1, leader
-epoch = term), ``quorum-state`` (JSON, replaced atomically), and snapshots named as Kafka names them: end offset and
-epoch, ``%020d-%010d.checkpoint``. A snapshot is one record batch too, so that its checksum guards it.
+epoch = term), ``quorum-state`` (replaced atomically), and snapshots named as Kafka names them: end offset and epoch,
+``%020d-%010d.checkpoint``. A snapshot is one record batch too, so that its checksum guards it.
+
+Torn or rotten. What a crash tore was never acknowledged, and is cut off. What was durable and does not check any more
+was promised to others: to cut that silently could undo a committed entry. ``quorum-state`` tells them apart by the
+recovery point, an offset below which everything was once durable. It is written late, but never promises too much:
+before Raft itself cuts the log, it is lowered. A node that finds damage below it has lost its memory and must recover
+from the others as one with an empty disk does (see ``leader.py``), or, if they cannot help, does not start.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final
+from dataclasses import replace
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import structlog
 
 from ottla.controller.raft.config import HardState, PersistentState, RaftInvariantError, Ready
 from ottla.controller.raft.messages import Entry, Snapshot
-from ottla.log import Disk, LogConfig, PartitionLog
+from ottla.controller.raft.quorum_state import QUORUM_STATE_FILE, QuorumState
+from ottla.log import CorruptFile, Disk, LogConfig, PartitionLog
 from ottla.records import CorruptBatch, Record, decode_batch, encode_batch, iter_headers
 
 METADATA_DIRECTORY: Final = "__cluster_metadata-0"
-_QUORUM_STATE: Final = "quorum-state"
 _CHECKPOINT: Final = re.compile(r"^(\d{20})-(\d{10})\.checkpoint$")
 _READ_BYTES: Final = 4 * 1024 * 1024
+_UNNOTED_ENTRIES: Final = 256  # at most so many durable entries lie above the recovery point
 _LOG_CONFIG: Final = LogConfig(
     segment_bytes=8 * 1024 * 1024, segment_ms=1 << 62, retention_ms=-1, retention_bytes=-1, flush="synced"
 )
 
-Natural = Annotated[int, Field(ge=0)]
-
-
-class _QuorumState(BaseModel):
-    """Kafka's field names where Kafka has the field; what is unknown is an error, as it may not be forgotten."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    data_version: int = 1
-    clusterId: str
-    nodeId: int
-    leaderEpoch: Natural
-    votedId: int
-    recovering: bool
-    identity: str
+log = structlog.get_logger(__name__)
 
 
 class LogStorage:
     """The ``Storage`` of a node whose data directory is ``data_dir``.
 
-    ``clock`` gives wall-clock milliseconds for record timestamps. Raises DiskError when the disk fails, and
-    RaftInvariantError when what is there belongs to another cluster or node, or is damaged where it was promised.
+    ``clock`` gives wall-clock milliseconds for record timestamps. ``replaceable``: the other voters can give back what
+    is lost here (RaftConfig.is_replaceable). Raises DiskError when the disk fails, and RaftInvariantError, one line for
+    whoever runs the node, when what is there belongs to another cluster or node, or is damaged where it was promised.
     """
 
-    def __init__(self, disk: Disk, data_dir: str, clock: Callable[[], int], *, cluster_id: str, node_id: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        data_dir: str,
+        clock: Callable[[], int],
+        *,
+        cluster_id: str,
+        node_id: int,
+        replaceable: bool = False,
+    ) -> None:
         self._disk = disk
         self._directory = f"{data_dir}/{METADATA_DIRECTORY}"
         self._clock = clock
         self._cluster_id = cluster_id
         self._node_id = node_id
+        self._replaceable = replaceable
+        self._hard_state: HardState | None = None
+        self._recovery_point = 0  # as quorum-state has it
         self._log: PartitionLog | None = None
 
     def load(self) -> PersistentState:
         self._disk.mkdir(self._directory)
-        hard_state = self._load_hard_state()
+        self._load_quorum_state()
         snapshot = self._load_snapshot()
-        base = snapshot.index if snapshot else 0
-        log = PartitionLog.open(self._disk, self._directory, _LOG_CONFIG, clean=False, now_ms=self._clock())
+        log = self._open_log()
+        try:
+            entries = self._load_entries(log, snapshot)
+            # What recovery found may have been written but never synced. It is answered for from now on.
+            log.flush()
+        except BaseException:
+            log.abandon()
+            raise
         self._log = log
+        self.settle()
+        return PersistentState(self._hard_state, snapshot, tuple(entries))
+
+    def _load_entries(self, log: PartitionLog, snapshot: Snapshot | None) -> list[Entry]:
+        """The entries behind the snapshot; the log is made to hold only these."""
+        base = snapshot.index if snapshot else 0
+        if self._hard_state is None and (snapshot or log.log_end_offset):
+            raise self._damaged(f"{self._directory}/{QUORUM_STATE_FILE} is missing")
         if log.log_start_offset > base:
-            raise RaftInvariantError(f"{self._directory}: the log begins at {log.log_start_offset} without a snapshot")
+            raise self._damaged(f"{self._directory}: the log begins at {log.log_start_offset} without a snapshot")
         if snapshot and not self._continues(log, snapshot):
-            # It was being installed: the log before it is another history, or ends too early to be continued.
+            # It was being installed: the log before it is another history, or ends too early to be continued. Only
+            # then is there no recovery point; otherwise the term of the entry at the snapshot has rotted.
+            if self._recovery_point:
+                self._forget(f"{self._directory}: the log does not continue the snapshot at {base}")
             log.truncate_fully_and_start_at(base, now_ms=self._clock())
-        entries = tuple(self._read_entries(log, base))
-        # What recovery found may have been written but never synced. It is answered for from now on.
-        log.flush()
-        return PersistentState(hard_state, snapshot, entries)
+        entries = self._read_entries(log, base)
+        end = base + len(entries)
+        if end < self._recovery_point:
+            self._forget(f"{self._directory}: the entry at offset {end} of the log has a wrong term")
+        log.truncate_to(end)
+        return entries
 
     def persist(self, ready: Ready) -> None:
         log = self._opened()
         if ready.hard_state is not None:
-            self._save_hard_state(ready.hard_state)
+            self._hard_state = ready.hard_state
+        point = self._recovery_point_before(ready, log)
+        if ready.hard_state is not None or point < self._recovery_point:
+            self._save_quorum_state(point)
         if ready.snapshot is not None:
             self._save_snapshot(ready.snapshot)
             if ready.install:
                 log.truncate_fully_and_start_at(ready.snapshot.index, now_ms=self._clock())
         if ready.entries:
             self._append(log, ready.entries)
+        if ready.snapshot is not None or log.recovery_point - self._recovery_point >= _UNNOTED_ENTRIES:
+            self.settle()
+
+    def settle(self) -> None:
+        log = self._opened()
+        if log.recovery_point != self._recovery_point:
+            self._save_quorum_state(log.recovery_point)
 
     def compact(self, first_index: int) -> None:
         log = self._opened()
@@ -95,7 +130,47 @@ class LogStorage:
     def close(self) -> None:
         if self._log is not None:
             self._log.close(self._clock())
+            self.settle()
             self._log = None
+
+    # -- damage
+
+    def _open_log(self) -> PartitionLog:
+        """All of it is checked, as all of it is read; what is torn is cut off."""
+        try:
+            return self._open_partition_log(self._recovery_point)
+        except CorruptFile as error:
+            self._forget(str(error))
+            return self._open_partition_log(0)
+
+    def _open_partition_log(self, required_end: int) -> PartitionLog:
+        return PartitionLog.open(
+            self._disk, self._directory, _LOG_CONFIG, clean=False, now_ms=self._clock(), required_end=required_end
+        )
+
+    def _forget(self, damage: str) -> None:
+        """Entries that were promised are lost. Remember that durably, before the rest of them is cut off."""
+        if not self._replaceable or self._hard_state is None:
+            raise self._damaged(damage)
+        log.error("metadata log damaged", damage=damage, then="this node recovers from the other voters")
+        self._hard_state = replace(self._hard_state, recovering=True, identity="", damaged=True)
+        self._save_quorum_state(0)
+
+    def _damaged(self, what: str) -> RaftInvariantError:
+        cure = f"restore {self._directory} from a backup"
+        if self._replaceable:
+            cure += ", or wipe it (only it, and on this node only), so that this node recovers from the other voters"
+        else:
+            cure += ": without this node the voters have no majority that it could recover from"
+        return RaftInvariantError(f"{what}; {cure}")
+
+    def _recovery_point_before(self, ready: Ready, log: PartitionLog) -> int:
+        """What may be promised once ``ready`` has begun to be made durable: not what it cuts."""
+        if ready.install:
+            return 0
+        if ready.entries:
+            return min(log.recovery_point, ready.entries[0].index - 1)
+        return log.recovery_point
 
     # -- entries
 
@@ -115,16 +190,20 @@ class LogStorage:
 
     @staticmethod
     def _encode(entry: Entry, now: int) -> bytes:
-        record = Record(entry.index - 1, now, None, entry.data, ())
+        # The checksum of a batch does not cover its leader epoch, so the term stands in the key as well.
+        record = Record(entry.index - 1, now, b"%d" % entry.term, entry.data, ())
         return encode_batch([record], base_offset=entry.index - 1, leader_epoch=entry.term)
 
     @staticmethod
     def _read_entries(log: PartitionLog, offset: int) -> list[Entry]:
+        """Entries from ``offset`` up to one whose term is wrong."""
         entries: list[Entry] = []
         while offset < log.log_end_offset:
             data = log.read(offset, _READ_BYTES, up_to=log.log_end_offset)
             for position, header in iter_headers(data):
                 (record,) = decode_batch(data, position, max_bytes=header.size)
+                if record.key not in (b"%d" % header.leader_epoch, None):
+                    return entries
                 entries.append(Entry(header.base_offset + 1, header.leader_epoch, record.value or b""))
                 offset = header.next_offset
         return entries
@@ -140,32 +219,27 @@ class LogStorage:
 
     # -- term and vote
 
-    def _load_hard_state(self) -> HardState | None:
-        path = f"{self._directory}/{_QUORUM_STATE}"
+    def _load_quorum_state(self) -> None:
+        path = f"{self._directory}/{QUORUM_STATE_FILE}"
         if not self._disk.exists(path):
-            return None
+            return
         try:
-            state = _QuorumState.model_validate_json(self._disk.read(path))
-        except ValidationError as error:
-            raise RaftInvariantError(f"{path} is damaged; a vote may not be forgotten") from error
-        if (state.clusterId, state.nodeId) != (self._cluster_id, self._node_id):
+            found = QuorumState.decode(self._disk.read(path))
+        except ValueError as error:
+            raise self._damaged(f"{path} is damaged ({error}), and a vote may not be forgotten") from error
+        if (found.clusterId, found.nodeId) != (self._cluster_id, self._node_id):
             raise RaftInvariantError(
-                f"{path} belongs to node {state.nodeId} of cluster {state.clusterId}, "
+                f"{path} belongs to node {found.nodeId} of cluster {found.clusterId}, "
                 f"this is node {self._node_id} of cluster {self._cluster_id}"
             )
-        vote = None if state.votedId < 0 else state.votedId
-        return HardState(state.leaderEpoch, vote, state.recovering, state.identity)
+        self._hard_state, self._recovery_point = found.hard_state, found.recoveryPoint
 
-    def _save_hard_state(self, state: HardState) -> None:
-        document = _QuorumState(
-            clusterId=self._cluster_id,
-            nodeId=self._node_id,
-            leaderEpoch=state.term,
-            votedId=-1 if state.vote is None else state.vote,
-            recovering=state.recovering,
-            identity=state.identity,
-        )
-        self._disk.write_atomic(f"{self._directory}/{_QUORUM_STATE}", json.dumps(document.model_dump()).encode())
+    def _save_quorum_state(self, recovery_point: int) -> None:
+        if self._hard_state is None:
+            raise RaftInvariantError("entries may only be written after their term is")
+        document = QuorumState.of(self._hard_state, recovery_point, cluster_id=self._cluster_id, node_id=self._node_id)
+        self._disk.write_atomic(f"{self._directory}/{QUORUM_STATE_FILE}", document.encode())
+        self._recovery_point = recovery_point
 
     # -- snapshots
 
@@ -183,7 +257,7 @@ class LogStorage:
             content = self._disk.read(f"{self._directory}/{name}")
             (record,) = decode_batch(content, max_bytes=len(content))
         except (CorruptBatch, ValueError) as error:
-            raise RaftInvariantError(f"snapshot {name} is damaged; the log before it is gone") from error
+            raise self._damaged(f"{self._directory}/{name} is damaged, and the log before it is gone") from error
         return Snapshot(index, term, record.value or b"")
 
     def _save_snapshot(self, snapshot: Snapshot) -> None:

@@ -4,6 +4,7 @@ The core is one object built in layers, one concern each: this one, ``follower``
 No I/O here: time is a parameter, randomness is injected.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ottla.controller.raft.config import (
@@ -29,16 +30,20 @@ class RaftState:
         self.snapshot = persistent.snapshot
         base = (self.snapshot.index, self.snapshot.term) if self.snapshot else (0, 0)
         self.log = EntryLog(*base, entries=persistent.entries)
-        hard = persistent.hard_state or HardState(identity=f"{config.directory_id}.{rng.getrandbits(64):016x}")
+        hard = persistent.hard_state or HardState()
+        if not hard.identity:
+            hard = replace(hard, identity=f"{config.directory_id}.{rng.getrandbits(64):016x}")
         self.identity = hard.identity
         # An entry may only be written after its term is: a log ahead of the term file means a lost or foreign file.
         if self.log.last_term > hard.term:
             raise RaftInvariantError(f"log ends in term {self.log.last_term}, but the quorum state says {hard.term}")
         self.term = hard.term
         self.vote = hard.vote
-        # A voter without any memory may have voted, or acknowledged entries, before it lost its disk.
+        # A voter without any memory may have voted, or acknowledged entries, before it lost its disk. One whose log is
+        # damaged has lost its memory of entries, which comes to the same.
         pristine = persistent.hard_state is None and len(self.voters) > 1 and self.is_voter
         self.recovering = hard.recovering or pristine
+        self.damaged = hard.damaged
         self.commit = base[0]
         self.applied = base[0]
         self.role = Role.FOLLOWER if self.is_voter else Role.LEARNER
@@ -67,7 +72,7 @@ class RaftState:
 
     @property
     def hard_state(self) -> HardState:
-        return HardState(self.term, self.vote, self.recovering, self.identity)
+        return HardState(self.term, self.vote, self.recovering, self.identity, self.recovering and self.damaged)
 
     def _startup_delay(self) -> float:
         """Nobody leads a cluster that starts: ask at once, it is only a pre-vote."""

@@ -15,6 +15,9 @@ class Storage(Protocol):
     def persist(self, ready: Ready) -> None:
         """Make hard state, snapshot and entries of ``ready`` durable, in that order, before returning."""
 
+    def settle(self) -> None:
+        """Nothing more is written for the moment: time to note how far the log is durable, if that is not known."""
+
     def compact(self, first_index: int) -> None:
         """Entries before ``first_index`` are covered by a durable snapshot and may go, older snapshots too."""
 

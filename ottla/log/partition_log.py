@@ -49,11 +49,13 @@ class PartitionLog(LogMaintenance):
         recovery_point: int = 0,
         log_start_offset: int = 0,
         now_ms: int,
+        required_end: int = 0,
     ) -> Self:
         """Open or create the log in `directory`.
 
         `clean`: the last owner called `close`, so nothing is scanned. Otherwise everything from the segment of
-        `recovery_point` on is checked and a bad tail is cut. Raises DiskError.
+        `recovery_point` on is checked and a bad tail is cut. Raises DiskError, and CorruptFile, with no record removed,
+        when a log that has to be checked is sound only below `required_end`.
         """
         disk.mkdir(directory)
         recovered = open_segments(
@@ -64,6 +66,7 @@ class PartitionLog(LogMaintenance):
             log_start_offset=log_start_offset,
             interval=config.index_interval_bytes,
             now_ms=now_ms,
+            required_end=required_end,
         )
         start = max(log_start_offset, recovered.segments[0].base_offset)
         self = cls(disk, directory, config, recovered, min(start, recovered.segments[-1].next_offset), recovery_point)

@@ -52,11 +52,23 @@ class Recovered:
 
 
 def open_segments(
-    disk: Disk, directory: str, *, clean: bool, recovery_point: int, log_start_offset: int, interval: int, now_ms: int
+    disk: Disk,
+    directory: str,
+    *,
+    clean: bool,
+    recovery_point: int,
+    log_start_offset: int,
+    interval: int,
+    now_ms: int,
+    required_end: int = 0,
 ) -> Recovered:
-    """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries."""
+    """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries.
+
+    Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only below `required_end`.
+    """
     bases, snapshots = _sweep(disk, directory)
     if not bases:
+        _require(directory, log_start_offset, required_end)
         segment = Segment.create(disk, directory, log_start_offset, interval=interval, now_ms=now_ms)
         disk.sync_dir(directory)
         return Recovered([segment], EpochCache())
@@ -68,8 +80,15 @@ def open_segments(
     result.epochs_file = None if entries is None else encode_epochs(entries)
     if clean and _settle_active(segments[-1], result, entries is not None):
         return result
-    _recover(result, disk, directory, recovery_point if entries is not None else 0)
+    _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end)
     return result
+
+
+def _require(directory: str, end: int, required_end: int) -> None:
+    if end < required_end:
+        raise CorruptFile(
+            f"{directory}: the log is sound only up to offset {end}, and was durable up to {required_end}"
+        )
 
 
 def _sweep(disk: Disk, directory: str) -> tuple[list[int], list[int]]:
@@ -138,7 +157,7 @@ def _settle_active(segment: Segment, result: Recovered, epochs_known: bool) -> b
     return True
 
 
-def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int) -> None:
+def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int, required_end: int) -> None:
     segments, epochs = result.segments, result.epochs
     first = max(bisect_right([segment.base_offset for segment in segments], recovery_point) - 1, 0)
     scanned_from = result.scanned_from = segments[first].base_offset
@@ -154,8 +173,10 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int)
             expected = segment.next_offset
             sound = segment.size == file_size
         if not sound:
+            _require(directory, expected, required_end)
             _cut(result, disk, directory, at, file_size)
             break
+    _require(directory, expected, required_end)
     for segment in segments[first:-1]:
         _write_indexes(segment)
     end = segments[-1].next_offset

@@ -10,7 +10,15 @@ from uuid import UUID
 
 import structlog
 
-from ottla.controller import Address, ClusterIdentity, ControllerSettings, LogStorage, Policy, RaftConfig
+from ottla.controller import (
+    Address,
+    ClusterIdentity,
+    ControllerSettings,
+    LogStorage,
+    Policy,
+    RaftConfig,
+    RaftInvariantError,
+)
 from ottla.log import Disk, GroupCommit, Lock
 from ottla.node.broker_part import BrokerPart
 from ottla.node.config import NodeConfig
@@ -56,7 +64,7 @@ class Node:
     async def start(self) -> None:
         """Start everything and return when the node is ready: registered, unfenced, and caught up.
 
-        Raises NodeError, OSError (an address is taken), DiskError, DiskLocked, RaftInvariantError.
+        Raises NodeError, OSError (an address is taken), DiskError, DiskLocked.
         """
         self.failed = asyncio.get_running_loop().create_future()
         config, seams = self.config, self._seams
@@ -71,7 +79,11 @@ class Node:
         self.quorum = self._make_quorum(identity, meta.directory_id)
         for listener in self._metadata_listeners:
             listener()
-        await self.quorum.start()
+        try:
+            await self.quorum.start()
+        except RaftInvariantError as error:
+            # Damage that was found on disk: a matter for the person who runs this node, not a bug to be traced.
+            raise NodeError(f"cannot start: {error}") from error
         self._watch_over(self.quorum.driver.failed)
         if self.broker is not None:
             self._watch_over(await self.broker.start(self.quorum))
@@ -91,21 +103,23 @@ class Node:
         listener, advertised = config.controller_listener, config.advertised_controller
         voters: dict[int, Address] = {voter.id: (voter.host, voter.port) for voter in config.voters.values()}
         election_s = config.controller_quorum_election_timeout_ms / 1000
+        raft = RaftConfig(
+            node_id=config.node_id,
+            voters=frozenset(voters),
+            directory_id=directory_id,
+            election_timeout=election_s,
+            heartbeat_interval=min(0.15, election_s / 5),
+        )
         storage = LogStorage(
             self._seams.disk,
             config.log_dirs,
             self._seams.clock,
             cluster_id=config.cluster_id,
             node_id=config.node_id,
+            replaceable=raft.is_replaceable,
         )
         return Quorum(
-            RaftConfig(
-                node_id=config.node_id,
-                voters=frozenset(voters),
-                directory_id=directory_id,
-                election_timeout=election_s,
-                heartbeat_interval=min(0.15, election_s / 5),
-            ),
+            raft,
             storage,
             identity,
             voters=voters,

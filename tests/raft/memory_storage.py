@@ -14,6 +14,7 @@ class MemoryStorage:
         self.snapshot: Snapshot | None = None
         self.entries: dict[int, Entry] = {}
         self.closed = False
+        self.settled = 0
 
     def load(self) -> PersistentState:
         base = self.snapshot.index if self.snapshot else 0
@@ -42,6 +43,9 @@ class MemoryStorage:
     def compact(self, first_index: int) -> None:
         for index in [index for index in self.entries if index < first_index]:
             del self.entries[index]
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def close(self) -> None:
         self.closed = True

@@ -1,18 +1,20 @@
 """Random schedules of faults for a simulated quorum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tests.raft.simulation import Faults, Simulation
 
 Step = Callable[[Simulation], None]
 
 
-def storm(simulation: Simulation, steps: list[str], wipes: bool = True) -> None:
+def storm(
+    simulation: Simulation, steps: list[str], wipes: bool = True, faults: "Mapping[str, Step] | None" = None
+) -> None:
     """One fault after the other, with time and proposals in between."""
     number = 0
     for name in steps:
         if name != "wipe" or wipes:
-            FAULTS[name](simulation)
+            (faults or FAULTS)[name](simulation)
         for _ in range(simulation.rng.randint(0, 4)):
             _propose(simulation, number)
             number += 1

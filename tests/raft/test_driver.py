@@ -139,6 +139,22 @@ async def test_proposals_of_one_moment_share_one_write(quorum: Quorum) -> None:
     assert sum(bool(ready.entries) for ready in writes) == 1
 
 
+async def test_storage_is_told_once_that_nothing_more_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the recovery point reaches the last entry of a burst although it is not written with every entry."""
+    monkeypatch.setattr("ottla.controller.raft.driver.SETTLE_S", 0.02)
+    quorum = Quorum(1)
+    peer = quorum.peers[1]
+    await peer.driver.start()
+    await quorum.leader()
+    await quorum.until(lambda: peer.storage.settled == 1)
+    await peer.driver.propose(b"x")
+    await quorum.until(lambda: peer.storage.settled == 2)
+    for _ in range(5):  # the timers of a leader go on, and write nothing
+        await peer.driver.read_barrier()
+    assert peer.storage.settled == 2
+    await peer.driver.stop()
+
+
 async def test_follower_refuses_proposals_and_names_the_leader(quorum: Quorum) -> None:
     leader = await quorum.leader()
     follower = next(peer for peer in quorum.peers.values() if peer is not leader)
