@@ -14,8 +14,9 @@ class AdmittingServer(web.Server):
     """A protocol factory for `loop.create_server`.
 
     A new connection has ten seconds to complete one authenticated request (`admit` is called for it) and is cut
-    otherwise, so a header that is dripped in byte by byte holds nothing for long; beyond 128 such connections a
-    new one is cut at once. Members of the cluster are not bounded: they know the secret.
+    otherwise, so a header that is dripped in byte by byte holds nothing for long; beyond 128 such connections the
+    oldest is cut for a new one: a member, which proves itself at once, gets in however many strangers hang on.
+    Members of the cluster are not bounded: they know the secret.
     """
 
     def __init__(
@@ -27,7 +28,8 @@ class AdmittingServer(web.Server):
     ) -> None:
         super().__init__(handler, **options)
         self._stranger_deadline = stranger_deadline
-        self._strangers: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        # In the order in which they came.
+        self._strangers: dict[web.RequestHandler, tuple[asyncio.TimerHandle, asyncio.Transport]] = {}
 
     @property
     def strangers(self) -> int:
@@ -36,16 +38,18 @@ class AdmittingServer(web.Server):
 
     def admit(self, handler: web.RequestHandler) -> None:
         """This connection carried a request with a good signature."""
-        if (timer := self._strangers.pop(handler, None)) is not None:
-            timer.cancel()
+        if (stranger := self._strangers.pop(handler, None)) is not None:
+            stranger[0].cancel()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._strangers) >= MAX_STRANGERS:
-            # Not at once: aiohttp's own task for this connection has yet to start, and expects to find it open.
-            self._loop.call_soon(transport.abort)
-            return
-        self._strangers[handler] = self._loop.call_later(self._stranger_deadline, self._expire, handler, transport)
+            oldest, (_, its_transport) = next(iter(self._strangers.items()))
+            self.admit(oldest)
+            # Not at once: aiohttp's own task for this connection may have yet to start, and expects to find it open.
+            self._loop.call_soon(its_transport.abort)
+        timer = self._loop.call_later(self._stranger_deadline, self._expire, handler, transport)
+        self._strangers[handler] = timer, transport
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         self.admit(handler)

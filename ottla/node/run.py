@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 NONCE_BYTES = 32
 # Syncs of different logs go on side by side; more threads than this only wait for the same disk.
 BLOCKING_THREADS = 4
+MAX_DESCRIPTORS = 1 << 20
 
 
 def node_main(config_file: Path | None, *, log_level: str, ready_descriptor: int | None) -> int:
@@ -53,6 +54,7 @@ def run_node(config_file: Path | None, *, log_level: str, ready_descriptor: int 
     configure_logging(level=log_level, node_id=config.node_id)
     if config.ignored:
         log.warning("settings without effect", settings=list(config.ignored))
+    config = bounded_by_descriptors(config, open_files_limit())
     work = serve(config, disk, ready_descriptor)
     if sys.platform == "win32":
         asyncio.run(work)
@@ -60,6 +62,30 @@ def run_node(config_file: Path | None, *, log_level: str, ready_descriptor: int 
     import uvloop
 
     uvloop.run(work)
+
+
+def open_files_limit() -> int | None:
+    """How many files and connections this process may have open, once it has asked for all that the system allows it.
+
+    None where there is no such limit.
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def bounded_by_descriptors(config: NodeConfig, limit: int | None) -> NodeConfig:
+    """Clients get half of the descriptors at most: a flood of connections must not keep logs from being opened."""
+    if limit is None or config.max_connections <= limit // 2:
+        return config
+    return config.model_copy(update={"max_connections": max(1, limit // 2)})
 
 
 async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) -> None:

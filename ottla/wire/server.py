@@ -89,9 +89,12 @@ class KafkaServer:
         listener_name: str,
         *,
         ssl: ssl_module.SSLContext | None = None,
-        backlog: int = 1024,
+        backlog: int = 128,
     ) -> int:
-        """Listen; returns the port, which the system chooses for port 0. Raises OSError."""
+        """Listen; returns the port, which the system chooses for port 0. Raises OSError.
+
+        So many connections as `backlog` says are accepted at once, those that are refused then included.
+        """
         self.loop = loop
         server = await loop.create_server(
             lambda: Session(self, listener_name), host, port, ssl=ssl, backlog=backlog, reuse_address=True
