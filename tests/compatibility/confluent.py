@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from confluent_kafka import (
@@ -17,7 +18,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -91,14 +92,14 @@ class Confluent:
             while sent - len(results) >= MAX_OUTSTANDING:
                 assert time.monotonic() < deadline, "librdkafka gives no answer"
                 producer.poll(0.1)
-            stamp = {} if message.timestamp is None else {"timestamp": message.timestamp}
+            stamp: dict[str, Any] = {} if message.timestamp is None else {"timestamp": message.timestamp}
             producer.produce(
                 topic,
                 value=message.value,
                 key=message.key,
                 headers=list(message.headers),
                 partition=partition,
-                on_delivery=lambda error, message, index=sent: delivered(index, error, message),
+                on_delivery=partial(delivered, sent),
                 **stamp,
             )
             sent += 1

@@ -7,7 +7,7 @@ import pytest
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent
 from tests.compatibility.kafka_python import KafkaPython
-from tests.compatibility.model import Admin, ConfigEditor, Library, Message, Refused
+from tests.compatibility.model import Admin, ConfigEditor, Library, Message, PartitionSeen, Refused
 
 UNKNOWN_TOPIC_OR_PARTITION = 3
 INVALID_TOPIC = 17
@@ -45,7 +45,7 @@ def test_a_topics_life(cluster: Cluster, library: Library, topic: str) -> None:
         assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _if_grown(admin: Admin, topic: str, total: int) -> object:
+def _if_grown(admin: Admin, topic: str, total: int) -> dict[int, PartitionSeen] | None:
     found = admin.describe(topic)
     return found if len(found) == total else None
 
