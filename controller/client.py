@@ -8,12 +8,13 @@ from kio.schema.errors import ErrorCode
 from pydantic import ValidationError
 
 from ottla.controller.rpc.errors import ControllerUnavailable, PeerRejected, PeerUnreachable, RpcError
-from ottla.controller.rpc.models import AnyRequest, RpcRequest, RpcResponse
+from ottla.controller.rpc.models import OF_NODES, AnyRequest, RpcRequest, RpcResponse
 from ottla.controller.rpc.server import CONTROLLER_PATH
 
 R = TypeVar("R", bound=RpcResponse)
 
 MAX_CALLS = 256
+MAX_CLIENT_CALLS = 192
 ATTEMPT_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.02
 MAX_BACKOFF_S = 0.25
@@ -76,10 +77,10 @@ class ControllerClient:
         """The active controller's answer. Its `error` is data: only NOT_CONTROLLER is dealt with here.
 
         Raises ControllerUnavailable when no active controller answered within `timeout` seconds, or when 256 calls are
-        waiting already; PeerRejected when the controller refuses this node (wrong secret, cluster or node id) or
-        cannot read the request.
+        waiting already (192, if the request is a client's); PeerRejected when the controller refuses this node (wrong
+        secret, cluster or node id) or cannot read the request.
         """
-        if self._calls >= MAX_CALLS:
+        if self._calls >= (MAX_CALLS if isinstance(request, OF_NODES) else MAX_CLIENT_CALLS):
             raise ControllerUnavailable(f"{self._calls} requests to the controller are waiting already")
         self._calls += 1
         trail = _Trail()

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from kio.schema.errors import ErrorCode
 
+SWEEP_AT = 1024
+
 
 class ProduceWait:
     """The partitions of one request that are not acknowledged yet.
@@ -76,9 +78,10 @@ class ProduceWait:
 class AckQueue:
     """The waiters of one partition in one leader epoch, by the offset they need, which only grows."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_sweep_at", "_waiters")
 
     def __init__(self) -> None:
+        self._sweep_at = SWEEP_AT
         self._waiters: deque[tuple[int, ProduceWait, int]] = deque()
 
     def __len__(self) -> int:
@@ -88,9 +91,13 @@ class AckQueue:
         """Settle `slot` once everything below `end_offset` is safe.
 
         A retried batch is lower than what came after it; it then waits for the last of those, to keep the order.
-        Waits that ended meanwhile (timeout) leave from the front, so that they cannot pile up behind a stuck replica.
+        Waits that ended meanwhile (timeout) leave from the front, and now and then from anywhere, so that they cannot
+        pile up behind a stuck replica, nor behind one request that waits for longer.
         """
         waiters = self._waiters
+        if len(waiters) >= self._sweep_at:
+            self._waiters = waiters = deque(row for row in waiters if not row[1].done)
+            self._sweep_at = max(SWEEP_AT, 2 * len(waiters))
         while waiters and waiters[0][1].done:
             waiters.popleft()
         if waiters and waiters[-1][0] > end_offset:

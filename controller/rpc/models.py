@@ -308,3 +308,7 @@ REQUESTS: Mapping[str, type[AnyRequest]] = MappingProxyType(
         )
     }
 )
+
+# What nodes themselves have to say. Room is kept for these when clients' requests take all there is: a broker whose
+# heartbeats find no place would be fenced.
+OF_NODES: tuple[type[AnyRequest], ...] = (RegisterBroker, Heartbeat, AllocateProducerIds, AlterPartition)

@@ -29,7 +29,7 @@ from ottla.controller.rpc.identity import (
     sign_answer,
     verify_request,
 )
-from ottla.controller.rpc.models import REQUESTS, AnyRequest, RpcResponse
+from ottla.controller.rpc.models import OF_NODES, REQUESTS, AnyRequest, RpcResponse
 from ottla.controller.rpc.peers import Address
 from ottla.controller.rpc.refusals import HttpLog, Refusals
 
@@ -41,6 +41,7 @@ CONTROLLER_PATH = "/v1/controller/"
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_CONTROLLER_REQUESTS = 512
+MAX_CLIENT_REQUESTS = 384
 BODY_DEADLINE_S = 30.0
 WATCH_BEAT_S = 1.0
 # Longer than a client keeps an idle connection, so that the client is the one to let go.
@@ -185,7 +186,7 @@ class RpcServer:
         model = REQUESTS.get(name)
         if model is None:
             raise _Refused(404, f"no controller request is named {name[:80]}")
-        if self._busy >= MAX_CONTROLLER_REQUESTS:
+        if self._busy >= (MAX_CONTROLLER_REQUESTS if issubclass(model, OF_NODES) else MAX_CLIENT_REQUESTS):
             raise _Refused(503, "too many controller requests are waiting")
         try:
             request = model.model_validate_json(body)

@@ -9,16 +9,21 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ottla.controller import (
+    AnyRequest,
     ClusterIdentity,
+    ControllerClient,
+    ControllerUnavailable,
     CreateTopics,
     DeleteTopics,
     Heartbeat,
     NewTopic,
     PeerAddresses,
     RpcClient,
+    RpcResponse,
     TopicRef,
     encode_message,
 )
+from ottla.controller.client import MAX_CLIENT_CALLS
 from ottla.controller.raft.messages import VoteRequest
 from ottla.controller.rpc import PeerRejected
 from ottla.controller.rpc.admission import MAX_STRANGERS
@@ -239,3 +244,24 @@ async def first_answer(node: Running, request: bytes) -> bytes:
     finally:
         writer.close()
     return body[body.rindex(b'"topics"') :] if b'"topics"' in body else body
+
+
+async def test_clients_requests_leave_room_for_heartbeats() -> None:
+    """Whoever asks for topics faster than they are made must not have the broker fenced."""
+    stuck = asyncio.Event()
+
+    async def decide(request: AnyRequest, _caller: int) -> RpcResponse:
+        if not isinstance(request, Heartbeat):
+            await stuck.wait()
+        return request.response_type()
+
+    client = ControllerClient(
+        1, RpcClient(identity(), PeerAddresses({}), random.Random(1)), leader=lambda: 1, local=decide, voters=[1]
+    )
+    asked = [asyncio.ensure_future(client.call(CreateTopics(topics=()), timeout=30)) for _ in range(400)]
+    await asyncio.sleep(0)
+    refused = [each for each in asked if each.done() and isinstance(each.exception(), ControllerUnavailable)]
+    assert len(refused) == 400 - MAX_CLIENT_CALLS
+    assert (await client.call(Heartbeat(node_id=1, epoch=1, applied_offset=1), timeout=1)).error == 0
+    stuck.set()
+    await asyncio.gather(*asked, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from crc32c import crc32c
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.replication.produce_wait import SWEEP_AT, AckQueue, ProduceWait
 from ottla.records import Compression
 from ottla.wire import build, encode, request_type
 from tests.badinput.node import Running, batch, framed, now_ms
@@ -196,3 +198,17 @@ async def test_what_is_inside_a_compressed_batch_is_not_looked_at(node: Running)
         assert (await node.produce(nonsense)).error_code is ErrorCode.none
         fetched = await node.fetch(0)
         assert bytes(fetched.records)[17:] == (bomb + fetched.records[len(bomb) :])[17:]
+
+
+async def test_ended_waits_do_not_pile_up_behind_a_long_one() -> None:
+    """One request with a long timeout, then many with none, to a partition whose replicas are stuck."""
+    queue = AckQueue()
+    loop = asyncio.get_running_loop()
+    waits = [ProduceWait(loop) for _ in range(10_000)]
+    for offset, wait in enumerate(waits):
+        queue.push(offset + 1, wait, 0)
+        if offset:
+            wait.expire()
+    assert len(queue) <= SWEEP_AT
+    queue.release(1)
+    assert waits[0].done and not waits[0].errors
