@@ -25,7 +25,7 @@ class Nemesis:
         self.rng = rng
         self.kinds = kinds
         self.done: Counter[str] = Counter()
-        self._topic = topic
+        self.topic = topic
         self._partitions = partitions
         self._undo: list[asyncio.TimerHandle] = []
         self._pending: dict[int, Undo] = {}
@@ -68,7 +68,7 @@ class Nemesis:
         lot = self.rng.random()
         try:
             if lot < 0.45:
-                return self.cluster.leader(self._topic, self.rng.randrange(self._partitions))
+                return self.cluster.leader(self.topic, self.rng.randrange(self._partitions))
             if lot < 0.65:
                 return self.cluster.controller()
         except SimulationError:
@@ -110,6 +110,15 @@ def _power_off(nemesis: Nemesis) -> Undo | None:
         return None
     nemesis.cluster.power_off(victim)
     return lambda: nemesis.revive(victim)
+
+
+def _lone_power_off(nemesis: Nemesis) -> Undo | None:
+    """Never a second machine before what the first lost was copied back: then no flush setting may lose anything, as
+    long as nobody is killed meanwhile (a kill cannot be told from a loss of power)."""
+    cluster = nemesis.cluster
+    if not all(node.is_ready for node in cluster.nodes.values()) or not cluster.full(nemesis.topic):
+        return None
+    return _power_off(nemesis)
 
 
 def _power_off_in_mid_write(nemesis: Nemesis) -> Undo | None:
@@ -216,6 +225,7 @@ FAULTS: dict[str, Fault] = {
     "slow links": _slow_links,
     "slow disk": _slow_disk,
     "clock": _clock,
+    "lone power off": _lone_power_off,
     "power off": _power_off,
     "power off in mid-write": _power_off_in_mid_write,
 }

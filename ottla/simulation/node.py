@@ -55,6 +55,11 @@ class SimulatedNode:
     def running(self) -> bool:
         return self.alive and not self.paused
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is alive, and was registered and unfenced in this life."""
+        return self.alive and self._ready.done()
+
     # -- life
 
     def start(self) -> None:
