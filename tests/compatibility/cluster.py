@@ -6,12 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from uuid import UUID
 
 from ottla.cluster import NodeState, Supervisor, free_base_port, prepare
+from ottla.wire import KafkaConnection
 from tests.compatibility.background import BackgroundLoop
+from tests.compatibility.model import Admin
 
 T = TypeVar("T")
+
+METADATA, METADATA_VERSION = 3, 12
 
 
 def eventually(probe: Callable[[], T | None], what: str, *, within: float = 20.0) -> T:
@@ -85,5 +90,35 @@ class Cluster:
         """Stop every node."""
         self._loop.run(self._supervisor.stop(within=10.0))
 
+    def make(self, admin: Admin, topic: str, *words: int, **more: Any) -> None:
+        """Have ``admin`` create the topic, and wait until every node knows it.
+
+        Whoever asks another broker right after the answer may be told, by Kafka too, that there is no such topic.
+        """
+        admin.create(topic, *words, **more)
+        self.wait_until_known(topic)
+
+    def wait_until_known(self, topic: str, partitions: int | None = None) -> None:
+        """Until every node has the same topic of that name, with so many partitions if that is given."""
+
+        def known() -> bool:
+            found = {self._loop.run(_describe(node.kafka, topic)) for node in self.layout.nodes}
+            return len(found) == 1 and all(one and partitions in (None, one[1]) for one in found)
+
+        eventually(known, f"every node knows {topic}")
+
     def partition_directory(self, node: int, topic: str, partition: int) -> Path:
         return self.layout.node(node).data_directory / f"{topic}-{partition}"
+
+
+async def _describe(address: str, topic: str) -> tuple[UUID, int] | None:
+    """The topic's id and number of partitions as one node has them; None when it does not know the topic."""
+    host, _, port = address.rpartition(":")
+    connection = await KafkaConnection.open(host, int(port), timeout=5.0)
+    try:
+        values = {"topics": [{"name": topic}], "allow_auto_topic_creation": False}
+        answer = await connection.call(METADATA, METADATA_VERSION, values)
+    finally:
+        connection.abort()
+    (found,) = answer.topics
+    return None if found.error_code else (found.topic_id, len(found.partitions))

@@ -7,9 +7,10 @@ import pytest
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent
 from tests.compatibility.kafka_python import KafkaPython
-from tests.compatibility.model import Admin, ConfigEditor, Library, Message, PartitionSeen, Refused
+from tests.compatibility.model import ConfigEditor, Library, Message, Refused
 
 UNKNOWN_TOPIC_OR_PARTITION = 3
+MESSAGE_TOO_LARGE = 10
 INVALID_TOPIC = 17
 TOPIC_EXISTS = 36
 INVALID_PARTITIONS = 37
@@ -20,7 +21,7 @@ INVALID_CONFIG = 40
 
 def test_a_topics_life(cluster: Cluster, library: Library, topic: str) -> None:
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic, 4, 2, configs={"retention.ms": "86400000", "cleanup.policy": "delete"})
+        cluster.make(admin, topic, 4, 2, configs={"retention.ms": "86400000", "cleanup.policy": "delete"})
         assert topic in admin.topics()
         found = admin.describe(topic)
         assert sorted(found) == [0, 1, 2, 3]
@@ -34,7 +35,9 @@ def test_a_topics_life(cluster: Cluster, library: Library, topic: str) -> None:
         assert configs["max.message.bytes"] == "1048588"
 
         admin.add_partitions(topic, 6)
-        grown = eventually(lambda: _if_grown(admin, topic, 6), "six partitions")
+        cluster.wait_until_known(topic, 6)
+        grown = admin.describe(topic)
+        assert len(grown) == 6
         assert {index: grown[index] for index in found} == found
         assert library.write(cluster.bootstrap, topic, [Message(b"new")], partition=5)[0].offset == 0
 
@@ -45,17 +48,12 @@ def test_a_topics_life(cluster: Cluster, library: Library, topic: str) -> None:
         assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _if_grown(admin: Admin, topic: str, total: int) -> dict[int, PartitionSeen] | None:
-    found = admin.describe(topic)
-    return found if len(found) == total else None
-
-
 def test_a_topic_that_comes_again_is_empty(cluster: Cluster, library: Library, topic: str) -> None:
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
         library.write(cluster.bootstrap, topic, [Message(b"old")] * 10)
         admin.delete(topic)
-        admin.create(topic)
+        cluster.make(admin, topic)
     assert library.write(cluster.bootstrap, topic, [Message(b"new")])[0].offset == 0
     with library.reader(cluster.bootstrap, topic) as reading:
         assert [(seen.offset, seen.value) for seen in reading.take(1)] == [(0, b"new")]
@@ -64,7 +62,7 @@ def test_a_topic_that_comes_again_is_empty(cluster: Cluster, library: Library, t
 def test_replicas_where_they_were_asked_for(cluster: Cluster, library: Library, topic: str) -> None:
     assignment = [[3, 1], [2, 3], [1, 2]]
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic, assignment=assignment)
+        cluster.make(admin, topic, assignment=assignment)
         found = admin.describe(topic)
     assert [list(found[index].replicas) for index in range(3)] == assignment
     assert [found[index].leader for index in range(3)] == [3, 2, 1]
@@ -77,7 +75,7 @@ def test_what_is_refused(cluster: Cluster, library: Library, topic: str) -> None
         return refused.value.code
 
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic, 2)
+        cluster.make(admin, topic, 2)
         assert code(topic) == TOPIC_EXISTS
         assert code("not a name") == INVALID_TOPIC
         assert code(topic + "-a", replicas=4) == INVALID_REPLICATION_FACTOR
@@ -96,18 +94,19 @@ def test_what_is_refused(cluster: Cluster, library: Library, topic: str) -> None
 # aiokafka only knows AlterConfigs (not incremental), which Kafka has deprecated and this broker does not have.
 @pytest.mark.parametrize("library", [Confluent(), KafkaPython()], ids=lambda library: library.name)
 def test_configs_change_one_at_a_time(cluster: Cluster, library: Confluent | KafkaPython, topic: str) -> None:
+    def error_of_writing() -> int:
+        return library.write(cluster.bootstrap, topic, [Message(b"x" * 3000)])[0].error
+
     with library.admin(cluster.bootstrap) as editor:
         admin: ConfigEditor = editor
-        admin.create(topic, configs={"retention.ms": "1000000"})
+        cluster.make(admin, topic, configs={"retention.ms": "1000000"})
         admin.set_config(topic, "max.message.bytes", "2000")
         eventually(lambda: admin.configs(topic)["max.message.bytes"] == "2000", "the new value")
         assert admin.configs(topic)["retention.ms"] == "1000000"
-        (result,) = library.write(cluster.bootstrap, topic, [Message(b"x" * 3000)])
-        assert result.error == 10
+        eventually(lambda: error_of_writing() == MESSAGE_TOO_LARGE, "the new value has come to the leader")
         admin.unset_config(topic, "max.message.bytes")
         eventually(lambda: admin.configs(topic)["max.message.bytes"] == "1048588", "the default")
-        (result,) = library.write(cluster.bootstrap, topic, [Message(b"x" * 3000)])
-        assert result.error == 0
+        eventually(lambda: error_of_writing() == 0, "the default has come to the leader")
         with pytest.raises(Refused) as refused:
             admin.set_config(topic, "retention.ms", "soon")
         assert refused.value.code == INVALID_CONFIG

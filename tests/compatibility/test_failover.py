@@ -40,7 +40,7 @@ def test_the_leader_is_killed(cluster: Cluster, libraries: tuple[Library, ...], 
     """One partition takes an idempotent producer, another one a plain one; both are led by the node that dies."""
     victim = NODES[[each.name for each in libraries].index(library.name)]
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic, assignment=[starting_with(victim), starting_with(victim)])
+        cluster.make(admin, topic, assignment=[starting_with(victim), starting_with(victim)])
     with ExitStack() as stack:
         exact = Writing(cluster, library, topic, 0, IDEMPOTENT)
         stack.callback(exact.stop)
@@ -68,7 +68,7 @@ def test_every_node_is_restarted_in_turn(cluster: Cluster, libraries: tuple[Libr
     """Cleanly, with every library at work on a partition of its own: none of them hears of an error."""
     with ExitStack() as stack:
         admin = stack.enter_context(libraries[0].admin(cluster.bootstrap))
-        admin.create(topic, assignment=[starting_with(node) for node in NODES])
+        cluster.make(admin, topic, assignment=[starting_with(node) for node in NODES])
         writers, readers = [], []
         for partition, library in enumerate(libraries):
             writers.append(Writing(cluster, library, topic, partition, IDEMPOTENT))

@@ -37,7 +37,7 @@ def batches(segment: Path) -> Iterator[RecordBatch]:
 def test_segments_hold_what_was_written_and_replicas_are_alike(cluster: Cluster, topic: str) -> None:
     library = Confluent()
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic, configs={"segment.bytes": "4096", "index.interval.bytes": "512"})
+        cluster.make(admin, topic, configs={"segment.bytes": "4096", "index.interval.bytes": "512"})
     library.write(cluster.bootstrap, topic, MESSAGES, how=How(batch_bytes=700))
     directories = [cluster.partition_directory(node.id, topic, 0) for node in cluster.layout.nodes]
     names = sorted(path.name for path in directories[0].glob("*.log"))
@@ -75,7 +75,7 @@ def check_index(segment: Path) -> int:
 def test_batches_stay_as_they_were_compressed(cluster: Cluster, library: Library, topic: str, codec: str) -> None:
     """A library that finds a broker wanting leaves compression out without a word: the file tells."""
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     library.write(cluster.bootstrap, topic, [Message(b"a" * 2000)] * 5, how=How(codec=codec))  # type: ignore[arg-type]
     data = (cluster.partition_directory(1, topic, 0) / f"{0:020}.log").read_bytes()
     attributes = int.from_bytes(data[ATTRIBUTES_AT : ATTRIBUTES_AT + 2], "big")
@@ -85,7 +85,7 @@ def test_batches_stay_as_they_were_compressed(cluster: Cluster, library: Library
 def test_what_a_cleanly_stopped_node_leaves(cluster: Cluster, topic: str) -> None:
     library = Confluent()
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
         library.write(cluster.bootstrap, topic, MESSAGES)
         cluster.stop(2)
         data = cluster.layout.node(2).data_directory

@@ -19,7 +19,7 @@ def numbered(count: int, start: int = 0) -> list[Message]:
 def fill(cluster: Cluster, library: Library, topic: str) -> None:
     """COUNT records, in batches of a few, so that positions fall into the middle of batches."""
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     library.write(cluster.bootstrap, topic, numbered(COUNT), how=How(batch_bytes=300, codec="gzip"))
 
 
@@ -84,7 +84,7 @@ def test_an_offset_out_of_range_is_reset(cluster: Cluster, library: Library, top
 
 def test_an_empty_partition(cluster: Cluster, library: Library, topic: str) -> None:
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     with library.reader(cluster.bootstrap, topic) as reading:
         assert reading.bounds() == (0, 0)
         assert reading.offset_at(0) is None

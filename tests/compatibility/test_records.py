@@ -47,7 +47,7 @@ def test_every_library_reads_what_one_wrote(
     cluster: Cluster, libraries: tuple[Library, ...], topic: str, codec: str
 ) -> None:
     with libraries[0].admin(cluster.bootstrap) as admin:
-        admin.create(topic, len(libraries))
+        cluster.make(admin, topic, len(libraries))
     how = How(codec=codec, linger_ms=50)  # type: ignore[arg-type]
     for partition, writer in enumerate(libraries):
         messages = messages_of(writer)
@@ -64,7 +64,7 @@ def test_every_library_reads_what_one_wrote(
 @pytest.mark.parametrize("acks", [0, 1, "all"])
 def test_acknowledgements(cluster: Cluster, library: Library, topic: str, acks: int) -> None:
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     results = library.write(cluster.bootstrap, topic, MESSAGES, how=How(acks=acks))
     assert not [result for result in results if result.error]
     if acks != 0:
@@ -76,7 +76,7 @@ def test_acknowledgements(cluster: Cluster, library: Library, topic: str, acks: 
 def test_idempotent_producers_follow_each_other(cluster: Cluster, library: Library, topic: str) -> None:
     """Each has an id of its own, so that their sequences do not meet."""
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     for turn in range(2):
         results = library.write(cluster.bootstrap, topic, MESSAGES, how=How(idempotent=True, codec="zstd"))
         start = turn * len(MESSAGES)
@@ -88,7 +88,7 @@ def test_idempotent_producers_follow_each_other(cluster: Cluster, library: Libra
 def test_time_of_the_log(cluster: Cluster, libraries: tuple[Library, ...], topic: str) -> None:
     """With message.timestamp.type=LogAppendTime the broker's time counts, whatever the producer says."""
     with libraries[0].admin(cluster.bootstrap) as admin:
-        admin.create(topic, configs={"message.timestamp.type": "LogAppendTime"})
+        cluster.make(admin, topic, configs={"message.timestamp.type": "LogAppendTime"})
     before = int(time.time() * 1000)
     for writer in libraries:
         writer.write(cluster.bootstrap, topic, MESSAGES[:10], how=How(codec="lz4"))
@@ -107,7 +107,7 @@ def test_time_of_the_log(cluster: Cluster, libraries: tuple[Library, ...], topic
 
 def test_time_of_the_producer_by_default(cluster: Cluster, library: Library, topic: str) -> None:
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     before = int(time.time() * 1000)
     library.write(cluster.bootstrap, topic, [Message(b"now")])
     with library.reader(cluster.bootstrap, topic) as reading:
@@ -119,7 +119,7 @@ def test_time_of_the_producer_by_default(cluster: Cluster, library: Library, top
 def test_large_records_and_batches(cluster: Cluster, libraries: tuple[Library, ...], topic: str) -> None:
     """Batches close below max.message.bytes, and records that are larger than what a consumer fetches by default."""
     with libraries[0].admin(cluster.bootstrap) as admin:
-        admin.create(topic, len(libraries), configs={"max.message.bytes": str(5 << 20)})
+        cluster.make(admin, topic, len(libraries), configs={"max.message.bytes": str(5 << 20)})
     messages = tuple(
         Message(bytes([65 + number]) * size, timestamp=T0 + number)
         for number, size in enumerate((900_000, 1_000_000, 3_000_000, 10, 4_500_000, 10))

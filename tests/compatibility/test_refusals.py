@@ -18,7 +18,7 @@ INVALID_TIMESTAMP = 32
 def test_a_batch_above_the_limit(cluster: Cluster, library: Library, topic: str, idempotent: bool) -> None:
     """The limit of max.message.bytes is 1 MiB and a little by default; the messages around it arrive."""
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     how = How(idempotent=idempotent, linger_ms=0)
     results = [
         library.write(cluster.bootstrap, topic, [message], how=how)[0]
@@ -33,7 +33,7 @@ def test_a_batch_above_the_limit(cluster: Cluster, library: Library, topic: str,
 def test_the_limit_holds_for_what_is_sent(cluster: Cluster, library: Library, topic: str, codec: str) -> None:
     """A record that is larger than the limit before its compression, and far below it after."""
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic)
+        cluster.make(admin, topic)
     value = b"again " * 400_000
     (result,) = library.write(cluster.bootstrap, topic, [Message(value)], how=How(codec=codec))  # type: ignore[arg-type]
     assert (result.offset, result.error) == (0, 0), result
@@ -44,7 +44,7 @@ def test_the_limit_holds_for_what_is_sent(cluster: Cluster, library: Library, to
 
 def test_a_time_too_far_ahead(cluster: Cluster, library: Library, topic: str) -> None:
     with library.admin(cluster.bootstrap) as admin:
-        admin.create(topic, configs={"message.timestamp.after.max.ms": "1000"})
+        cluster.make(admin, topic, configs={"message.timestamp.after.max.ms": "1000"})
     (result,) = library.write(cluster.bootstrap, topic, [Message(b"later", timestamp=4_000_000_000_000)])
     assert (result.offset, result.error) == (-1, INVALID_TIMESTAMP), result
 
@@ -53,6 +53,7 @@ def test_a_topic_comes_to_be_by_being_written_to(cluster: Cluster, library: Libr
     """With num.partitions and default.replication.factor of the broker."""
     results = library.write(cluster.bootstrap, topic, [Message(b"first"), Message(b"second")], partition=1)
     assert [result.offset for result in results] == [0, 1]
+    cluster.wait_until_known(topic, 2)
     with library.admin(cluster.bootstrap) as admin:
         found = admin.describe(topic)
     assert {index: len(seen.replicas) for index, seen in found.items()} == {0: 3, 1: 3}
