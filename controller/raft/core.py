@@ -187,6 +187,10 @@ class RaftCore(Elections):
         hard_state: HardState | None = None
         if self.hard_state != self._handed:
             hard_state = self._handed = self.hard_state
+            # Only the first leader of a cluster has both: before anybody holds an entry, a majority must durably
+            # remember that the cluster has begun, and this node is counted in it.
+            self._messages[:0] = self._urgent
+            self._urgent.clear()
         result = Ready(
             urgent=tuple(self._urgent),
             snapshot=self._pending_snapshot,

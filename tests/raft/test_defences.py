@@ -173,6 +173,23 @@ def test_leader_does_not_count_its_own_copy_before_it_is_durable() -> None:
     assert core.commit == 1
 
 
+def test_first_leader_of_a_cluster_remembers_that_it_is_one_before_anybody_gets_an_entry() -> None:
+    """Otherwise it dies, comes back with nothing, and those that have its entry and those that voted are no majority
+    of voters with a memory: nobody can ever be elected."""
+    core = RaftCore(RaftConfig(1, VOTERS), random.Random(1), PersistentState(), now=0.0)
+    core.tick(1.0)
+    drain(core, 1.0)
+    for pre in (True, False):
+        core.step(2, VoteResponse(0, 1, True, pre, core.identity), 1.0)
+        if pre:
+            drain(core, 1.0)
+    ready = core.ready(1.0)
+    assert core.role is Role.LEADER
+    assert ready.hard_state == HardState(1, 1, False, core.identity)
+    assert not ready.urgent
+    assert [type(envelope.message) for envelope in ready.messages] == [AppendRequest, AppendRequest]
+
+
 def test_persisted_word_of_an_overwritten_entry_does_not_count_aba() -> None:
     core = follower()
     core.step(2, append((0, 0), (1, 2), (2, 2)), 0.0)
