@@ -3,7 +3,7 @@
 Topics are answered in the order of their names. A page ends after `response_partition_limit` partitions (2,000 at
 most); `next_cursor` is where the next one begins.
 
-Differences from Kafka: no eligible leader replicas are recorded, so both ELR lists are empty.
+Differences from Kafka: the last known leader is the last member of the ISR, so that list is empty.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _page(
     rows = []
     for index in indexes[:limit]:
         row = partition_row(image, index, topic.partitions[index], listener)
-        row["eligible_leader_replicas"] = ()
+        row["eligible_leader_replicas"] = topic.partitions[index].elr
         row["last_known_elr"] = ()
         rows.append(row)
     rest = indexes[limit] if len(indexes) > limit else None

@@ -156,6 +156,7 @@ class _Builder:
             leader=record.leader,
             leader_epoch=record.leader_epoch,
             partition_epoch=record.partition_epoch,
+            elr=record.elr,
         )
         self._put(record, record.topic_id, record.partition, state)
 
@@ -174,6 +175,7 @@ class _Builder:
             leader=record.leader,
             leader_epoch=record.leader_epoch,
             partition_epoch=record.partition_epoch,
+            elr=record.elr,
         )
         self._put(record, record.topic_id, record.partition, state)
 
@@ -181,6 +183,8 @@ class _Builder:
         isr = set(state.isr)
         require(bool(isr) and len(isr) == len(state.isr), record, "ISR is empty or repeats a member")
         require(isr <= set(state.replicas), record, "ISR has a member that is no replica")
+        elr = set(state.elr)
+        require(elr <= set(state.replicas) - isr, record, "ELR has a member that is no replica or in the ISR")
         if state.leader != NO_LEADER:
             # Records about brokers come first in an entry, so that this holds on the way too.
             leader = self._brokers.get(state.leader)

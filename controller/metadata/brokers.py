@@ -25,8 +25,9 @@ def register_broker(
 ) -> Decision[RegisterBrokerResponse]:
     """A new incarnation gets a new epoch and is fenced until it has caught up with the metadata.
 
-    It leaves every ISR that has another member: whether its last stop was clean or not, it has not followed since,
-    and after an unclean one it may lack records that it had confirmed (KIP-966). The epoch is the Raft index that
+    It leaves every ISR that has another member: whether its last stop was clean or not, it has not followed since.
+    After an unclean one it may lack records that it had confirmed, so it is no eligible leader either (KIP-966): clean
+    is only a stop of the very registration that the image knows. The epoch is the Raft index that
     the registration is expected at, hence larger than all before.
 
     `session_live` says that the registered incarnation has lately been heard of.
@@ -56,8 +57,11 @@ def register_broker(
     if _same_registration(before, record):
         # The answer to the first attempt was lost.
         return Decision((), RegisterBrokerResponse(epoch=before.epoch))
+    clean = request.clean_shutdown and request.previous_epoch == before.epoch
+    # A process that registers again has lost nothing: it never stopped.
+    lost = () if clean or before.incarnation == request.incarnation else (request.node_id,)
     return Decision(
-        (record, *take_out(image, policy, {request.node_id})),
+        (record, *take_out(image, policy, {request.node_id}, lost=lost)),
         RegisterBrokerResponse(epoch=record.epoch),
     )
 

@@ -9,7 +9,7 @@ from ottla.controller.metadata.apply import apply
 from ottla.controller.metadata.broker_config import BROKER_CONFIGS
 from ottla.controller.metadata.config_def import ConfigDef, ConfigType, InvalidConfig, split_list
 from ottla.controller.metadata.decision import Decision, Policy, Refusal
-from ottla.controller.metadata.election import elect_leaderless
+from ottla.controller.metadata.election import elect_leaderless, forget_eligible
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.records import ConfigChanged, Record
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
@@ -22,6 +22,7 @@ from ottla.controller.rpc.models import (
 )
 
 UNCLEAN = "unclean.leader.election.enable"
+MIN_INSYNC = "min.insync.replicas"
 
 
 def check_topic_configs(configs: Mapping[str, str | None]) -> dict[str, str]:
@@ -67,7 +68,8 @@ def alter_configs(
 ) -> Decision[IncrementalAlterConfigsResponse]:
     """Each resource is changed wholly or not at all.
 
-    Where unclean elections become allowed, partitions that wait for a leader get one in the same entry.
+    Where unclean elections become allowed, partitions that wait for a leader get one in the same entry; where fewer
+    in-sync replicas are asked for, an ISR that suffices now has no eligible leaders beside it any more.
     Answers per resource UNKNOWN_TOPIC_OR_PARTITION, BROKER_ID_NOT_REGISTERED, INVALID_CONFIG, INVALID_REQUEST.
     """
     asked = Counter((resource.kind, resource.name) for resource in request.resources)
@@ -86,7 +88,11 @@ def alter_configs(
         results.append(ConfigResult(kind=resource.kind, name=resource.name))
     if request.validate_only:
         records = []
-    if any(isinstance(record, ConfigChanged) and record.key == UNCLEAN for record in records):
+    changed = {record.key for record in records if isinstance(record, ConfigChanged)}
+    if MIN_INSYNC in changed:
+        after, _ = apply(image, records, image.offset)
+        records += forget_eligible(after, policy)
+    if UNCLEAN in changed:
         after, _ = apply(image, records, image.offset)
         records += elect_leaderless(after, policy)
     return Decision(tuple(records), IncrementalAlterConfigsResponse(resources=tuple(results)))

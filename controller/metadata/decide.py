@@ -38,7 +38,7 @@ def decide(
         case Heartbeat():
             return heartbeat(image, policy, request)
         case AlterPartition():
-            return alter_partition(image, request)
+            return alter_partition(image, policy, request)
         case RegisterBroker():
             return register_broker(image, policy, request, session_live=session_live)
         case AllocateProducerIds():

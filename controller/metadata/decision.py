@@ -40,6 +40,10 @@ class Policy:
         """Whether a replica outside the ISR may lead this topic's partitions when there is no other."""
         return resolve_one(image, self.broker_defaults, topic, "unclean.leader.election.enable").value is True
 
+    def min_insync(self, image: MetadataImage, topic: str) -> int:
+        """The topic's min.insync.replicas, below which nothing of it is committed."""
+        return int(resolve_one(image, self.broker_defaults, topic, "min.insync.replicas").text)
+
 
 class Refusal(Exception):
     """An item of a request cannot be done; `code` and the text become the item's answer."""

@@ -1,4 +1,5 @@
-"""Who leads a partition: from its ISR in order of preference, and outside it only where the topic asks for that.
+"""Who leads a partition: from its ISR in order of preference, then from the eligible leader replicas (KIP-966), and
+outside of both only where the topic asks for that.
 
 A change of leader raises the leader epoch; every change raises the partition epoch. A shrinking ISR alone does not
 raise the leader epoch: the leader goes on undisturbed (KIP-497, KAFKA-15021).
@@ -24,21 +25,29 @@ def change_partition(
     partition: int,
     *,
     isr: tuple[int, ...],
+    elr: tuple[int, ...],
     eligible: Eligible,
     unclean: bool = False,
     prefer_first: bool = False,
 ) -> PartitionChanged | None:
-    """The partition with this ISR and the best leader in it, or None when that is what it has.
+    """The partition with this ISR, this ELR and the best leader in them, or None when that is what it has.
 
-    The present leader stays while it is eligible, unless `prefer_first`. Without an eligible member it becomes
-    NO_LEADER, or with `unclean` any eligible replica, which then is the whole ISR.
+    The present leader stays while it is eligible, unless `prefer_first`. Without an eligible member of the ISR, one of
+    the ELR begins a new ISR, and those before remain eligible. Without that either it becomes NO_LEADER, or with
+    `unclean` any eligible replica, which then is the whole ISR.
     """
     state = topic.partitions[partition]
     leader = _choose(state, isr, eligible, prefer_first)
+    if leader == NO_LEADER:
+        leader = next((replica for replica in elr if eligible(replica)), NO_LEADER)
+        if leader != NO_LEADER:
+            complete = {*isr, *elr} - {leader}
+            isr, elr = (leader,), tuple(replica for replica in state.replicas if replica in complete)
     if leader == NO_LEADER and unclean:
         leader = next((replica for replica in state.replicas if eligible(replica)), NO_LEADER)
-        isr = isr if leader == NO_LEADER else (leader,)
-    if leader == state.leader and isr == state.isr:
+        if leader != NO_LEADER:
+            isr, elr = (leader,), ()
+    if leader == state.leader and isr == state.isr and elr == state.elr:
         return None
     return PartitionChanged(
         topic_id=topic.id,
@@ -47,7 +56,21 @@ def change_partition(
         leader=leader,
         leader_epoch=state.leader_epoch + (leader != state.leader),
         partition_epoch=state.partition_epoch + 1,
+        elr=elr,
     )
+
+
+def eligible_leaders(
+    state: PartitionImage, isr: tuple[int, ...], minimum: int, lost: Collection[int] = ()
+) -> tuple[int, ...]:
+    """The ELR that a partition has once this is its ISR: who had every committed record when the ISR fell below the
+    minimum. With enough members something may be committed at any time, and then only they are sure to have it.
+    `lost` are replicas that may have lost records since.
+    """
+    if len(isr) >= min(minimum, len(state.replicas)):
+        return ()
+    complete = {*state.isr, *state.elr}.difference(lost, isr)
+    return tuple(replica for replica in state.replicas if replica in complete)
 
 
 def _choose(state: PartitionImage, isr: tuple[int, ...], eligible: Eligible, prefer_first: bool) -> int:
@@ -56,10 +79,14 @@ def _choose(state: PartitionImage, isr: tuple[int, ...], eligible: Eligible, pre
     return next((replica for replica in state.replicas if replica in isr and eligible(replica)), NO_LEADER)
 
 
-def take_out(image: MetadataImage, policy: Policy, away: Collection[int]) -> list[PartitionChanged]:
+def take_out(
+    image: MetadataImage, policy: Policy, away: Collection[int], *, lost: Collection[int] = ()
+) -> list[PartitionChanged]:
     """The brokers `away` leave every ISR that has another member, and lead nothing any more.
 
-    The last member of an ISR stays, for it is the one that has all acknowledged records.
+    `lost` are those of them that may have lost records: they are not eligible leaders any more (KIP-966). The last
+    member of an ISR stays, for it is the one that has all acknowledged records; if it may have lost some, an eligible
+    leader takes its place, where there is one.
     """
     gone = frozenset(away)
 
@@ -68,19 +95,29 @@ def take_out(image: MetadataImage, policy: Policy, away: Collection[int]) -> lis
 
     changes = []
     for topic in image.topics.values():
-        unclean: bool | None = None
+        known: tuple[bool, int] | None = None
         for partition, state in topic.partitions.items():
-            if gone.isdisjoint(state.isr):
+            if gone.isdisjoint(state.isr) and set(state.elr).isdisjoint(lost):
                 continue
-            if unclean is None:
-                unclean = policy.unclean(image, topic.name)
-            isr = tuple(replica for replica in state.isr if replica not in gone)
-            if not isr:
-                isr = (state.leader,) if state.leader in state.isr else state.isr[:1]
-            change = change_partition(topic, partition, isr=isr, eligible=eligible, unclean=unclean)
+            if known is None:
+                known = policy.unclean(image, topic.name), policy.min_insync(image, topic.name)
+            unclean, minimum = known
+            isr = tuple(replica for replica in state.isr if replica not in gone) or _last(state, eligible, lost)
+            elr = eligible_leaders(state, isr, minimum, lost)
+            change = change_partition(topic, partition, isr=isr, elr=elr, eligible=eligible, unclean=unclean)
             if change is not None:
                 changes.append(change)
     return changes
+
+
+def _last(state: PartitionImage, eligible: Eligible, lost: Collection[int]) -> tuple[int]:
+    """Who stands for an ISR of which all members are away."""
+    whole = [replica for replica in state.isr if replica not in lost]
+    if not whole:
+        whole = sorted((replica for replica in state.elr if replica not in lost), key=eligible, reverse=True)
+    if not whole:
+        whole = list(state.isr)
+    return (state.leader if state.leader in whole else whole[0],)
 
 
 def elect_leaderless(
@@ -101,7 +138,19 @@ def elect_leaderless(
             if state.leader != NO_LEADER:
                 continue
             unclean = policy.unclean(image, name)
-            change = change_partition(topic, partition, isr=state.isr, eligible=eligible, unclean=unclean)
+            elr = eligible_leaders(state, state.isr, policy.min_insync(image, name)) if state.elr else ()
+            change = change_partition(topic, partition, isr=state.isr, elr=elr, eligible=eligible, unclean=unclean)
+            if change is not None:
+                changes.append(change)
+    return changes
+
+
+def forget_eligible(image: MetadataImage, policy: Policy) -> list[PartitionChanged]:
+    """Partitions with an ELR whose ISR suffices now that fewer in-sync replicas are asked for: it commits again."""
+    changes = []
+    for topic, partition, state in image.all_partitions():
+        if state.elr and not eligible_leaders(state, state.isr, policy.min_insync(image, topic.name)):
+            change = change_partition(topic, partition, isr=state.isr, elr=(), eligible=image.eligible)
             if change is not None:
                 changes.append(change)
     return changes
@@ -112,7 +161,9 @@ def rebalance(image: MetadataImage) -> list[PartitionChanged]:
     changes: list[PartitionChanged] = []
     for topic, partition, state in image.all_partitions():
         if _preferred_waits(image, state):
-            change = change_partition(topic, partition, isr=state.isr, eligible=image.eligible, prefer_first=True)
+            change = change_partition(
+                topic, partition, isr=state.isr, elr=state.elr, eligible=image.eligible, prefer_first=True
+            )
             if change is not None:
                 changes.append(change)
                 if len(changes) == MAX_REBALANCE:
@@ -152,11 +203,13 @@ def _elect_one(image: MetadataImage, name: str, partition: int, unclean: bool) -
     if unclean:
         if state.leader != NO_LEADER:
             return ErrorCode.election_not_needed
-        change = change_partition(topic, partition, isr=state.isr, eligible=image.eligible, unclean=True)
+        change = change_partition(topic, partition, isr=state.isr, elr=state.elr, eligible=image.eligible, unclean=True)
         return change or ErrorCode.eligible_leaders_not_available
     if state.leader == state.replicas[0]:
         return ErrorCode.election_not_needed
     if not _preferred_waits(image, state):
         return ErrorCode.preferred_leader_not_available
-    change = change_partition(topic, partition, isr=state.isr, eligible=image.eligible, prefer_first=True)
+    change = change_partition(
+        topic, partition, isr=state.isr, elr=state.elr, eligible=image.eligible, prefer_first=True
+    )
     return change or ErrorCode.preferred_leader_not_available

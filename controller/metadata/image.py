@@ -50,7 +50,9 @@ class BrokerImage:
 class PartitionImage:
     """`replicas` are in order of preference; `isr` is never empty and keeps its last member when that one is away.
 
-    `leader_epoch` grows with every change of leader, `partition_epoch` with every change at all.
+    `leader_epoch` grows with every change of leader, `partition_epoch` with every change at all. `elr` are the
+    eligible leader replicas of KIP-966: not in the ISR, but known to have every committed record, because nothing has
+    been committed since the ISR fell below min.insync.replicas.
     """
 
     replicas: tuple[int, ...]
@@ -58,6 +60,7 @@ class PartitionImage:
     leader: int
     leader_epoch: int
     partition_epoch: int
+    elr: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ from uuid import UUID
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata.brokers import knows_epoch
-from ottla.controller.metadata.decision import Decision
+from ottla.controller.metadata.decision import Decision, Policy
+from ottla.controller.metadata.election import eligible_leaders
 from ottla.controller.metadata.image import MetadataImage, PartitionImage
 from ottla.controller.metadata.records import PartitionChanged
 from ottla.controller.rpc.models import AlterPartition, AlterPartitionResponse, PartitionIsr, PartitionIsrResult
 
 
-def alter_partition(image: MetadataImage, request: AlterPartition) -> Decision[AlterPartitionResponse]:
+def alter_partition(image: MetadataImage, policy: Policy, request: AlterPartition) -> Decision[AlterPartitionResponse]:
     """Answers STALE_BROKER_EPOCH as a whole, and per partition the codes of `_refusal`."""
     if not knows_epoch(image, request.node_id, request.broker_epoch):
         return Decision((), AlterPartitionResponse(error=ErrorCode.stale_broker_epoch.value))
@@ -23,7 +24,9 @@ def alter_partition(image: MetadataImage, request: AlterPartition) -> Decision[A
     results: list[PartitionIsrResult] = []
     seen: set[tuple[UUID, int]] = set()
     for wish in request.partitions:
-        change, result = _alter_one(image, request.node_id, wish, repeated=(wish.topic_id, wish.partition) in seen)
+        change, result = _alter_one(
+            image, policy, request.node_id, wish, repeated=(wish.topic_id, wish.partition) in seen
+        )
         seen.add((wish.topic_id, wish.partition))
         results.append(result)
         if change is not None:
@@ -32,11 +35,11 @@ def alter_partition(image: MetadataImage, request: AlterPartition) -> Decision[A
 
 
 def _alter_one(
-    image: MetadataImage, node_id: int, wish: PartitionIsr, *, repeated: bool
+    image: MetadataImage, policy: Policy, node_id: int, wish: PartitionIsr, *, repeated: bool
 ) -> tuple[PartitionChanged | None, PartitionIsrResult]:
     topic = image.topic_by_id(wish.topic_id)
     state = None if topic is None else topic.partitions.get(wish.partition)
-    if state is None:
+    if topic is None or state is None:
         code = ErrorCode.unknown_topic_id if topic is None else ErrorCode.unknown_topic_or_partition
         return None, PartitionIsrResult(topic_id=wish.topic_id, partition=wish.partition, error=code.value)
     refusal = ErrorCode.invalid_request if repeated else _refusal(image, state, node_id, wish)
@@ -52,6 +55,8 @@ def _alter_one(
         leader=state.leader,
         leader_epoch=state.leader_epoch,
         partition_epoch=state.partition_epoch + 1,
+        # Who leaves is still in the ISR until this is committed, so it has what was committed until then.
+        elr=eligible_leaders(state, isr, policy.min_insync(image, topic.name)),
     )
     return change, _result(wish, isr, state, change.partition_epoch, ErrorCode.none)
 

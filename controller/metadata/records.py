@@ -60,10 +60,12 @@ class PartitionCreated(MetadataRecord):
     leader: int
     leader_epoch: int = 0
     partition_epoch: int = 0
+    elr: tuple[int, ...] = ()
 
 
 class PartitionChanged(MetadataRecord):
-    """The state of a partition after a change; `isr` None means as before. `partition_epoch` grows by one."""
+    """The state of a partition after a change; `isr` None means as before, `elr` is always the whole.
+    `partition_epoch` grows by one."""
 
     type: Literal["partition-change"] = "partition-change"
     topic_id: UUID
@@ -72,6 +74,7 @@ class PartitionChanged(MetadataRecord):
     leader: int
     leader_epoch: int
     partition_epoch: int
+    elr: tuple[int, ...] = ()
 
 
 class TopicDeleted(MetadataRecord):

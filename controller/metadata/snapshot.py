@@ -81,6 +81,7 @@ def image_records(image: MetadataImage) -> Iterator[Record]:
                 leader=state.leader,
                 leader_epoch=state.leader_epoch,
                 partition_epoch=state.partition_epoch,
+                elr=state.elr,
             )
     for (kind, name), values in image.configs.items():
         for key, value in values.items():

@@ -28,7 +28,7 @@ class MetadataChanges:
     def _compare(self, old: PartitionImage, new: PartitionImage) -> None:
         if new.leader == self._node_id and new.leader_epoch != old.leader_epoch and new.leader != old.leader:
             self.elections += 1
-            self.unclean_elections += new.leader not in old.isr
+            self.unclean_elections += new.leader not in (*old.isr, *old.elr)
         counted_by = old.leader if old.leader >= 0 else new.leader
         if counted_by == self._node_id:
             self.isr_shrinks += not set(old.isr) <= set(new.isr)

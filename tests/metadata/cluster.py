@@ -130,6 +130,9 @@ def check_invariants(image: MetadataImage) -> None:
         assert len(set(state.isr)) == len(state.isr), where
         assert set(state.isr) <= set(state.replicas), where
         assert len(set(state.replicas)) == len(state.replicas), where
+        assert set(state.elr) <= set(state.replicas) - set(state.isr), where
+        if state.leader == -1:
+            assert not any(image.eligible(member) for member in state.elr), where
         if state.leader != -1:
             assert state.leader in state.isr, where
             assert image.eligible(state.leader), where

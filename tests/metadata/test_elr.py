@@ -1,0 +1,105 @@
+"""Eligible leader replicas (KIP-966): who has every committed record, although the ISR went on without it."""
+
+import pytest
+
+from ottla.controller.metadata import decode_snapshot, encode_snapshot
+from ottla.controller.rpc import ConfigOp, ConfigResourceOps, IncrementalAlterConfigs
+from tests.metadata.cluster import CLUSTER_ID, Cluster, registration
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster().up(1, 2, 3)
+    cluster.create("t", (1, 2, 3), min_insync_replicas="2")
+    return cluster
+
+
+def elr(cluster: Cluster) -> tuple[int, ...]:
+    return cluster.image.topics["t"].partitions[0].elr
+
+
+def back(cluster: Cluster, node_id: int, *, clean: bool, previous_epoch: int | None = None) -> None:
+    """The broker registers in a new life, and is unfenced."""
+    request = registration(node_id, f"life after {cluster.image.offset}")
+    epoch = cluster.epoch(node_id) if previous_epoch is None else previous_epoch
+    assert not cluster.ask(request.model_copy(update={"clean_shutdown": clean, "previous_epoch": epoch})).error
+    cluster.beat(node_id)
+
+
+def test_with_enough_in_sync_nobody_else_is_eligible(cluster: Cluster) -> None:
+    cluster.fence(3)
+    assert cluster.state("t")[:2] == (1, (1, 2))
+    assert elr(cluster) == ()
+
+
+def test_who_leaves_below_the_minimum_stays_eligible_until_there_are_enough_again(cluster: Cluster) -> None:
+    cluster.fence(3)
+    cluster.fence(2)
+    assert cluster.state("t")[:2] == (1, (1,))
+    assert elr(cluster) == (2,)
+    back(cluster, 3, clean=True)
+    cluster.alter(1, cluster.wish("t", 1, 3))
+    assert elr(cluster) == ()
+
+
+def test_a_leader_that_shrinks_its_isr_leaves_eligible_replicas_behind(cluster: Cluster) -> None:
+    cluster.alter(1, cluster.wish("t", 1))
+    assert elr(cluster) == (2, 3)
+
+
+def test_an_eligible_replica_leads_when_nobody_of_the_isr_can(cluster: Cluster) -> None:
+    cluster.fence(2, 3)
+    cluster.fence(1)
+    assert cluster.state("t")[:2] == (-1, (1,))
+    assert elr(cluster) == (2, 3)
+    back(cluster, 3, clean=True)
+    assert cluster.state("t")[:2] == (3, (3,))
+    assert elr(cluster) == (1, 2)
+
+
+def test_the_last_member_that_may_have_lost_records_gives_way(cluster: Cluster) -> None:
+    """RELIABILITY: the last replica standing loses power with an unflushed tail."""
+    cluster.fence(2, 3)
+    back(cluster, 1, clean=False)
+    assert cluster.state("t")[:2] == (-1, (2,))
+    assert elr(cluster) == (3,)
+    back(cluster, 3, clean=True)
+    assert cluster.state("t")[:2] == (3, (3,))
+    assert elr(cluster) == (2,)
+
+
+def test_without_any_other_the_last_member_stays_whatever_happened_to_it(cluster: Cluster) -> None:
+    """After kill -9 of all nodes somebody has to lead."""
+    cluster.fence(1, 2, 3)
+    for node_id in (1, 2, 3):
+        back(cluster, node_id, clean=False)
+    assert cluster.state("t")[:2] == (3, (3,))
+    assert elr(cluster) == ()
+
+
+def test_an_unclean_return_ends_eligibility_and_a_clean_one_does_not(cluster: Cluster) -> None:
+    cluster.alter(1, cluster.wish("t", 1))
+    back(cluster, 2, clean=False)
+    back(cluster, 3, clean=True)
+    assert elr(cluster) == (3,)
+
+
+def test_a_clean_stop_of_another_life_is_not_clean(cluster: Cluster) -> None:
+    """An old directory put back may have a marker of a clean stop in it."""
+    cluster.alter(1, cluster.wish("t", 1))
+    back(cluster, 2, clean=True, previous_epoch=cluster.epoch(2) - 1)
+    assert elr(cluster) == (3,)
+
+
+def test_asking_for_fewer_in_sync_replicas_ends_eligibility(cluster: Cluster) -> None:
+    """From then on the leader commits alone, and the others are not sure to have it."""
+    cluster.alter(1, cluster.wish("t", 1))
+    op = ConfigOp(key="min.insync.replicas", op="set", value="1")
+    resource = ConfigResourceOps(kind="topic", name="t", ops=(op,))
+    cluster.ask(IncrementalAlterConfigs(resources=(resource,)))
+    assert elr(cluster) == ()
+
+
+def test_a_snapshot_keeps_eligibility(cluster: Cluster) -> None:
+    cluster.alter(1, cluster.wish("t", 1))
+    assert decode_snapshot(encode_snapshot(cluster.image), CLUSTER_ID) == cluster.image
