@@ -49,7 +49,8 @@ class Housekeeping:
         await _round("high-watermarks", self.checkpoint)
 
     async def checkpoint(self) -> None:
-        """Write all high watermarks to replication-offset-checkpoint. Raises DiskError."""
+        """Settle new logs, and write all high watermarks to replication-offset-checkpoint. Raises DiskError."""
+        await self._group.run_blocking(self._logs.settle)
         offsets = {
             (partition.topic, partition.index): partition.high_watermark
             for partition in self._partitions()

@@ -208,6 +208,10 @@ class ReplicaManager:
         if found is not None and found != topic.id:
             log.warning("old_topic_on_disk", topic=topic.name, partition=index, topic_id=str(topic.id), old=str(found))
             self._logs.delete_log(topic.name, index)
+        held = self._logs.get(topic.name, index)
+        if found is None and held is not None and held.log_end_offset:
+            # Whose records these are cannot be told; what was promised is on the other replicas.
+            self._logs.set_aside(topic.name, index)
         return self._logs.create_log(topic.name, topic.id, index, settings.log)
 
     def set_strays_aside(self) -> None:

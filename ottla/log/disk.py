@@ -69,8 +69,8 @@ class Disk(Protocol):
 
     def remove(self, path: str) -> None: ...
 
-    def mkdir(self, path: str) -> None:
-        """Make the directory and its parents, durably; no error when it exists."""
+    def mkdir(self, path: str, *, durable: bool = True) -> None:
+        """Make the directory and its parents; no error when it exists. Unless `durable`, that takes `sync_dir`."""
 
     def listdir(self, path: str) -> list[str]: ...
 
@@ -245,7 +245,7 @@ class OsDisk:
         with _translated(path):
             os.unlink(path)
 
-    def mkdir(self, path: str) -> None:
+    def mkdir(self, path: str, *, durable: bool = True) -> None:
         missing = []
         while path and not os.path.isdir(path):
             missing.append(path)
@@ -253,7 +253,8 @@ class OsDisk:
         for name in reversed(missing):
             with _translated(name):
                 os.makedirs(name, exist_ok=True)
-            self.sync_dir(os.path.dirname(name) or ".")
+            if durable:
+                self.sync_dir(os.path.dirname(name) or ".")
 
     def listdir(self, path: str) -> list[str]:
         with _translated(path):

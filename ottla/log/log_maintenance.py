@@ -114,9 +114,11 @@ class LogMaintenance(LogState):
             for segment in segments:
                 if segment.next_offset > done:
                     segment.sync(indexes=segment is not segments[-1])
+            self._settle()
             if self._names_changed:
                 self._names_changed = False
                 self._disk.sync_dir(self.directory)
+                self._rooted = True
             self._write_epochs()
         except DiskError as error:
             self._fail(error, "flush")
@@ -125,6 +127,18 @@ class LogMaintenance(LogState):
             if cuts == self._cuts and self._failure is None:
                 self.recovery_point = end
             return self.recovery_point
+
+    def settle(self) -> None:
+        """Make a new log durable before it has records. Blocks; for an executor. Raises DiskError, LogOffline."""
+        with self._io_lock:
+            if self._closed:
+                return
+            self._check_online()
+            try:
+                self._settle()
+            except DiskError as error:
+                self._fail(error, "settle")
+                raise
 
     def _write_epochs(self) -> None:
         """Before the recovery point moves: batches below it are not scanned again for their epochs.
@@ -205,6 +219,7 @@ class LogMaintenance(LogState):
                 self._active.sync(indexes=True)
                 self._disk.sync_dir(self.directory)
                 self._write_epochs()
+            self._settle()
         except DiskError as error:
             self._fail(error, "close")
             raise

@@ -28,7 +28,8 @@ class LogState:
 
     `recovery_point`: everything below is durable. `recovered` tells what opening had to cut.
     `on_recovery_point_lowered` is called after a truncation below the recovery point and before anything is appended
-    again: whoever keeps the recovery point on disk must lower it there at that moment.
+    again: whoever keeps the recovery point on disk must lower it there at that moment. `before_durable` is
+    called once, by the first flush (it may be in an executor): it makes durable what the log's own files hang on.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LogState:
         self.last_epoch = recovered.last_epoch
         self.recovery_point = min(recovery_point, self.log_end_offset)
         self.on_recovery_point_lowered: Callable[[], None] | None = None
+        self.before_durable: Callable[[], None] | None = None
         self._disk = disk
         self._segments = recovered.segments
         self._bases = [segment.base_offset for segment in self._segments]
@@ -53,6 +55,7 @@ class LogState:
         self._closed = False
         self._cuts = 0
         self._names_changed = True
+        self._rooted = not recovered.created
         self._state_lock = threading.Lock()
         self._io_lock = threading.Lock()
         self._epochs_lock = threading.Lock()
@@ -139,6 +142,11 @@ class LogState:
         old, end = self._active, self.log_end_offset
         old.write_indexes()
         write_snapshot(self._disk, self.directory, self.producers, end)
+        if not self._rooted:
+            # A crash must not leave the second segment without the first.
+            self._settle()
+            self._disk.sync_dir(self.directory)
+            self._rooted = True
         new = Segment.create(self._disk, self.directory, end, interval=self._config.index_interval_bytes, now_ms=now_ms)
         self._names_changed = True
         self._segments.append(new)
@@ -146,6 +154,11 @@ class LogState:
         self._active = new
         self._note_open(old)
         return new
+
+    def _settle(self) -> None:
+        if self.before_durable is not None:
+            self.before_durable()
+            self.before_durable = None
 
     # --- files of older segments: a few stay open
 

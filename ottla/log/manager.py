@@ -6,6 +6,7 @@ import functools
 import random
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 from uuid import UUID
@@ -66,6 +67,7 @@ class LogManager:
         self._doomed: list[tuple[int, str]] = []
         self._lock: Lock | None = None
         self._written: dict[str, bytes] = {}
+        self._unsettled: deque[PartitionLog] = deque()
         self._checkpoint_lock = threading.Lock()
 
     @classmethod
@@ -130,9 +132,7 @@ class LogManager:
 
     def _open_log(self, key: TopicPartition, path: str, config: LogConfig, recovery_point: int, log_start: int) -> None:
         try:
-            metadata = f"{path}/{PARTITION_METADATA_FILE}"
-            if self._disk.exists(metadata):
-                self._topic_ids[key] = decode_partition_metadata(self._disk.read(metadata))
+            self._read_topic_id(key, f"{path}/{PARTITION_METADATA_FILE}")
             opened = PartitionLog.open(
                 self._disk,
                 path,
@@ -147,6 +147,17 @@ class LogManager:
             self.offline[key] = error
             return
         self._adopt(key, opened)
+
+    def _read_topic_id(self, key: TopicPartition, metadata: str) -> None:
+        if not self._disk.exists(metadata):
+            return
+        try:
+            self._topic_ids[key] = decode_partition_metadata(self._disk.read(metadata))
+        except CorruptFile as error:
+            if self.was_clean:
+                raise
+            # The power went before it was durable; what is in the log then was not promised to anybody either.
+            log.warning("topic id unreadable", topic=key[0], partition=key[1], reason=str(error))
 
     def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
         opened.on_recovery_point_lowered = self._write_recovery_points
@@ -186,13 +197,41 @@ class LogManager:
         if existing is not None and existing.log_end_offset:
             raise InconsistentTopicId(f"{topic}-{partition} on disk has records, but no topic id")
         path = f"{self.directory}/{topic}-{partition}"
-        self._disk.mkdir(path)
-        self._disk.write_atomic(f"{path}/{PARTITION_METADATA_FILE}", encode_partition_metadata(topic_id))
+        # This is on the event loop, for every partition of a new topic: nothing here may wait for the disk. Names and
+        # topic id become durable with the first records, or soon after (`settle`).
+        self._disk.mkdir(path, durable=False)
+        self._write_topic_id(path, topic_id)
         self._topic_ids[key] = topic_id
         if existing is None:
             existing = PartitionLog.open(self._disk, path, config, clean=False, now_ms=self._clock())
             self._adopt(key, existing)
+        existing.before_durable = functools.partial(self._sync_topic_id, path)
+        self._unsettled.append(existing)
         return existing
+
+    def _write_topic_id(self, path: str, topic_id: UUID) -> None:
+        file = self._disk.open(f"{path}/{PARTITION_METADATA_FILE}", create=True)
+        try:
+            file.truncate(0)
+            file.append([encode_partition_metadata(topic_id)])
+        finally:
+            file.close()
+
+    def _sync_topic_id(self, path: str) -> None:
+        self._disk.sync_dir(self.directory)
+        file = self._disk.open(f"{path}/{PARTITION_METADATA_FILE}")
+        try:
+            file.sync()
+        finally:
+            file.close()
+        self._disk.sync_dir(path)
+
+    def settle(self) -> None:
+        """Make the logs that were created lately durable, empty as they may be. Blocks; for an executor."""
+        while self._unsettled:
+            each = self._unsettled.popleft()
+            if each.failure is None:
+                each.settle()
 
     def delete_log(self, topic: str, partition: int) -> None:
         """Take the log away at once; its files go after file.delete.delay.ms, in `retention_pass`."""
@@ -239,6 +278,7 @@ class LogManager:
 
     def checkpoint(self) -> None:
         """Write recovery points and log start offsets; nothing when they did not change. Blocks; for an executor."""
+        self.settle()
         self._write_recovery_points()
         with self._checkpoint_lock:
             starts = {

@@ -311,7 +311,7 @@ class ModelledDisk:
             self._file(path)
             self._change_name("unlink", path, None, None)
 
-    def mkdir(self, path: str) -> None:
+    def mkdir(self, path: str, *, durable: bool = True) -> None:
         path = posixpath.normpath(path)
         with self.mutex:
             missing = []
@@ -320,7 +320,10 @@ class ModelledDisk:
                 path = posixpath.dirname(path)
             for name in reversed(missing):
                 self.step("mkdir", name)
-                self._names[name] = self._durable_names[name] = None
+                if durable:
+                    self._names[name] = self._durable_names[name] = None
+                else:
+                    self._change_name("link", name, None, None)
 
     def listdir(self, path: str) -> list[str]:
         path = posixpath.normpath(path)

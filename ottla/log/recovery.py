@@ -38,7 +38,8 @@ class Recovered:
     """What was found. `cut_bytes` were removed from the end; `below_recovery_point` says that synced data was among it.
 
     `scanned_from` is the first offset that was read and checked, None after a clean open. `epochs_file` is what the
-    leader epoch checkpoint holds, if it is sound.
+    leader epoch checkpoint holds, if it is sound. `created`: there was no log, and the names of the new files are not
+    durable yet.
     """
 
     segments: list[Segment]
@@ -49,6 +50,7 @@ class Recovered:
     below_recovery_point: bool = False
     snapshots: list[int] = field(default_factory=list)
     epochs_file: bytes | None = None
+    created: bool = False
 
 
 def open_segments(
@@ -70,8 +72,7 @@ def open_segments(
     if not bases:
         _require(directory, log_start_offset, required_end)
         segment = Segment.create(disk, directory, log_start_offset, interval=interval, now_ms=now_ms)
-        disk.sync_dir(directory)
-        return Recovered([segment], EpochCache())
+        return Recovered([segment], EpochCache(), created=True)
     segments = [_open_segment(disk, directory, base, interval, now_ms) for base in bases]
     for segment, following in pairwise(segments):
         segment.next_offset = following.base_offset

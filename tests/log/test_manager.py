@@ -232,3 +232,44 @@ async def test_foreign_directories_and_torn_checkpoints_are_left_alone(world: Wo
     assert [key for key, _ in manager] == [("t", 0)]
     assert manager.read_high_watermarks() == {}
     assert world.disk.exists("data/lost+found")
+
+
+async def test_making_a_log_does_not_wait_for_the_disk(world: World) -> None:
+    """A topic of a thousand partitions is made on the event loop."""
+    manager = await world.open()
+    waited: list[str] = []
+    world.disk.on_operation = lambda name, path: waited.append(path) if name.startswith("sync") else None
+    for partition in range(20):
+        manager.create_log("t", ONE, partition, CONFIG)
+    assert not waited
+    manager.settle()
+    assert {"data", "data/t-7", "data/t-7/partition.metadata"} <= set(waited)
+    world.disk.on_operation = None
+    world.disk.crash()
+    manager = await world.open()
+    assert {manager.topic_id("t", partition) for partition in range(20)} == {ONE}
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_is_acknowledged_on_a_new_log_survives_with_its_topic_id(seed: int) -> None:
+    world = World(ModelledDisk(random.Random(seed)))
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    lead(log, batch([b"kept"]))
+    log.flush()
+    world.disk.crash()
+    manager = await world.open()
+    again = manager.get("t", 0)
+    assert again is not None
+    assert (again.log_end_offset, manager.topic_id("t", 0)) == (1, ONE)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_new_log_that_the_power_took_can_be_made_again(seed: int) -> None:
+    world = World(ModelledDisk(random.Random(seed)))
+    manager = await world.open()
+    manager.create_log("t", ONE, 0, CONFIG)
+    world.disk.crash()
+    manager = await world.open()
+    assert manager.topic_id("t", 0) in (None, ONE)
+    assert manager.create_log("t", ONE, 0, CONFIG).log_end_offset == 0
