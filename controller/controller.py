@@ -74,7 +74,7 @@ class ActiveController:
             self._begin(status.term)
 
     def _begin(self, term: int) -> None:
-        log.info("active controller", node=self._node_id, term=term, offset=self._view.image.offset)
+        log.info("active_controller", node=self._node_id, term=term, offset=self._view.image.offset)
         self._reign = Reign(term, self._consensus, self._view, self._settings.policy, self._rng)
         self._reign.begin(self._dead)
         self._schedule_rebalance(self._settings.rebalance_interval_s)
@@ -84,7 +84,7 @@ class ActiveController:
         if self._reign is None:
             return
         self._reign.end()
-        log.info("controller resigned", node=self._node_id, term=self._reign.term)
+        log.info("controller_resigned", node=self._node_id, term=self._reign.term)
         self._reign = None
         if self._rebalancing is not None:
             self._rebalancing.cancel()
@@ -175,9 +175,9 @@ class ActiveController:
         try:
             if changes:
                 reign.submit(changes)
-                log.info("preferred leaders elected", partitions=len(changes), term=reign.term)
+                log.info("preferred_leaders_elected", partitions=len(changes), term=reign.term)
         except (NotLeader, RaftStopped, Overloaded) as error:
-            log.warning("leader rebalance put off", reason=str(error))
+            log.warning("leader_rebalance_put_off", reason=str(error))
         self._schedule_rebalance(delay)
 
 
@@ -197,20 +197,20 @@ def _tell(request: AnyRequest, response: RpcResponse, image: MetadataImage) -> N
     match request:
         case RegisterBroker():
             log.info(
-                "broker registered",
+                "broker_registered",
                 broker=request.node_id,
                 epoch=image.brokers[request.node_id].epoch,
                 incarnation=request.incarnation,
                 clean_shutdown=request.clean_shutdown,
             )
         case Heartbeat(want_shutdown=True):
-            log.info("broker leaves", broker=request.node_id)
+            log.info("broker_leaves", broker=request.node_id)
         case Heartbeat():
-            log.info("broker unfenced", broker=request.node_id)
+            log.info("broker_unfenced", broker=request.node_id)
         case CreateTopics():
-            log.info("topics created", topics=_done(response), offset=image.offset)
+            log.info("topics_created", topics=_done(response), offset=image.offset)
         case DeleteTopics():
-            log.info("topics deleted", topics=_done(response), offset=image.offset)
+            log.info("topics_deleted", topics=_done(response), offset=image.offset)
 
 
 def _done(response: RpcResponse) -> list[str | None]:

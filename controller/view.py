@@ -85,7 +85,7 @@ class MetadataView:
         """A snapshot in place of all entries up to `index`. Raises SnapshotMismatch for another cluster's."""
         image = decode_snapshot(data, self._image.cluster_id)
         delta = diff(self._image, image)
-        log.info("metadata snapshot loaded", offset=index, term=term, topics=len(image.topics))
+        log.info("metadata_snapshot_loaded", offset=index, term=term, topics=len(image.topics))
         self._change(image, delta)
 
     def snapshot_source(self) -> Callable[[], bytes]:

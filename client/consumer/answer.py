@@ -121,7 +121,7 @@ def _out_of_range(context: FetchAnswer, state: PartitionState) -> None:
             leader_epoch=state.leader_epoch,
         )
         return
-    log.warning("offset out of range", topic=state.tp.topic, partition=state.tp.partition, position=state.position)
+    log.warning("offset_out_of_range", topic=state.tp.topic, partition=state.tp.partition, position=state.position)
     state.reset(context.reset_to)
 
 
@@ -132,7 +132,7 @@ def on_truncation(state: PartitionState, error: LogTruncationError, reset_to: in
         state.error = error
         return
     log.warning(
-        "log truncated",
+        "log_truncated",
         topic=state.tp.topic,
         partition=state.tp.partition,
         position=error.position,

@@ -153,7 +153,7 @@ class Fetcher:
 
     def _crash(self, error: BaseException) -> None:
         self.failure = error
-        log.error("consumer failed", error=repr(error))
+        log.error("consumer_failed", error=repr(error))
         self._on_data()
 
     def _step(self) -> float | None:

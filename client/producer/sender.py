@@ -108,7 +108,7 @@ class Sender:
     def _crash(self, error: BaseException) -> None:
         """A broken invariant: nothing more is sent, and the records that wait are not left hanging."""
         self.failure = error
-        log.error("producer failed", error=repr(error))
+        log.error("producer_failed", error=repr(error))
         self._on_outcomes(self._core.fail_all(None, f"the producer failed: {error!r}"))
 
     def _step(self) -> float | None:
@@ -282,7 +282,7 @@ class Sender:
         except UnsupportedVersionError as error:
             self._on_outcomes(self._core.fail_all(ErrorCode.unsupported_version, str(error)))
         except KafkaError as error:
-            log.warning("producer id not available yet", error=str(error))
+            log.warning("producer_id_not_available_yet", error=str(error))
         finally:
             self._identifying = None
             self.wake()

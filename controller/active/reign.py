@@ -121,7 +121,7 @@ class Reign:
             self._fence(expired, reason)
         except Overloaded as error:
             self._not_before = self.now() + RETRY_S
-            log.warning("fencing delayed", brokers=expired, reason=str(error))
+            log.warning("fencing_delayed", brokers=expired, reason=str(error))
         except (NotLeader, RaftStopped):
             self.end()
         else:
@@ -132,7 +132,7 @@ class Reign:
         records = fence(self.image, self.policy, broker_ids)
         if records:
             self.submit(records)
-            log.warning("broker fenced", brokers=list(broker_ids), reason=reason, records=len(records), term=self.term)
+            log.warning("broker_fenced", brokers=list(broker_ids), reason=reason, records=len(records), term=self.term)
 
     def _arm(self) -> None:
         """Wake up when the next session expires."""

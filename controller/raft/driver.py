@@ -271,7 +271,7 @@ class RaftDriver:
         self._on_snapshot(data, index, term)
         self._applied = index
         self._bytes_since_snapshot = 0
-        log.info("raft snapshot loaded", node=self._config.node_id, index=index, term=term, bytes=len(data))
+        log.info("raft_snapshot_loaded", node=self._config.node_id, index=index, term=term, bytes=len(data))
 
     def _publish(self, core: RaftCore) -> None:
         leading = core.leading is not None and self._applied >= core.leading.first_index
@@ -282,7 +282,7 @@ class RaftDriver:
         if previous.role is Role.LEADER and (status.role is not Role.LEADER or status.term != previous.term):
             self._waiters.step_down(status.leader_id)
         log.info(
-            "raft state", node=self._config.node_id, role=status.role, term=status.term, leader=status.leader_id,
+            "raft_state", node=self._config.node_id, role=status.role, term=status.term, leader=status.leader_id,
             leading=status.leading,
         )  # fmt: skip
         for listener in self._listeners:
@@ -304,12 +304,12 @@ class RaftDriver:
             self._fail(error)
             return
         if self.take_snapshot(data, index):
-            log.info("raft snapshot taken", node=self._config.node_id, index=index, bytes=len(data))
+            log.info("raft_snapshot_taken", node=self._config.node_id, index=index, bytes=len(data))
 
     def _fail(self, error: Exception) -> None:
         """Stop taking part: after a failed write or a broken invariant nothing may be promised any more."""
         self._stopping = True
-        log.error("raft failed", node=self._config.node_id, error=repr(error), exc_info=error)
+        log.error("raft_failed", node=self._config.node_id, error=repr(error), exc_info=error)
         self._waiters.fail_all(RaftStopped)
         if self.failed is not None and not self.failed.done():
             self.failed.set_exception(error)

@@ -152,7 +152,7 @@ class LogStorage:
         """Entries that were promised are lost. Remember that durably, before the rest of them is cut off."""
         if not self._replaceable or self._hard_state is None:
             raise self._damaged(damage)
-        log.error("metadata log damaged", damage=damage, then="this node recovers from the other voters")
+        log.error("metadata_log_damaged", damage=damage, then="this node recovers from the other voters")
         self._hard_state = replace(self._hard_state, recovering=True, identity="", damaged=True)
         self._save_quorum_state(0)
 

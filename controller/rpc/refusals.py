@@ -28,7 +28,7 @@ class Refusals:
         if kind not in self._seen and len(self._seen) >= _MAX_KINDS:
             self._seen.clear()
         self._seen[kind] = (now, 0)
-        log.warning("controller listener refused a request", kind=kind, suppressed=suppressed, **fields)
+        log.warning("rpc_refused", kind=kind, suppressed=suppressed, **fields)
 
 
 class HttpLog(logging.Logger):
@@ -48,7 +48,7 @@ class HttpLog(logging.Logger):
             return
         if isinstance(exc_info, ConnectionError):
             return
-        log.error("a handler on the controller listener failed", reason=str(msg), exc_info=exc_info)
+        log.error("rpc_handler_failed", reason=str(msg), exc_info=exc_info)
 
     def debug(self, msg: object, *args: object, exc_info: object = None, **kwargs: object) -> None:
         if isinstance(exc_info, HttpProcessingError):

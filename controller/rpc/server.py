@@ -104,7 +104,7 @@ class RpcServer:
         )
         self._listener = await loop.create_server(self._http, host, port, backlog=256)
         bound: int = self._listener.sockets[0].getsockname()[1]
-        log.info("controller listener open", host=host, port=bound)
+        log.info("controller_listener_open", host=host, port=bound)
         return bound
 
     async def stop(self) -> None:

@@ -78,7 +78,7 @@ class _Link:
                 self.dropped += len(batch)
                 if self._rejection != str(error):
                     self._rejection = str(error)
-                    log.warning("a peer refuses Raft messages", peer=self._peer, reason=str(error))
+                    log.warning("raft_messages_refused", peer=self._peer, reason=str(error))
 
 
 class RaftTransport(Generic[Message]):

@@ -118,7 +118,7 @@ class PeerWatch:
         except PeerRejected as error:
             if peer.rejection != str(error):
                 peer.rejection = str(error)
-                log.warning("a peer refuses to be watched", peer=node_id, reason=str(error))
+                log.warning("watch_refused", peer=node_id, reason=str(error))
             return Sign.SILENT
         return Sign.BROKEN
 
@@ -135,7 +135,7 @@ class PeerWatch:
         standing = peer.state.standing
         if standing is before.standing:
             return
-        log.info("peer watch", peer=node_id, standing=standing.value, was=before.standing.value, sign=sign.value)
+        log.info("peer_watch", peer=node_id, standing=standing.value, was=before.standing.value, sign=sign.value)
         if standing is Standing.DEAD:
             self._on_dead(node_id)
         elif standing is Standing.WATCHING:

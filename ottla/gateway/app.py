@@ -58,7 +58,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         listener = self._listener = await loop.create_server(connect, host or None, port)
         bound: int = listener.sockets[0].getsockname()[1]
-        log.info("http listener open", host=host, port=bound)
+        log.info("http_listener_open", host=host, port=bound)
         return bound
 
     async def stop(self) -> None:

@@ -180,4 +180,4 @@ class LogState:
     def _fail(self, error: BaseException, during: str) -> None:
         if self._failure is None:
             self._failure = error
-            log.error("log offline", directory=self.directory, during=during, error=str(error))
+            log.error("log_offline", directory=self.directory, during=during, error=str(error))

@@ -143,7 +143,7 @@ class LogManager:
                 now_ms=self._clock(),
             )
         except (DiskError, LogError) as error:
-            log.error("log offline", topic=key[0], partition=key[1], during="open", error=str(error))
+            log.error("log_offline", topic=key[0], partition=key[1], during="open", error=str(error))
             self.offline[key] = error
             return
         self._adopt(key, opened)
@@ -157,7 +157,7 @@ class LogManager:
             if self.was_clean:
                 raise
             # The power went before it was durable; what is in the log then was not promised to anybody either.
-            log.warning("topic id unreadable", topic=key[0], partition=key[1], reason=str(error))
+            log.warning("topic_id_unreadable", topic=key[0], partition=key[1], reason=str(error))
 
     def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
         opened.on_recovery_point_lowered = self._write_recovery_points
@@ -239,13 +239,13 @@ class LogManager:
         target = self._take_away(topic, partition, _DELETED)
         if target is not None:
             self._doomed.append((self._clock() + (doomed.config.file_delete_delay_ms if doomed else 0), target))
-        log.info("log deleted", topic=topic, partition=partition)
+        log.info("log_deleted", topic=topic, partition=partition)
 
     def set_aside(self, topic: str, partition: int) -> None:
         """Take the log away and keep its files, as Kafka does with logs that the metadata does not know: that may as
         well be the fault of the metadata."""
         target = self._take_away(topic, partition, _STRAY)
-        log.warning("log set aside", topic=topic, partition=partition, directory=target)
+        log.warning("log_set_aside", topic=topic, partition=partition, directory=target)
 
     def _take_away(self, topic: str, partition: int, suffix: str) -> str | None:
         """Forget a log and give its directory a name that is not a log's. None when there is no directory."""
@@ -298,7 +298,7 @@ class LogManager:
         try:
             return decode_offsets(self._disk.read(path), name)
         except CorruptFile as error:
-            log.warning("checkpoint ignored", file=path, reason=str(error))
+            log.warning("checkpoint_ignored", file=path, reason=str(error))
             return {}
 
     def _write_offsets(self, name: str, offsets: Mapping[TopicPartition, int]) -> None:
@@ -321,7 +321,7 @@ class LogManager:
                 if each.has_detached:
                     await self._commits.run_blocking(each.purge)
             except (DiskError, LogError) as error:
-                log.error("retention failed", topic=topic, partition=partition, error=str(error))
+                log.error("retention_failed", topic=topic, partition=partition, error=str(error))
         due = [path for at, path in self._doomed if at <= now_ms]
         self._doomed = [(at, path) for at, path in self._doomed if at > now_ms]
         for path in due:
@@ -339,7 +339,7 @@ class LogManager:
                 try:
                     await self._commits.synced(each, each.log_end_offset)
                 except (DiskError, LogError) as error:
-                    log.error("flush failed", directory=each.directory, error=str(error))
+                    log.error("flush_failed", directory=each.directory, error=str(error))
         await self._commits.run_blocking(self.checkpoint)
 
     async def close(self, broker_epoch: int = -1) -> bool:
@@ -350,7 +350,7 @@ class LogManager:
                 await self._commits.run_blocking(functools.partial(each.close, self._clock()))
             except (DiskError, LogError) as error:
                 clean = False
-                log.error("log not closed cleanly", directory=each.directory, error=str(error))
+                log.error("log_not_closed_cleanly", directory=each.directory, error=str(error))
         try:
             await self._commits.run_blocking(functools.partial(self._finish, clean, broker_epoch))
         finally:

@@ -129,7 +129,7 @@ def _load_epochs(disk: Disk, directory: str) -> list[tuple[int, int]] | None:
     try:
         return decode_epochs(disk.read(path))
     except CorruptFile as error:
-        log.warning("leader epochs rebuilt", directory=directory, reason=str(error))
+        log.warning("leader_epochs_rebuilt", directory=directory, reason=str(error))
         return None
 
 
@@ -183,7 +183,7 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
     end = segments[-1].next_offset
     result.below_recovery_point = result.cut_bytes > 0 and end < recovery_point
     log.info(
-        "log recovered",
+        "log_recovered",
         directory=directory,
         scanned_from=scanned_from,
         log_end_offset=end,

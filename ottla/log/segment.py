@@ -178,7 +178,7 @@ class Segment:
 
     def rebuild_indexes(self, reason: str) -> None:
         """Make the indexes anew from the batch headers, in memory; the files follow when next written."""
-        log.warning("index rebuilt", segment=self.path(LOG_SUFFIX), reason=reason)
+        log.warning("index_rebuilt", segment=self.path(LOG_SUFFIX), reason=reason)
         size, next_offset = self.size, self.next_offset
         self.reset_indexes()
         self.size = 0

@@ -51,7 +51,7 @@ def restore(
             state = ProducerState.from_snapshot(disk.read(snapshot_path(directory, offset)), offset)
             break
         except CorruptFile as error:
-            log.warning("producer snapshot ignored", directory=directory, offset=offset, reason=str(error))
+            log.warning("producer_snapshot_ignored", directory=directory, offset=offset, reason=str(error))
     if state.entries:
         _refill_windows(state, segments)
     start = state.end_offset

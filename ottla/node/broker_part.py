@@ -174,7 +174,7 @@ class BrokerPart:
 
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         """The node has one data directory; as in Kafka, a broker without any cannot go on."""
-        log.error("storage failed", topic=partition.topic, partition=partition.index, error=str(error))
+        log.error("storage_failed", topic=partition.topic, partition=partition.index, error=str(error))
         self._fail(NodeError(f"storage failed at {partition.topic}-{partition.index}: {error}"))
 
     def _beating_ended(self, beating: asyncio.Task[None]) -> None:

@@ -87,7 +87,7 @@ class Node:
         self._watch_over(self.quorum.driver.failed)
         if self.broker is not None:
             self._watch_over(await self.broker.start(self.quorum))
-        log.info("node ready", node=config.node_id, roles=list(config.process_roles))
+        log.info("node_ready", node=config.node_id, roles=list(config.process_roles))
 
     def _identity(self) -> ClusterIdentity:
         config, rng = self.config, self._seams.rng
@@ -178,7 +178,7 @@ class Node:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-        log.info("node stopped", node=self.config.node_id)
+        log.info("node_stopped", node=self.config.node_id)
 
 
 def controller_settings(config: NodeConfig) -> ControllerSettings:

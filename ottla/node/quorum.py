@@ -177,7 +177,7 @@ class Quorum:
 
     def _introduced(self, node_id: int, address: Address) -> None:
         if self.addresses.learn(node_id, address):
-            log.info("node introduced", peer=node_id, address=f"{address[0]}:{address[1]}")
+            log.info("node_introduced", peer=node_id, address=f"{address[0]}:{address[1]}")
         self.watch.start([node_id])
 
     def _on_status(self, status: RaftStatus) -> None:
@@ -187,7 +187,7 @@ class Quorum:
 
     def _peer_dead(self, node_id: int) -> None:
         if node_id in self._met:
-            log.warning("peer died", peer=node_id)
+            log.warning("peer_died", peer=node_id)
         self.driver.suspect(node_id)
         if self.active is not None:
             self.active.peer_dead(node_id)

@@ -105,7 +105,7 @@ class Registration:
                 claimed_since = None
             elif claimed_since is None:
                 claimed_since = began
-                log.warning("registration has to wait", reason=response)
+                log.warning("registration_has_to_wait", reason=response)
             elif loop.time() - claimed_since > self._patience:
                 raise NodeError(f"the cluster refuses this node: {response}")
             await asyncio.sleep(RETRY_S)
@@ -120,12 +120,12 @@ class Registration:
             refusal = error.__cause__
             if isinstance(refusal, PeerRejected) and refusal.status == NODE_ID_IN_USE:
                 return refusal.message
-            log.warning("no controller to register with", reason=str(error))
+            log.warning("no_controller_to_register_with", reason=str(error))
             return None
         if response.error == ErrorCode.duplicate_broker_registration.value:
             return response.message
         if response.error == ErrorCode.request_timed_out.value:
-            log.warning("no controller to register with", reason=response.message)
+            log.warning("no_controller_to_register_with", reason=response.message)
             return None
         if response.error:
             raise NodeError(f"the controller refuses this broker: {response.message}")
@@ -137,7 +137,7 @@ class Registration:
                 await self.view.wait_for(offset, CALL_S)
                 return
             except TimeoutError:
-                log.warning("metadata is behind", offset=self.view.image.offset, wanted=offset)
+                log.warning("metadata_is_behind", offset=self.view.image.offset, wanted=offset)
 
     async def unfence(self) -> asyncio.Task[None]:
         """Send heartbeats until the controller counts on this broker; the task goes on with them."""
@@ -168,13 +168,13 @@ class Registration:
         except RpcError as error:
             # Also when a peer refuses this node: it was registered, so the fault is more likely that peer's, or that of
             # a stranger at its address. If not, the session ends and others take over.
-            log.warning("heartbeat failed", reason=str(error))
+            log.warning("heartbeat_failed", reason=str(error))
             return None
         if response.error in _UNREGISTERED:
             if want_shutdown:
                 return response
             # Another registration took this broker's place, or the controller never knew it: begin anew.
-            log.warning("registration lost", epoch=self.epoch, reason=response.message)
+            log.warning("registration_lost", epoch=self.epoch, reason=response.message)
             self._set_fenced(fenced=True)
             await self.register(clean_shutdown=False, previous_epoch=self.epoch)
         elif response.error == 0:
@@ -203,5 +203,5 @@ class Registration:
                     await asyncio.sleep(RETRY_S)
         except TimeoutError:
             pass
-        log.warning("leaving without a controlled shutdown", broker=self._advertisement.node_id)
+        log.warning("controlled_shutdown_failed", broker=self._advertisement.node_id)
         return False

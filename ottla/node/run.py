@@ -53,7 +53,7 @@ def run_node(config_file: Path | None, *, log_level: str, ready_descriptor: int 
     config = load_config(str(config_file) if config_file else None, os.environ, disk.read)
     configure_logging(level=log_level, node_id=config.node_id)
     if config.ignored:
-        log.warning("settings without effect", settings=list(config.ignored))
+        log.warning("settings_without_effect", settings=list(config.ignored))
     config = bounded_by_descriptors(config, open_files_limit())
     work = serve(config, disk, ready_descriptor)
     if sys.platform == "win32":

@@ -105,7 +105,7 @@ async def test_only_members_of_this_cluster_are_heard(
     assert term(node) == before
     assert node.node.quorum is not None
     assert "smuggled" not in node.node.quorum.view.image.topics
-    refusals = [line for line in node.lines if line["event"] == "controller listener refused a request"]
+    refusals = [line for line in node.lines if line["event"] == "rpc_refused"]
     assert len(refusals) == 1
 
 
@@ -130,7 +130,7 @@ async def test_garbage_is_cut_off_with_one_line(node: Running, data: bytes) -> N
     async with node.unharmed():
         answer = await exchange(node, data)
         assert answer[:12] in (b"", b"HTTP/1.1 401", b"HTTP/1.0 400", b"HTTP/1.1 400")
-    said = [line for line in node.lines if line["event"] == "controller listener refused a request"]
+    said = [line for line in node.lines if line["event"] == "rpc_refused"]
     assert len(said) <= 1
 
 

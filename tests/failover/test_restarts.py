@@ -20,8 +20,8 @@ async def test_rolling(cluster: Cluster) -> None:
             written = max(len(part.acknowledged) for part in traffic.ledger.partitions)
             await traffic.acknowledged_count(written + 30, within=PATIENCE_S)
             await cluster.stop(node)
-            assert cluster.events(node, "node stopped"), "it was killed, for it did not stop by itself"
-            assert not cluster.events(node, "leaving without a controlled shutdown")
+            assert cluster.events(node, "node_stopped"), "it was killed, for it did not stop by itself"
+            assert not cluster.events(node, "controlled_shutdown_failed")
             view = await cluster.led(topic)
             assert all(part.leader != node and node not in part.isr for part in view.partitions)
             await cluster.start(node)

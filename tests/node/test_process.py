@@ -93,7 +93,7 @@ async def test_a_node_without_its_quorum_still_ends_at_once(tmp_path: Path) -> N
     )
     assert process.stderr is not None
     async with asyncio.timeout(20):
-        while b"raft state" not in await process.stderr.readline():
+        while b"raft_state" not in await process.stderr.readline():
             assert process.returncode is None
         process.send_signal(signal.SIGTERM)
         await process.communicate()

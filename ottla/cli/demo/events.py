@@ -70,17 +70,17 @@ def tell(event: Event, topic: str) -> str | None:
     fields = event.fields
     of_topic = fields.get("topic") == topic
     match event.name:
-        case "peer died":
+        case "peer_died":
             return f"detected: node {fields['peer']} is gone (connection reset, and refused)"
-        case "active controller":
+        case "active_controller":
             return f"elected: node {event.node} is the active controller, term {fields['term']}"
-        case "broker fenced":
+        case "broker_fenced":
             return f"fenced: broker {_list(fields['brokers'])} ({fields['reason']})"
         case "became_leader" if of_topic:
             return f"elected: node {event.node} leads {topic}-{fields['partition']}, epoch {fields['leader_epoch']}"
         case "isr_changed" if of_topic:
             return f"ISR of {topic}-{fields['partition']} is {_list(fields['isr'])}"
-        case "node ready":
+        case "node_ready":
             return f"ready: node {event.node}"
     return None
 

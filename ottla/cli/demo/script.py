@@ -48,7 +48,7 @@ class Story:
     def take(self, event: Event) -> None:
         """Remember the newest leader and ISR of each partition, and the newest controller."""
         fields = event.fields
-        if event.name == "active controller" and int(str(fields["term"])) > self.term:
+        if event.name == "active_controller" and int(str(fields["term"])) > self.term:
             self.controller, self.term = event.node, int(str(fields["term"]))
         elif fields.get("topic") == TOPIC:
             partition = int(str(fields["partition"]))
