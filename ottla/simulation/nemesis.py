@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import SimulationError
@@ -229,5 +229,12 @@ FAULTS: dict[str, Fault] = {
     "power off": _power_off,
     "power off in mid-write": _power_off_in_mid_write,
 }
-POWER = frozenset({"power off", "power off in mid-write"})
-"""Faults that only a cluster with flush = synced can take on any number of nodes at once."""
+_POWER = frozenset({"power off", "power off in mid-write"})
+_KILLS = frozenset({"kill", "kill all"})
+
+
+def needs_sync(kinds: Iterable[str]) -> bool:
+    """Whether only a cluster with flush = synced can take these faults without loss: power fails on any number of
+    nodes at once, or on one while others are killed, which their controller cannot tell from the same."""
+    chosen = set(kinds)
+    return bool(chosen & _POWER) or ("lone power off" in chosen and bool(chosen & _KILLS))

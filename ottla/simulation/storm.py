@@ -16,7 +16,7 @@ from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly
 from ottla.simulation.invariants import Invariants
 from ottla.simulation.loop import START
-from ottla.simulation.nemesis import FAULTS, POWER, Nemesis
+from ottla.simulation.nemesis import FAULTS, Nemesis, needs_sync
 from ottla.simulation.world import World
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def storm(
 async def _storm(world: World, nodes: int, seconds: float, kinds: list[str] | None, interval: float) -> Report:
     rng = world.rng("nemesis")
     chosen = kinds if kinds is not None else rng.sample(list(FAULTS), rng.randint(1, 5))
-    synced = bool(POWER.intersection(chosen)) or rng.random() < 0.3
+    synced = needs_sync(chosen) or rng.random() < 0.3
     settings = {"ottla.flush": "synced" if synced else "os"}
     async with SimulatedCluster(nodes=nodes, settings=settings) as cluster:
         await cluster.create_topic(TOPIC, PARTITIONS)
