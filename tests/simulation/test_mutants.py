@@ -7,7 +7,6 @@ import pytest
 
 from ottla.broker.replication import leading
 from ottla.broker.replication.leader import LeaderState
-from ottla.controller.metadata import brokers
 from ottla.log import ModelledDisk
 from ottla.log.producers import NEW, ProducerState
 from ottla.simulation import Anomaly
@@ -37,19 +36,13 @@ def sync_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ModelledDisk, "sync_node", lambda *_: None)
 
 
-def trust_who_was_stopped_uncleanly(patch: pytest.MonkeyPatch) -> None:
-    original = brokers.take_out
-    patch.setattr(brokers, "take_out", lambda image, policy, away, *, lost=(): original(image, policy, away))
-
-
 MUTANTS: dict[str, tuple[Patch, list[str]]] = {
     "acknowledge before replication": (acknowledge_before_replication, ["kill", "isolate"]),
     "skip the epoch check": (skip_the_epoch_check, ["isolate", "pause"]),
     "keep no window of producers": (keep_no_window_of_producers, ["kill", "isolate"]),
     "sync nothing": (sync_nothing, ["power off"]),
-    "trust who was stopped uncleanly": (trust_who_was_stopped_uncleanly, ["lone power off", "stop"]),
 }
-SEEDS = 8
+SEEDS = 20
 
 
 @pytest.mark.parametrize("name", MUTANTS)
