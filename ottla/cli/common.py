@@ -70,7 +70,8 @@ def quiet() -> None:
 
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        # Looked up with every line: whoever calls a command as a function may have put another file there since.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 

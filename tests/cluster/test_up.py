@@ -73,7 +73,7 @@ async def test_a_day_in_the_life(detached: tuple[Path, int]) -> None:
 
     assert (await ottla("start", "2", *where)).status == 0
     assert _alive(_nodes(directory)[2]["pid"])
-    assert (await ottla("pause", "3", *where)).out == "node 3 paused (pid %s)\n" % _nodes(directory)[3]["pid"]
+    assert (await ottla("pause", "3", *where)).out == f"node 3 paused (pid {_nodes(directory)[3]['pid']})\n"
     assert (await ottla("resume", "3", *where)).status == 0
     assert (await ottla("stop", "1", *where)).out == "node 1 stopped\n"
     assert _nodes(directory)[1]["pid"] is None
