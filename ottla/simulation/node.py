@@ -7,8 +7,7 @@ import random
 from collections.abc import Mapping
 
 from ottla.log import GroupCommit, ModelledDisk
-from ottla.node import Node, NodeConfig, Seams
-from ottla.node.sources import Given
+from ottla.node import Given, Node, NodeConfig, Seams
 from ottla.simulation.errors import SimulationError
 from ottla.simulation.process import Machine, Process, Standing
 from ottla.simulation.world import World
