@@ -112,7 +112,7 @@ class Quorum:
 
     async def stop(self) -> None:
         """Hand over the leadership, then go, saying goodbye to those who watch. Safe after half a start."""
-        if self.started:
+        if self.started and self.can_decide:
             await self.driver.transfer_leadership()
         if self.active is not None:
             self.active.stop()
