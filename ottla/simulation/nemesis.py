@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import SimulationError
+from ottla.simulation.process import DISK_DELAY
 
 Undo = Callable[[], None]
 Fault = Callable[["Nemesis"], Undo | None]
@@ -181,24 +182,23 @@ def _slow_links(nemesis: Nemesis) -> Undo | None:
     network = nemesis.cluster.world.network
     machines = [node.machine for node in nemesis.cluster.nodes.values()]
     links = nemesis.rng.sample(network.links(machines, machines), 2)
-    before = [(link, link.latency, link.loss) for link in links]
     for link in links:
         link.latency, link.loss = (0.001, nemesis.rng.choice((0.01, 0.1, 0.5))), nemesis.rng.choice((0.0, 0.2))
 
     def undo() -> None:
-        for link, latency, loss in before:
-            link.latency, link.loss = latency, loss
+        # Not what was before: that may be the harm of another one, which ends earlier.
+        for link in links:
+            link.recover()
 
     return undo
 
 
 def _slow_disk(nemesis: Nemesis) -> Undo | None:
     machine = nemesis.cluster.nodes[nemesis.victim()].machine
-    before = machine.disk_delay
     machine.disk_delay = (0.01, nemesis.rng.choice((0.1, 0.5, 3.0)))
 
     def undo() -> None:
-        machine.disk_delay = before
+        machine.disk_delay = DISK_DELAY
 
     return undo
 

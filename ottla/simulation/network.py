@@ -33,6 +33,7 @@ class Link:
 
     def __init__(self, target: Machine, latency: tuple[float, float]) -> None:
         self.target = target
+        self.healthy_latency = latency
         self.latency = latency
         self.loss = 0.0
         self.cut = False
@@ -43,6 +44,10 @@ class Link:
     @property
     def blocked(self) -> bool:
         return self.cut or not self.target.powered
+
+    def recover(self) -> None:
+        """As fast and as good as it was made."""
+        self.latency, self.loss = self.healthy_latency, 0.0
 
     def delay(self, rng: random.Random) -> float:
         delay = rng.uniform(*self.latency)

@@ -20,6 +20,9 @@ class Standing(enum.Enum):
     DEAD = "dead"
 
 
+DISK_DELAY = (0.0001, 0.002)
+
+
 class Machine:
     """Something with an address. Without power it is silent: it neither answers nor refuses.
 
@@ -30,7 +33,7 @@ class Machine:
         self.name = name
         self.address = address
         self.powered = True
-        self.disk_delay = (0.0001, 0.002)
+        self.disk_delay = DISK_DELAY
         self._port = 32767
 
     def __repr__(self) -> str:

@@ -1,8 +1,11 @@
 """A fixed set of seeds under every kind of fault. A seed that found something stays here with what it found."""
 
+import random
+
 import pytest
 
-from ottla.simulation.nemesis import FAULTS
+from ottla.simulation import Machine, SimulatedCluster, run
+from ottla.simulation.nemesis import FAULTS, Nemesis
 from ottla.simulation.storm import storm
 
 
@@ -16,3 +19,20 @@ def test_every_kind_of_fault_by_itself(kind: str):
 @pytest.mark.parametrize("seed", [3, 14, 26, 35, 44])
 def test_swarm(seed: int):
     assert storm(seed, seconds=10, interval=0.1).acknowledged
+
+
+def test_overlapping_faults_leave_nothing_behind():
+    async def scenario():
+        async with SimulatedCluster() as cluster:
+            await cluster.create_topic("orders")
+            nemesis = Nemesis(cluster, "orders", 1, ["slow disk", "slow links", "clock"], random.Random(1))
+            await nemesis.rage(60)
+            for node in cluster.nodes.values():
+                assert node.machine.disk_delay == Machine("x", "x").disk_delay
+                assert node.clock_offset_ms == 0
+            machines = [node.machine for node in cluster.nodes.values()]
+            for link in cluster.world.network.links(machines, machines):
+                assert (link.latency, link.loss, link.cut) == (link.healthy_latency, 0.0, False)
+            return nemesis.done
+
+    assert sum(run(scenario, 1).values()) > 20
