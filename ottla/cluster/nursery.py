@@ -4,7 +4,8 @@ Importing is most of what it costs to start a node. Forked nodes share that memo
 The nursery runs no event loop and no thread, so that a fork of it is a clean slate.
 
 The supervisor sends ``{"config": FILE, "log": FILE, "name": TEXT}`` and the writing end of the ready pipe over a socket
-pair, and gets ``{"pid": N}`` back. The nursery ends when its end of the pair is closed; nodes go on.
+pair, and gets ``{"pid": N}`` back. The nursery ends when the pair is closed. If the supervisor was killed, its nodes are
+still there then: they are told to stop, since nobody could reach them any more by any command.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ def serve(channel: socket.socket) -> None:
     # Whoever started the nursery watches the nodes by their process descriptors; nobody waits for them here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    nodes: list[int] = []
     while True:
         data, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
         if not data:
+            _stop(nodes)
             return
         request = json.loads(data)
         pid = os.fork()
@@ -43,7 +46,28 @@ def serve(channel: socket.socket) -> None:
             _become_node(request["log"], request["name"])
             os._exit(_run(partial(node_main, Path(request["config"]), ready_descriptor=descriptors[0])))
         os.close(descriptors[0])
+        nodes = [descriptor for descriptor in nodes if _lives(descriptor)]
+        with suppress(ProcessLookupError):
+            nodes.append(os.pidfd_open(pid))
         channel.sendall(json.dumps({"pid": pid}).encode())
+
+
+def _lives(descriptor: int) -> bool:
+    """Whether the process is still there; closes the descriptor of one that is not."""
+    try:
+        signal.pidfd_send_signal(descriptor, 0)
+    except ProcessLookupError:
+        os.close(descriptor)
+        return False
+    return True
+
+
+def _stop(nodes: list[int]) -> None:
+    """SIGTERM to those that are left, also if they are paused."""
+    for descriptor in nodes:
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, number)
 
 
 def _become_node(log: str, name: str) -> None:

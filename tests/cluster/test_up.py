@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ottla.cluster import free_base_port
+from ottla.cluster import free_base_port, wait_for_exit
 from tests.cluster.command import ottla
 
 
@@ -141,3 +141,14 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert failed.status == 1
     assert "node 1 ended before it was ready" in failed.err
     assert "address already in use" in failed.err
+
+
+async def test_nodes_do_not_outlive_a_supervisor_that_was_killed(detached: tuple[Path, int]) -> None:
+    directory, _ = detached
+    pids = [node["pid"] for node in _nodes(directory).values()]
+    supervisor = json.loads((directory / "control.json").read_text())["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    for pid in pids:
+        assert isinstance(pid, int)
+        assert await wait_for_exit(pid, 20.0)
+    (directory / "control.json").unlink()
