@@ -4,8 +4,8 @@ Importing is most of what it costs to start a node. Forked nodes share that memo
 The nursery runs no event loop and no thread, so that a fork of it is a clean slate.
 
 The supervisor sends ``{"config": FILE, "log": FILE, "name": TEXT}`` and the writing end of the ready pipe over a socket
-pair, and gets ``{"pid": N}`` back. The nursery ends when the pair is closed. If the supervisor was killed, its nodes are
-still there then: they are told to stop, since nobody could reach them any more by any command.
+pair, and gets ``{"pid": N}`` back. The nursery ends when the pair is closed. Nodes still there then have lost
+their supervisor: they are told to stop, since no command could reach them any more.
 """
 
 from __future__ import annotations
