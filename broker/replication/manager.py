@@ -18,7 +18,6 @@ from ottla.broker.replication.host import PartitionHost
 from ottla.broker.replication.housekeeping import Housekeeping
 from ottla.broker.replication.isr_sender import Controller, IsrSender
 from ottla.broker.replication.lag_clock import LagClock
-from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
@@ -272,20 +271,6 @@ class ReplicaManager:
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         self._fetchers.remove(partition)
         self._on_storage_failure(partition, error)
-
-    # For status and metrics
-
-    @property
-    def leader_count(self) -> int:
-        return sum(1 for partition in self._partitions.values() if partition.is_leader)
-
-    @property
-    def under_replicated(self) -> int:
-        """Partitions led here whose ISR is smaller than the replica list."""
-        roles = (partition.role for partition in self._partitions.values())
-        return sum(
-            1 for role in roles if isinstance(role, LeaderState) and len(role.isr.committed) < len(role.replicas)
-        )
 
 
 def _everything(image: MetadataImage) -> Delta:

@@ -24,6 +24,7 @@ from ottla.client.errors import (
 )
 from ottla.client.network import Network
 from ottla.client.offsets import epoch_ends_once, list_offsets_once
+from ottla.client.stepping import step_when_due
 from ottla.client.structs import ConsumerRecord, TopicPartition
 from ottla.records import CorruptBatch
 
@@ -138,15 +139,7 @@ class Fetcher:
 
     async def _run(self) -> None:
         try:
-            while True:
-                self._wake.clear()
-                wake_at = self._step()
-                wait = None if wake_at is None else max(0.0, wake_at - asyncio.get_running_loop().time())
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+            await step_when_due(self._wake, self._step)
         except Exception as error:
             self._crash(error)
             raise

@@ -13,6 +13,7 @@ from ottla.client.errors import KafkaError, UnsupportedVersionError
 from ottla.client.network import Network, pick
 from ottla.client.producer.batch import Batch, Outcome, ProducerIdentity
 from ottla.client.producer.core import Answer, Call, ProducerCore
+from ottla.client.stepping import step_when_due
 from ottla.client.structs import TopicPartition
 from ottla.records import encode_batch
 from ottla.wire import (
@@ -92,15 +93,7 @@ class Sender:
 
     async def _run(self) -> None:
         try:
-            while True:
-                self._wake.clear()
-                wake_at = self._step()
-                wait = None if wake_at is None else max(0.0, wake_at - asyncio.get_running_loop().time())
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+            await step_when_due(self._wake, self._step)
         except Exception as error:
             self._crash(error)
             raise

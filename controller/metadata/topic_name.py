@@ -1,7 +1,6 @@
 """Which topic names are good: Kafka's rule, since the name is a directory's and a metric's as well."""
 
 import re
-from collections.abc import Iterable
 
 MAX_LENGTH = 249
 
@@ -27,9 +26,3 @@ def topic_name_error(name: str) -> str | None:
 def metric_name(name: str) -> str:
     """The form in which names that differ in '.' and '_' alone are the same, as they are in metrics."""
     return name.replace(".", "_")
-
-
-def colliding_name(name: str, others: Iterable[str]) -> str | None:
-    """One of `others` that is another name with the same metric name."""
-    metric = metric_name(name)
-    return next((other for other in others if other != name and metric_name(other) == metric), None)

@@ -47,12 +47,6 @@ class PartitionLedger:
         """Acknowledged sequence numbers that were read at another offset than the acknowledgement said."""
         return sorted(sequence for offset, sequence in self.read if self.acknowledged.get(sequence, offset) != offset)
 
-    def gap_around(self, moment: float) -> float | None:
-        """Seconds from the last acknowledgement before ``moment`` to the first one after it; None if one is missing."""
-        before = [at for at in self.acknowledged_at if at <= moment]
-        after = [at for at in self.acknowledged_at if at > moment]
-        return min(after) - max(before) if before and after else None
-
     def longest_gap(self, since: float, until: float) -> float:
         """The longest time in seconds between two acknowledgements in a row that touches the given span."""
         times = sorted(self.acknowledged_at)

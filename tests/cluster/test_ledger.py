@@ -57,7 +57,5 @@ def test_gaps() -> None:
     ledger = Ledger(1)
     for sequence, at in enumerate((0.0, 1.0, 4.0, 4.5)):
         ledger.acknowledge(0, sequence, sequence, at)
-    assert ledger.partitions[0].gap_around(2.0) == 3.0
-    assert ledger.partitions[0].gap_around(9.0) is None
     assert ledger.longest_gap(since=1.5, until=2.0) == 3.0
     assert ledger.longest_gap(since=4.1, until=9.0) == 0.5

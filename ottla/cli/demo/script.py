@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,16 +157,14 @@ class Demo:
         written = min(len(ledger.acknowledged) for ledger in self._traffic.ledger.partitions)
         await self._traffic.acknowledged_count(written + STEADY_RECORDS, within=PATIENCE_S)
 
-    async def _until(self, holds: object) -> None:
-        assert callable(holds)
+    async def _until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not holds():
                 self._story.changed.clear()
                 await self._story.changed.wait()
 
 
-def _names(partitions: object) -> str:
-    assert isinstance(partitions, list | range)
+def _names(partitions: Iterable[int]) -> str:
     return ", ".join(f"{TOPIC}-{index}" for index in partitions)
 
 
