@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,9 +14,10 @@ from ottla.log import PartitionLog
 from ottla.records import iter_headers
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly
+from ottla.simulation.faults import Fault, draw, kinds_for, needs_sync, swarm
 from ottla.simulation.invariants import Invariants
 from ottla.simulation.loop import START
-from ottla.simulation.nemesis import FAULTS, Nemesis, needs_sync
+from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.world import World
 
 T = TypeVar("T")
@@ -47,31 +48,42 @@ def storm(
     nodes: int = 3,
     seconds: float = 20.0,
     kinds: list[str] | None = None,
+    schedule: Sequence[Fault] | None = None,
     interval: float = 0.05,
 ) -> Report:
     """Faults for `seconds`, one record per partition every `interval` seconds. Raises Anomaly with the last events."""
     world = World(seed)
     try:
-        return world.run(lambda: _storm(world, nodes, seconds, kinds, interval))
+        return world.run(lambda: _storm(world, nodes, seconds, kinds, schedule, interval))
     except Exception as error:
         last = "\n".join(map(str, list(world.trace.happenings)[-80:]))
         raise Anomaly(f"seed {seed}: {type(error).__name__}: {error}\n{last}") from error
 
 
-async def _storm(world: World, nodes: int, seconds: float, kinds: list[str] | None, interval: float) -> Report:
+async def _storm(
+    world: World,
+    nodes: int,
+    seconds: float,
+    kinds: list[str] | None,
+    schedule: Sequence[Fault] | None,
+    interval: float,
+) -> Report:
     rng = world.rng("nemesis")
-    chosen = kinds if kinds is not None else rng.sample(list(FAULTS), rng.randint(1, 5))
-    synced = needs_sync(chosen) or rng.random() < 0.3
+    chosen = kinds if kinds is not None else swarm(rng, kinds_for(nodes))
+    faults = draw(rng, chosen, seconds) if schedule is None else schedule
+    # Drawn before and apart, so that a part of the schedule meets the same cluster as the whole of it.
+    whims = world.rng("settings")
+    synced = needs_sync({*chosen, *(fault.kind for fault in faults)}) or whims.random() < 0.3
     settings = {"ottla.flush": "synced" if synced else "os"}
     async with SimulatedCluster(nodes=nodes, settings=settings) as cluster:
         await cluster.create_topic(TOPIC, PARTITIONS)
         invariants = Invariants(cluster)
         watching = asyncio.ensure_future(invariants.watch())
-        nemesis = Nemesis(cluster, TOPIC, PARTITIONS, chosen, rng)
+        nemesis = Nemesis(cluster, TOPIC, PARTITIONS)
         try:
             async with cluster.traffic(TOPIC, PARTITIONS, interval=interval) as traffic:
                 await traffic.start_reading()
-                await _unless(watching, nemesis.rage(seconds))
+                await _unless(watching, nemesis.play(faults, seconds))
                 healed_in = await _unless(watching, _heal(cluster, traffic))
                 await _unless(watching, check_everything(cluster, traffic))
         finally:

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from ottla.simulation import Machine, SimulatedCluster, run
-from ottla.simulation.nemesis import FAULTS, Nemesis
+from ottla.simulation.faults import FAULTS, draw
+from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.storm import storm
 
 
@@ -25,8 +26,8 @@ def test_overlapping_faults_leave_nothing_behind():
     async def scenario():
         async with SimulatedCluster() as cluster:
             await cluster.create_topic("orders")
-            nemesis = Nemesis(cluster, "orders", 1, ["slow disk", "slow links", "clock"], random.Random(1))
-            await nemesis.rage(60)
+            nemesis = Nemesis(cluster, "orders", 1)
+            await nemesis.play(draw(random.Random(1), ["slow disk", "slow links", "clock"], 60), 60)
             for node in cluster.nodes.values():
                 assert node.machine.disk_delay == Machine("x", "x").disk_delay
                 assert node.clock_offset_ms == 0

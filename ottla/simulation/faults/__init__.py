@@ -1,0 +1,42 @@
+"""The faults that a simulation knows, as a table; each module has one group. A row is all that a new kind needs."""
+
+from collections.abc import Iterable
+
+from ottla.simulation.faults import clocks, disks, links, nodes
+from ottla.simulation.faults.kind import Kind, Loses, Scene, Undo, nothing
+from ottla.simulation.faults.schedule import Fault, draw, swarm
+
+__all__ = [
+    "FAULTS",
+    "GROUPS",
+    "Fault",
+    "Kind",
+    "Loses",
+    "Scene",
+    "Undo",
+    "draw",
+    "kinds_for",
+    "needs_sync",
+    "nothing",
+    "swarm",
+]
+
+GROUPS: dict[str, dict[str, Kind]] = {
+    "nodes": nodes.KINDS,
+    "network": links.KINDS,
+    "disks": disks.KINDS,
+    "clocks": clocks.KINDS,
+}
+FAULTS: dict[str, Kind] = {name: kind for group in GROUPS.values() for name, kind in group.items()}
+
+
+def kinds_for(nodes: int) -> list[str]:
+    """Names of the kinds that make sense in a cluster of so many nodes."""
+    return [name for name, kind in FAULTS.items() if kind.nodes <= nodes]
+
+
+def needs_sync(kinds: Iterable[str]) -> bool:
+    """Whether only a cluster with flush = synced can take these faults without loss: power fails on any number of
+    nodes at once, or on one while others are killed, which their controller cannot tell from the same."""
+    losses = {FAULTS[name].loses for name in kinds}
+    return Loses.CACHES in losses or losses >= {Loses.ONE_CACHE, Loses.PROCESSES}

@@ -1,0 +1,85 @@
+"""What a kind of fault is, and what it may see and do when it strikes."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ottla.simulation.cluster import SimulatedCluster
+from ottla.simulation.errors import SimulationError
+from ottla.simulation.node import SimulatedNode
+from ottla.simulation.process import Machine
+
+Undo = Callable[[], None]
+
+
+class Loses(enum.Enum):
+    """What a kind of fault can take away, which decides whether acknowledged records may be in the page cache only."""
+
+    NOTHING = "nothing"
+    PROCESSES = "processes, which nobody can tell from a machine without power"
+    ONE_CACHE = "the page cache of one machine, while all others are well"
+    CACHES = "the page caches of any number of machines"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where one fault happens. `rng` is that fault's own: what it draws depends on no other fault."""
+
+    cluster: SimulatedCluster
+    topic: str
+    partitions: int
+    rng: random.Random
+
+    def victim(self) -> int:
+        """A node, by role more often than by lot: what is interesting happens where something is decided."""
+        lot = self.rng.random()
+        partition, anyone = self.rng.randrange(self.partitions), self.rng.choice(list(self.cluster.nodes))
+        try:
+            if lot < 0.45:
+                return self.cluster.leader(self.topic, partition)
+            if lot < 0.65:
+                return self.cluster.controller()
+        except SimulationError:
+            pass  # nobody has the role now
+        return anyone
+
+    def victim_node(self) -> SimulatedNode:
+        return self.cluster.nodes[self.victim()]
+
+    def others(self, *but: int) -> list[int]:
+        return [node_id for node_id in self.cluster.nodes if node_id not in but]
+
+    def sides(self) -> tuple[list[int], list[int]]:
+        """One node, and all others."""
+        victim = self.victim()
+        return [victim], self.others(victim)
+
+    def machines(self) -> list[Machine]:
+        return [node.machine for node in self.cluster.nodes.values()]
+
+    def revive(self, *nodes: int) -> None:
+        """Start those that are down."""
+        for node_id in nodes:
+            if not self.cluster.nodes[node_id].alive:
+                self.cluster.start(node_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`do` does the harm and returns what ends it, or None if it could do none now. What ends it leads to the healthy
+    state and not to what was before: that may be the harm of another fault, which ends earlier.
+
+    `doc` is one line for people. `nodes` is the smallest cluster that this kind makes sense in.
+    """
+
+    do: Callable[[Scene], Undo | None]
+    doc: str
+    loses: Loses = Loses.NOTHING
+    nodes: int = 1
+
+
+def nothing() -> None:
+    """Ends what has ended by itself."""
