@@ -1,22 +1,25 @@
 """An event loop in virtual time: nothing waits, time jumps to the next timer, and every choice comes from a seed.
 
-Within a process callbacks run in the order that asyncio promises; which process is next is drawn. Production code may
-rely on the first and must not depend on the second.
+Within a process callbacks run in the order that asyncio promises: first come, first served, timers by their deadlines.
+What a real loop leaves open is drawn: which process is next, the order of timers with equal deadlines, and the order in
+which sockets and threads that are ready together are noticed. Production code may rely on the first and must not
+depend on the second. As in a real loop, a process notices sockets and threads before timers, once per iteration.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
-import heapq
 import random
 import socket
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
+from functools import partial
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ottla.simulation.errors import Deadlock
+from ottla.simulation.handles import SimulatedHandle, SimulatedTimer
 from ottla.simulation.process import OWNER, Machine, Process, Standing
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ TICK = 1e-6
 # Garbage is collected at these times, in seconds, never by chance: a collected object may act.
 COLLECT_EVERY = 20.0
 _COMPACT_FROM = 512
+_RUNNING, _DEAD = Standing.RUNNING, Standing.DEAD
 
-Timer = tuple[float, int, Process, asyncio.TimerHandle]
+# Deadline, a draw between equal ones, a number that makes it unique; a process and what it runs, or an event of nobody.
+Timer = tuple[float, float, int, Process | None, Any]
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -51,13 +56,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.processes: list[Process] = [self.home]
         self.current = self.home
         self.callbacks = 0
+        # Called with the process after each of its callbacks; what it raises ends the run.
+        self.after: Callable[[Process], None] | None = None
         self._now = START
         self._timers: list[Timer] = []
         self._serial = 0
         self._cancelled = 0
         self._collect_at = START
         self._runnable: list[Process] = []
-        self.outside = Context()
+        self._draw = rng.random
 
     # -- processes
 
@@ -87,7 +94,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._enqueue(process)
 
     def _enqueue(self, process: Process) -> None:
-        if process.ready and not process.queued and process.standing is Standing.RUNNING:
+        if not process.queued and process.standing is Standing.RUNNING and process.has_work:
             process.queued = True
             self._runnable.append(process)
 
@@ -100,16 +107,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         if context is None:
-            context = contextvars.copy_context()
-        handle = asyncio.Handle(callback, args, self, context)
+            context = copy_context()
+        handle = SimulatedHandle(callback, args, self, context)
         process = context.get(OWNER, self.home)
-        if process.standing is not Standing.DEAD:
+        if process.standing is not _DEAD:
             process.ready.append(handle)
             if not process.queued:
                 self._enqueue(process)
         return handle
 
-    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -120,20 +130,35 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         if context is None:
-            context = contextvars.copy_context()
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        handle._scheduled = True  # type: ignore[attr-defined]
+            context = copy_context()
+        handle = SimulatedTimer(when, callback, args, self, context)
         process = context.get(OWNER, self.home)
-        if process.standing is not Standing.DEAD:
+        if process.standing is not _DEAD:
+            handle._scheduled = True
             self._serial += 1
-            heapq.heappush(self._timers, (when, self._serial, process, handle))
+            heappush(self._timers, (when, self._draw(), self._serial, process, handle))
         return handle
 
-    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
+    def at(self, when: float, event: Callable[..., object], *args: Any) -> None:
+        """Something that no process does: it happens at that time, between two turns of processes."""
+        self._serial += 1
+        heappush(self._timers, (when, self._draw(), self._serial, None, partial(event, *args) if args else event))
+
+    def notice(self, process: Process, callback: Callable[..., object], context: Context) -> None:
+        """A socket or thread of the process is ready: it runs `callback` once it looks, in its next iteration."""
+        if process.standing is not _DEAD:
+            process.noticed.append(SimulatedHandle(callback, (), self, context))
+            if not process.queued:
+                self._enqueue(process)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if not handle._scheduled:  # type: ignore[attr-defined]
+            return
         self._cancelled += 1
-        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self._timers):
-            self._timers = [timer for timer in self._timers if not (timer[3].cancelled() or timer[2].dead)]
-            heapq.heapify(self._timers)
+        timers = self._timers
+        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(timers):
+            timers[:] = [timer for timer in timers if timer[3] is None or not (timer[4]._cancelled or timer[3].dead)]
+            heapify(timers)
             self._cancelled = 0
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -148,8 +173,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._running = True
         asyncio.events._set_running_loop(self)
         try:
-            while not self._stop:
-                self._turn()
+            self._run()
         finally:
             self._running = self._stop = False
             asyncio.events._set_running_loop(None)
@@ -165,44 +189,81 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._timers.clear()
         self._runnable.clear()
 
-    def _turn(self) -> None:
-        """Run what is ready of one process, or move time to where something is."""
-        self._fire(self._now)
-        runnable = self._runnable
-        if not runnable:
-            while self._timers and (self._timers[0][3].cancelled() or self._timers[0][2].dead):
-                heapq.heappop(self._timers)
-            if not self._timers:
-                raise Deadlock("nothing is left that could ever happen")
-            self._now = max(self._now, self._timers[0][0])
-            if self._now >= self._collect_at:
-                self._collect_at = self._now + COLLECT_EVERY
-                gc.collect()
-            return
-        at = self._rng.randrange(len(runnable)) if len(runnable) > 1 else 0
-        runnable[at], runnable[-1] = runnable[-1], runnable[at]
-        process = runnable.pop()
+    def _run(self) -> None:
+        """Turns of processes, as long as there are any; else time moves to where something is."""
+        timers, runnable, draw = self._timers, self._runnable, self._draw
+        while not self._stop:
+            if timers and timers[0][0] <= self._now:
+                self._fire()
+            count = len(runnable)
+            if count > 1:
+                at = int(draw() * count)
+                runnable[at], runnable[-1] = runnable[-1], runnable[at]
+            elif not count:
+                self._jump()
+                continue
+            self._turn(runnable.pop())
+
+    def _jump(self) -> None:
+        timers = self._timers
+        while timers and timers[0][3] is not None and (timers[0][4]._cancelled or timers[0][3].dead):
+            heappop(timers)
+        if not timers:
+            raise Deadlock("nothing is left that could ever happen")
+        self._now = max(self._now, timers[0][0])
+        if self._now >= self._collect_at:
+            self._collect_at = self._now + COLLECT_EVERY
+            gc.collect()
+
+    def _turn(self, process: Process) -> None:
+        """One iteration of a process: what was ready, then sockets and threads, then timers that are due."""
         process.queued = False
         self.current = process
-        ready = process.ready
+        ready, after = process.ready, self.after
+        if process.noticed:
+            if len(process.noticed) > 1:
+                self._rng.shuffle(process.noticed)
+            ready += process.noticed
+            process.noticed.clear()
+        if process.due:
+            ready += process.due
+            process.due.clear()
         for _ in range(len(ready)):
-            if process.standing is not Standing.RUNNING or not ready:
+            handle: Any = ready.popleft()
+            if handle._cancelled:
+                continue
+            self._now += TICK
+            self.callbacks += 1
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001  as asyncio: it goes to the handler, and the loop goes on
+                self._failed(handle, error)
+            if after is not None:
+                after(process)
+            if process.standing is not _RUNNING:
                 break
-            handle = ready.popleft()
-            if not handle.cancelled():
-                self._now += TICK
-                self.callbacks += 1
-                handle._run()
-        self._enqueue(process)
+        if ready:
+            self._enqueue(process)
 
-    def _fire(self, until: float) -> None:
-        timers = self._timers
-        while timers and timers[0][0] <= until:
-            _, _, process, handle = heapq.heappop(timers)
-            if process.standing is not Standing.DEAD and not handle.cancelled():
-                # A later cancellation must not be counted: the timer is not in the heap any more.
-                handle._scheduled = False  # type: ignore[attr-defined]
-                process.ready.append(handle)
+    def _failed(self, handle: asyncio.Handle, error: BaseException) -> None:
+        self.call_exception_handler(
+            {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+        )
+
+    def _fire(self) -> None:
+        timers, now = self._timers, self._now
+        while timers and timers[0][0] <= now:
+            _, _, _, process, what = heappop(timers)
+            if process is None:
+                what()
+                continue
+            what._scheduled = False
+            if what._cancelled:
+                self._cancelled -= 1
+            elif process.standing is not _DEAD:
+                process.due.append(what)
                 if not process.queued:
                     self._enqueue(process)
 
@@ -213,6 +274,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Future[T]:
         """The function runs in one piece as a later callback of the same process."""
         future: asyncio.Future[T] = self.create_future()
+        process, context = self.owner(), copy_context()
 
         def work() -> None:
             try:
@@ -224,7 +286,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 if not future.cancelled():
                     future.set_result(result)
 
-        self.call_later(self._rng.uniform(*self.owner().machine.disk_delay), work)
+        self.at(self._now + self._rng.uniform(*process.machine.disk_delay), self.notice, process, work, context)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
