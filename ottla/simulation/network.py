@@ -9,6 +9,7 @@ import random
 import socket as real
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING
 
 from ottla.simulation.process import Machine, Process
@@ -29,25 +30,45 @@ Carried = Callable[[Socket, bytes], None]
 
 
 class Link:
-    """One direction between two machines. `latency` is a range in seconds; `loss` the share of segments repeated."""
+    """One direction between two machines.
+
+    `latency` is a range in seconds; `loss` the share of segments repeated; `bandwidth` in bytes per second: what is
+    sent waits until what was sent before has left. `cut_ports`: silently dropped is only what goes to or comes from
+    these. `resets`: the share of connections that is reset, every second.
+    """
 
     def __init__(self, target: Machine, latency: tuple[float, float]) -> None:
         self.target = target
         self.healthy_latency = latency
         self.latency = latency
         self.loss = 0.0
+        self.bandwidth = inf
+        self.resets = 0.0
+        self.cut_ports: frozenset[int] = frozenset()
         self.cut = False
         self.refused = False
         self.stalled: dict[Socket, None] = {}
         self.cut_at = 0.0
+        self._free_at = 0.0
 
     @property
     def blocked(self) -> bool:
         return self.cut or not self.target.powered
 
+    def drops(self, *ports: int) -> bool:
+        """Whether a connection between these ports is cut, though the link may not be."""
+        return not self.cut_ports.isdisjoint(ports)
+
     def recover(self) -> None:
         """As fast and as good as it was made."""
-        self.latency, self.loss = self.healthy_latency, 0.0
+        self.latency, self.loss, self.bandwidth = self.healthy_latency, 0.0, inf
+
+    def carries(self, size: int, now: float, rng: random.Random) -> float:
+        """When `size` bytes sent now arrive."""
+        if self.bandwidth == inf:
+            return now + self.delay(rng)
+        self._free_at = max(self._free_at, now) + size / self.bandwidth
+        return self._free_at + self.delay(rng)
 
     def delay(self, rng: random.Random) -> float:
         delay = rng.uniform(*self.latency)
@@ -127,7 +148,7 @@ class Network:
 
     def at(self, when: float, callback: Callable[..., object], *args: object) -> None:
         """An event of the network itself, which no process owns."""
-        self.loop.call_at(when, callback, *args, context=self.loop.outside)
+        self.loop.at(when, callback, *args)
 
     # -- machines and links
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import weakref
 from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ class Standing(enum.Enum):
     DEAD = "dead"
 
 
+# As many tasks are kept before those that are done are let go.
+_TIDY_FROM = 64
 DISK_DELAY = (0.0001, 0.002)
 
 
@@ -57,11 +58,14 @@ class Process:
         self.machine = machine
         self.standing = Standing.RUNNING
         self.ready: deque[asyncio.Handle] = deque()
+        # What the next iteration will find besides: sockets and threads that are ready, and timers.
+        self.noticed: list[asyncio.Handle] = []
+        self.due: list[asyncio.Handle] = []
         self.queued = False
         self.sockets: dict[Socket, None] = {}
         self.listeners: dict[Listener, None] = {}
-        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        self._remains: list[asyncio.Task[Any]] = []
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._tidy_at = _TIDY_FROM
 
     def __repr__(self) -> str:
         return f"<Process {self.name} {self.standing.value}>"
@@ -70,25 +74,30 @@ class Process:
     def dead(self) -> bool:
         return self.standing is Standing.DEAD
 
+    @property
+    def has_work(self) -> bool:
+        return bool(self.ready or self.noticed or self.due)
+
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        if self.dead:
-            self._remains.append(task)
-        else:
-            self._tasks.add(task)
+        self._tasks[task] = None
+        if len(self._tasks) > self._tidy_at:
+            self._tasks = {each: None for each in self._tasks if not each.done()}
+            self._tidy_at = 2 * len(self._tasks) + _TIDY_FROM
 
     def die(self) -> None:
         """Nothing of it runs any more. Called by the loop."""
         self.standing = Standing.DEAD
         self.ready.clear()
-        self._remains.extend(self._tasks)
+        self.noticed.clear()
+        self.due.clear()
 
     def bury(self) -> None:
         """Take what is left of its coroutines apart. Only when nothing in the simulation can be reached any more."""
-        for task in (*self._tasks, *self._remains):
+        for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             if not task.done():
                 _close(task.get_coro())
-        self._remains.clear()
+        self._tasks.clear()
 
 
 def _close(coroutine: Any) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ottla.simulation.hold import Tap
     from ottla.simulation.network import Link, Network
     from ottla.simulation.process import Machine, Process
     from ottla.simulation.transport import SimulatedTransport
@@ -36,11 +37,14 @@ class Socket:
         self.machine: Machine = process.machine
         self.address = address
         self.peer = self  # until it is connected
+        self._link: Link | None = None
+        self._label = b""
         self.inbox = bytearray()
         self.ended = False
         self.error: OSError | None = None
         self.gone = False
         self.transport: SimulatedTransport | None = None
+        self.tap: Tap | None = None
         self._flight: deque[tuple[float, Kind, bytes]] = deque()
         self._arrival = 0.0
         self._armed = False
@@ -54,7 +58,22 @@ class Socket:
 
     @property
     def link(self) -> Link:
-        return self.network.link(self.machine, self.peer.machine)
+        if self._link is None or self.peer is self:
+            self._link = self.network.link(self.machine, self.peer.machine)
+        return self._link
+
+    @property
+    def label(self) -> bytes:
+        """Which connection this is, the same in every run from one seed."""
+        if not self._label and self.peer is not self:
+            self._label = f"{self.machine.name}:{self.address[1]}:{self.peer.address[1]}".encode()
+        return self._label
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing gets from here to the peer."""
+        link = self.link
+        return link.blocked or (bool(link.cut_ports) and link.drops(self.address[1], self.peer.address[1]))
 
     @property
     def room(self) -> int:
@@ -73,8 +92,15 @@ class Socket:
             self._push(Kind.FIN, b"")
 
     def _push(self, kind: Kind, data: bytes) -> None:
+        if self.tap is None:
+            self.depart(kind, data)
+        else:
+            self.tap.push(kind, data)
+
+    def depart(self, kind: Kind, data: bytes) -> None:
+        """Onto the link."""
         # Bytes of one direction never overtake each other.
-        self._arrival = max(self._arrival, self.network.now + self.link.delay(self.network.rng))
+        self._arrival = max(self._arrival, self.link.carries(len(data), self.network.now, self.network.rng))
         self._flight.append((self._arrival, kind, data))
         self._arm()
 
@@ -87,7 +113,7 @@ class Socket:
         self._armed = False
         if not self._flight:
             return
-        if self.link.blocked:
+        if self.blocked:
             self.link.stalled[self] = None
             return
         while self._flight and self._flight[0][0] <= self.network.now:
@@ -97,6 +123,9 @@ class Socket:
 
     def unstall(self) -> None:
         """The link carries again: what was lost is sent once more."""
+        if self.blocked:
+            self.link.stalled[self] = None
+            return
         owed, self._owed = self._owed, 0
         if owed:
             self.peer.credit(owed)
@@ -127,9 +156,13 @@ class Socket:
             self.transport.readable()
 
     def read(self, size: int) -> bytes:
-        data = bytes(self.inbox[:size])
-        del self.inbox[:size]
-        if self.link.blocked:
+        if size >= len(self.inbox):
+            data = bytes(self.inbox)
+            self.inbox.clear()
+        else:
+            data = bytes(self.inbox[:size])
+            del self.inbox[:size]
+        if self.blocked:
             self._owed += len(data)
             self.link.stalled[self] = None
         else:
@@ -141,10 +174,17 @@ class Socket:
         self.error = error
         self.inbox.clear()
         self._flight.clear()
+        if self.tap is not None:
+            self.tap.broken()
         if self.transport is not None:
             self.transport.readable()
 
     # -- the end
+
+    def reset(self) -> None:
+        """Something between the two ends breaks the connection; both hear of it."""
+        for each in (self, self.peer):
+            each.fail(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
 
     def close(self) -> None:
         """The process is done with it. The peer hears that; as a reset if there was something unread."""

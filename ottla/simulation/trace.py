@@ -57,9 +57,7 @@ class Trace:
     def carried(self, at: Socket, data: bytes) -> None:
         """Data arrived at a socket."""
         self.bytes_carried += len(data)
-        self._digest.update(_ARRIVAL.pack(self._now(), len(data)))
-        self._digest.update(f"{at.machine.name}:{at.address[1]}:{at.peer.address[1]}".encode())
-        self._digest.update(data)
+        self._digest.update(_ARRIVAL.pack(self._now(), len(data)) + at.label + data)
 
     def _record(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         owner = OWNER.get(None)

@@ -27,7 +27,7 @@ class SimulatedTransport(asyncio.Transport):
         self._loop = loop
         self._socket = socket
         self._context = contextvars.copy_context()
-        self._protocol = protocol
+        self.set_protocol(protocol)
         self._buffer = bytearray()
         self._high, self._low = _HIGH, _HIGH // 4
         self._writing_paused = False
@@ -64,6 +64,7 @@ class SimulatedTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -92,7 +93,7 @@ class SimulatedTransport(asyncio.Transport):
             return
         if socket.inbox or socket.error is not None or (socket.ended and not self._eof_seen):
             self._read_scheduled = True
-            self._soon(self._read)
+            self._loop.notice(socket.process, self._read, self._context)
 
     def _read(self) -> None:
         self._read_scheduled = False
@@ -120,14 +121,14 @@ class SimulatedTransport(asyncio.Transport):
         size = min(len(socket.inbox), _MAX_READ)
         if size > 1 and rng.random() < _PARTIAL:
             size = rng.randrange(1, size)
-        if isinstance(self._protocol, asyncio.BufferedProtocol):
-            buffer = memoryview(self._protocol.get_buffer(-1))
+        if self._buffered:
+            buffer = memoryview(self._protocol.get_buffer(-1))  # type: ignore[attr-defined]
             size = min(size, len(buffer))
             if size == 0:
                 raise RuntimeError("get_buffer() returned an empty buffer")
             buffer[:size] = socket.read(size)
             del buffer
-            self._protocol.buffer_updated(size)
+            self._protocol.buffer_updated(size)  # type: ignore[attr-defined]
         else:
             self._protocol.data_received(socket.read(size))  # type: ignore[attr-defined]
 
@@ -153,8 +154,11 @@ class SimulatedTransport(asyncio.Transport):
             self._force_close(self._socket.error)
             return
         # Copied at once: the caller may use its memory again.
-        self._buffer += data
-        self._flush()
+        if not self._buffer and len(data) <= self._socket.room and not self._closing:
+            self._socket.send(bytes(data))
+        else:
+            self._buffer += data
+            self._flush()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -171,7 +175,7 @@ class SimulatedTransport(asyncio.Transport):
         """There may be room again. Called by the socket."""
         if self._buffer and not self._write_scheduled and not self._lost:
             self._write_scheduled = True
-            self._soon(self._room_again)
+            self._loop.notice(self._socket.process, self._room_again, self._context)
 
     def _room_again(self) -> None:
         self._write_scheduled = False
