@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,8 +11,8 @@ from ottla.broker import Partition
 from ottla.client import Admin, Consumer, NewTopic, Producer
 from ottla.cluster.traffic import Traffic
 from ottla.simulation.errors import SimulationError
+from ottla.simulation.links import Links
 from ottla.simulation.node import CONTROLLER_PORT, KAFKA_PORT, SimulatedNode
-from ottla.simulation.process import Machine
 from ottla.simulation.world import World, current_world
 
 Role = Callable[["SimulatedCluster"], int]
@@ -51,7 +51,7 @@ def controller(cluster: SimulatedCluster) -> int:
     return cluster.controller()
 
 
-class SimulatedCluster:
+class SimulatedCluster(Links):
     """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside `run`.
 
     `settings` are given to every node, by Kafka's names. Times are virtual seconds.
@@ -203,45 +203,6 @@ class SimulatedCluster:
         node = self.the(who)
         await node.stop()
         return node.id
-
-    def _machines(self, nodes: Iterable[int]) -> list[Machine]:
-        return [self.nodes[node_id].machine for node_id in nodes]
-
-    def partition(self, *sides: Iterable[int]) -> None:
-        """Cut every link between nodes of different sides, in both directions. Clients reach all of them."""
-        groups = [list(side) for side in sides]
-        self.world.trace.note("simulation", "partition", sides=groups)
-        for one in groups:
-            for other in groups:
-                if one is not other:
-                    self.cut(one, other)
-
-    def cut(self, sources: Iterable[int], targets: Iterable[int]) -> None:
-        """Cut only the direction from `sources` to `targets`."""
-        sources, targets = list(sources), list(targets)
-        self.world.trace.note("simulation", "cut", sources=sources, targets=targets)
-        network = self.world.network
-        network.cut(network.links(self._machines(sources), self._machines(targets)))
-
-    def isolate(self, who: int | Role, *, clients: bool = False) -> int:
-        """Cut one node off from all others, and from the clients too if so wished."""
-        node = self.the(who)
-        self.partition([node.id], [other for other in self.nodes if other != node.id])
-        if clients:
-            network, home = self.world.network, self.world.home
-            network.cut([network.link(home, node.machine), network.link(node.machine, home)])
-        return node.id
-
-    def reset(self, one: int, other: int) -> None:
-        """Break every connection between two nodes."""
-        self.world.trace.note("simulation", "reset", one=one, other=other)
-        self.world.network.reset(self.nodes[one].machine, self.nodes[other].machine)
-
-    def heal(self) -> None:
-        """Every link carries everything again."""
-        self.world.trace.note("simulation", "heal")
-        machines = [*self._machines(self.nodes), self.world.home]
-        self.world.network.heal(self.world.network.links(machines, machines))
 
     # -- time
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING
 
+from ottla.simulation.hold import Interceptor
+from ottla.simulation.messages import Plane
 from ottla.simulation.process import Machine, Process
 from ottla.simulation.socket import Socket
 from ottla.simulation.transport import SimulatedTransport
@@ -62,6 +64,7 @@ class Link:
     def recover(self) -> None:
         """As fast and as good as it was made."""
         self.latency, self.loss, self.bandwidth = self.healthy_latency, 0.0, inf
+        self.resets, self._free_at = 0.0, 0.0
 
     def carries(self, size: int, now: float, rng: random.Random) -> float:
         """When `size` bytes sent now arrive."""
@@ -141,6 +144,7 @@ class Network:
         self._addresses: dict[str, Machine] = {}
         self._links: dict[tuple[Machine, Machine], Link] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
+        self.interceptor: Interceptor | None = None
 
     @property
     def now(self) -> float:
@@ -174,17 +178,38 @@ class Network:
         into = list(targets)
         return [self.link(source, target) for source in sources for target in into if source is not target]
 
-    def cut(self, links: Iterable[Link]) -> None:
-        """Silently drop everything."""
+    def cut(self, links: Iterable[Link], *ports: int) -> None:
+        """Silently drop everything; if ports are given, only what goes to or comes from those."""
         for link in links:
-            if not link.cut:
-                link.cut, link.cut_at = True, self.now
+            if not link.cut and not link.cut_ports:
+                link.cut_at = self.now
+            if ports:
+                link.cut_ports |= frozenset(ports)
+            else:
+                link.cut = True
 
     def heal(self, links: Iterable[Link]) -> None:
+        """They carry everything again, and nothing is refused."""
         for link in links:
-            if link.cut:
-                link.cut = False
+            link.refused = False
+            if link.cut or link.cut_ports:
+                link.cut, link.cut_ports = False, frozenset()
                 self._release(link, self.now - link.cut_at)
+
+    def reset_some(self, links: Iterable[Link], share: float) -> None:
+        """From now on every second each connection over these links is reset with this probability; 0 ends that."""
+        for link in links:
+            idle, link.resets = not link.resets, share
+            if idle and share:
+                self.at(self.now + self.rng.random(), self._reset_some, link)
+
+    def _reset_some(self, link: Link) -> None:
+        if link.resets:
+            for process in self.loop.processes:
+                for each in list(process.sockets):
+                    if each.peer is not each and each.link is link and self.rng.random() < link.resets:
+                        each.reset()
+            self.at(self.now + 1.0, self._reset_some, link)
 
     def _release(self, link: Link, silence: float) -> None:
         stalled, link.stalled = link.stalled, {}
@@ -205,6 +230,12 @@ class Network:
                 for each in list(process.sockets):
                     if {each.machine, each.peer.machine} == {one, other}:
                         each.fail(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
+
+    def intercept(self, ports: dict[int, Plane]) -> Interceptor:
+        """Who can hold messages, from now on; `ports` says what is spoken where."""
+        if self.interceptor is None:
+            self.interceptor = Interceptor(self, ports)
+        return self.interceptor
 
     def leave(self, process: Process, *, silently: bool) -> None:
         """The process is gone: its kernel closes what it had, unless that lost its power too."""
@@ -307,7 +338,7 @@ class _Handshake:
             return
         listener = network._listeners.get((target.address, self._port))
         full = listener is not None and len(listener.waiting) >= listener.backlog
-        if self._to.blocked or self._back.blocked or full:
+        if self._to.blocked or self._back.blocked or self._to.drops(self._port) or self._back.drops(self._port) or full:
             self._again()
             return
         back = network.now + self._back.delay(network.rng)
@@ -316,6 +347,8 @@ class _Handshake:
             return
         accepted = Socket(network, listener.process, (target.address, self._port))
         accepted.peer, self._client.peer = self._client, accepted
+        if network.interceptor is not None:
+            network.interceptor.tap(self._client, accepted)
         listener.waiting.append(accepted)
         network.loop.call_soon(network._accept, listener, context=listener.context)
         network.at(back, self._accepted)
