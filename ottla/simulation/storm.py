@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
+import traceback
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ottla.client import TopicPartition
@@ -18,6 +20,8 @@ from ottla.simulation.faults import Fault, draw, kinds_for, needs_sync, swarm
 from ottla.simulation.invariants import Invariants
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
+from ottla.simulation.plan import Plan, Report
+from ottla.simulation.whims import draw_rate, draw_settings
 from ottla.simulation.world import World
 
 T = TypeVar("T")
@@ -28,80 +32,138 @@ HEALED_S = 30.0
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A run that kept every promise. `seconds` are virtual, `faults` counts by kind, `failed` are records refused."""
-
-    seed: int | str
-    seconds: float
-    faults: Mapping[str, int]
-    acknowledged: int
-    failed: int
-    healed_in: float
-    callbacks: int
-    fingerprint: str
-
-
 def storm(
     seed: int | str,
     *,
     nodes: int = 3,
     seconds: float = 20.0,
-    kinds: list[str] | None = None,
+    kinds: Sequence[str] | None = None,
     schedule: Sequence[Fault] | None = None,
-    interval: float = 0.05,
+    rate: float | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Report:
-    """Faults for `seconds`, one record per partition every `interval` seconds. Raises Anomaly with the last events."""
-    world = World(seed)
+    """Run a plan (see there for what the arguments mean). Raises Anomaly, which has the report with all that is known
+    and shows the last events."""
+    report, error = _attempt(
+        Plan(
+            seed,
+            nodes,
+            seconds,
+            None if kinds is None else tuple(kinds),
+            None if schedule is None else tuple(schedule),
+            rate,
+            settings,
+        )
+    )
+    if error is not None:
+        last = "\n".join(map(str, report.timeline[-80:]))
+        raise Anomaly(f"seed {seed}: {report.anomaly}\n{last}", report) from error
+    return report
+
+
+def attempt(plan: Plan) -> Report:
+    """Run a plan; whatever goes wrong is in the report."""
+    return _attempt(plan)[0]
+
+
+def _attempt(plan: Plan) -> tuple[Report, Exception | None]:
+    began = time.process_time()
+    world = World(plan.seed)
+    whole = _complete(plan, world)
+    run = _Storm(world, whole)
+    failure: Exception | None = None
     try:
-        return world.run(lambda: _storm(world, nodes, seconds, kinds, schedule, interval))
-    except Exception as error:
-        last = "\n".join(map(str, list(world.trace.happenings)[-80:]))
-        raise Anomaly(f"seed {seed}: {type(error).__name__}: {error}\n{last}") from error
+        world.run(run.go)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is what this run has found
+        failure = error
+    return run.report(failure, time.process_time() - began), failure
 
 
-async def _storm(
-    world: World,
-    nodes: int,
-    seconds: float,
-    kinds: list[str] | None,
-    schedule: Sequence[Fault] | None,
-    interval: float,
-) -> Report:
+def _complete(plan: Plan, world: World) -> Plan:
+    """With what the seed decides. Each thing has its own randomness: one that is given changes no other."""
     rng = world.rng("nemesis")
-    chosen = kinds if kinds is not None else swarm(rng, kinds_for(nodes))
-    faults = draw(rng, chosen, seconds) if schedule is None else schedule
-    # Drawn before and apart, so that a part of the schedule meets the same cluster as the whole of it.
-    whims = world.rng("settings")
-    synced = needs_sync({*chosen, *(fault.kind for fault in faults)}) or whims.random() < 0.3
-    settings = {"ottla.flush": "synced" if synced else "os"}
-    async with SimulatedCluster(nodes=nodes, settings=settings) as cluster:
-        await cluster.create_topic(TOPIC, PARTITIONS)
-        invariants = Invariants(cluster)
-        watching = asyncio.ensure_future(invariants.watch())
-        nemesis = Nemesis(cluster, TOPIC, PARTITIONS)
+    kinds = plan.kinds if plan.kinds is not None else tuple(swarm(rng, kinds_for(plan.nodes)))
+    faults = plan.schedule if plan.schedule is not None else draw(rng, kinds, plan.seconds)
+    synced = needs_sync({*kinds, *(fault.kind for fault in faults)})
+    settings, rate = plan.settings, plan.rate
+    if settings is None:
+        settings = draw_settings(world.rng("settings"), synced=synced)
+    if rate is None:
+        rate = draw_rate(world.rng("rate"))
+    return dataclasses.replace(plan, kinds=kinds, schedule=faults, settings=settings, rate=rate)
+
+
+class _Storm:
+    """One run, and what can be told of it at any moment."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self._world = world
+        self._plan = plan
+        self._nemesis: Nemesis | None = None
+        self._traffic: Traffic | None = None
+        self._began_at = 0.0
+        self._ended_at = 0.0
+        self._healed_in: float | None = None
+
+    async def go(self) -> None:
+        """Raises whatever was found."""
+        world, plan = self._world, self._plan
+        assert plan.rate is not None and plan.schedule is not None
         try:
-            async with cluster.traffic(TOPIC, PARTITIONS, interval=interval) as traffic:
-                await traffic.start_reading()
-                await _unless(watching, nemesis.play(faults, seconds))
-                healed_in = await _unless(watching, _heal(cluster, traffic))
-                await _unless(watching, check_everything(cluster, traffic))
+            async with SimulatedCluster(nodes=plan.nodes, settings=plan.settings) as cluster:
+                await cluster.create_topic(TOPIC, PARTITIONS)
+                invariants = Invariants(cluster)
+                watching = asyncio.ensure_future(invariants.watch())
+                self._nemesis = Nemesis(cluster, TOPIC, PARTITIONS)
+                self._began_at = world.loop.time()
+                try:
+                    async with cluster.traffic(TOPIC, PARTITIONS, interval=PARTITIONS / plan.rate) as traffic:
+                        self._traffic = traffic
+                        await traffic.start_reading()
+                        await _unless(watching, self._nemesis.play(plan.schedule, plan.seconds))
+                        world.trace.note("simulation", "no more faults")
+                        self._healed_in = await _unless(watching, _heal(cluster, traffic))
+                        world.trace.note("simulation", "healed")
+                        await _unless(watching, check_everything(cluster, traffic))
+                finally:
+                    watching.cancel()
+                    self._ended_at = world.loop.time()
+                invariants.look()
+                failures = {node.id: node.failures for node in cluster.nodes.values() if node.failures}
+                if world.complaints or failures:
+                    raise Anomaly(f"nobody handled {world.complaints[:3]}; nodes that ended by themselves: {failures}")
         finally:
-            watching.cancel()
-        invariants.look()
-        failures = {node.id: node.failures for node in cluster.nodes.values() if node.failures}
-        if world.complaints or failures:
-            raise Anomaly(f"nobody handled {world.complaints[:3]}; nodes that ended by themselves: {failures}")
+            self._ended_at = self._ended_at or world.loop.time()
+
+    def report(self, failure: Exception | None, cpu: float) -> Report:
+        world, traffic, counts = self._world, self._traffic, self._world.trace.counts
+        acknowledged = 0 if traffic is None else sum(len(part.acknowledged) for part in traffic.ledger.partitions)
+        failed = 0 if traffic is None else len(traffic.failed)
         return Report(
-            seed=world.seed,
-            seconds=world.loop.time() - START,
-            faults=dict(sorted(nemesis.done.items())),
-            acknowledged=traffic.ledger.verdict().acknowledged,
-            failed=len(traffic.failed),
-            healed_in=healed_in,
+            plan=self._plan,
+            anomaly=None if failure is None else _said(failure),
+            trouble="" if failure is None else "".join(traceback.format_exception(failure)[-12:]),
+            lasted=self._ended_at - START,
+            began_at=self._began_at - START,
+            cpu=cpu,
+            acknowledged=acknowledged,
+            failed=failed,
+            operations={"ok": acknowledged, "info": failed},
+            faults={} if self._nemesis is None else dict(sorted(self._nemesis.done.items())),
+            elections={"controllers": counts["active_controller"], "leaders": counts["became_leader"]},
+            truncations=counts["log_truncated"] + counts["log_restarted"],
+            healed_in=self._healed_in,
             callbacks=world.loop.callbacks,
             fingerprint=world.trace.fingerprint,
+            timeline=tuple(world.trace.happenings),
         )
+
+
+def _said(failure: Exception) -> str:
+    text = str(failure).strip()
+    if isinstance(failure, Anomaly) and text:
+        return text
+    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
 
 
 async def _unless(watching: asyncio.Future[None], work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +35,14 @@ class Happening:
 
 
 class Trace:
-    """Keeps the last `keep` happenings; all of them count for the fingerprint."""
+    """Keeps the last `keep` happenings; all of them count for the fingerprint, and in `counts`, by event."""
 
     def __init__(self, now: Callable[[], float], keep: int = 20_000) -> None:
         self._now = now
         self._digest = hashlib.blake2b(digest_size=16)
         self.happenings: deque[Happening] = deque(maxlen=keep)
         self.bytes_carried = 0
+        self.counts: Counter[str] = Counter()
 
     @property
     def fingerprint(self) -> str:
@@ -52,6 +53,7 @@ class Trace:
             self._now(), where, event, tuple((key, _text(value)) for key, value in sorted(fields.items()))
         )
         self.happenings.append(happening)
+        self.counts[event] += 1
         self._digest.update(str(happening).encode())
 
     def carried(self, at: Socket, data: bytes) -> None:

@@ -54,4 +54,4 @@ def test_it_would_lose_them_if_an_unclean_stop_did_not_count(monkeypatch: pytest
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_single_loss_of_power_among_clean_stops_and_pauses(seed: int):
-    assert storm(seed, seconds=15, kinds=["lone power off", "stop", "pause"], interval=0.1).acknowledged
+    assert storm(seed, seconds=15, kinds=["lone power off", "stop", "pause"], rate=20).acknowledged

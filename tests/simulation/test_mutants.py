@@ -51,9 +51,9 @@ def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     patch(monkeypatch)
     for seed in range(SEEDS):
         try:
-            storm(seed, seconds=10, kinds=kinds, interval=0.1)
+            storm(seed, seconds=10, kinds=kinds, rate=20)
         except Anomaly:
             monkeypatch.undo()
-            assert storm(seed, seconds=10, kinds=kinds, interval=0.1).acknowledged, "without the mutation it is clean"
+            assert storm(seed, seconds=10, kinds=kinds, rate=20).acknowledged, "without the mutation it is clean"
             return
     pytest.fail(f"{name} survived {SEEDS} seeds")

@@ -12,14 +12,14 @@ from ottla.simulation.storm import storm
 
 @pytest.mark.parametrize("kind", list(FAULTS))
 def test_every_kind_of_fault_by_itself(kind: str):
-    report = storm(f"only {kind}", seconds=5, kinds=[kind], interval=0.1)
+    report = storm(f"only {kind}", seconds=5, kinds=[kind], rate=20)
     assert set(report.faults) <= {kind}
     assert report.acknowledged
 
 
 @pytest.mark.parametrize("seed", [3, 14, 26, 35, 44])
 def test_swarm(seed: int):
-    assert storm(seed, seconds=10, interval=0.1).acknowledged
+    assert storm(seed, seconds=10, rate=20).acknowledged
 
 
 def test_overlapping_faults_leave_nothing_behind():

@@ -1,0 +1,122 @@
+"""What decides a run, and what is told about it afterwards, as data that goes to other processes and into files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ottla.simulation.faults import FAULTS, Fault
+from ottla.simulation.trace import Happening
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run: two runs of equal plans are equal to the byte. What is None is drawn from the seed.
+
+    `seconds` is how long the faults go on, in virtual time; `rate` is records per second over all partitions. `kinds`
+    restricts what a schedule is drawn from, and is without meaning beside a `schedule`.
+    """
+
+    seed: int | str
+    nodes: int = 3
+    seconds: float = 20.0
+    kinds: tuple[str, ...] | None = None
+    schedule: tuple[Fault, ...] | None = None
+    rate: float | None = None
+    settings: Mapping[str, str] | None = None
+
+    def to_json(self) -> str:
+        """Indented, one fault on a line, so that people can take lines out."""
+        fields = dataclasses.asdict(self)
+        faults = fields.pop("schedule")
+        head = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in fields.items())
+        if faults is None:
+            return f"{{\n{head}\n}}\n"
+        body = ",\n".join(f"    {json.dumps(fault)}" for fault in faults)
+        return f'{{\n{head},\n  "schedule": [\n{body}\n  ]\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ValueError with one line that says what is wrong."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("a plan is an object")  # noqa: TRY004  the caller asks about the text
+        try:
+            if fields.get("schedule") is not None:
+                fields["schedule"] = tuple(_fault(each) for each in fields["schedule"])
+            if fields.get("kinds") is not None:
+                fields["kinds"] = tuple(known_kinds(fields["kinds"]))
+            return cls(**fields)
+        except TypeError as error:
+            raise ValueError(str(error).replace("Plan.__init__() ", "")) from error
+
+
+def _fault(fields: Mapping[str, Any]) -> Fault:
+    try:
+        fault = Fault(**fields)
+    except TypeError as error:
+        raise ValueError(f"{fields} is no fault: {str(error).replace('Fault.__init__() ', '')}") from error
+    known_kinds([fault.kind])
+    return fault
+
+
+def known_kinds(names: list[str]) -> list[str]:
+    """The kinds of fault of these names, which may be written with hyphens. Raises ValueError if one is unknown."""
+    plain = {name.replace("-", " "): name for name in FAULTS}
+    found = []
+    for name in names:
+        kind = plain.get(name.strip().replace("-", " "))
+        if kind is None:
+            raise ValueError(f"there is no fault {name.strip()!r}; there are: {', '.join(FAULTS)}")
+        found.append(kind)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a plan. `anomaly` is what was wrong, None if every promise was kept.
+
+    `plan` is complete: what was drawn from the seed is in it. `lasted` is virtual seconds, `cpu` real ones.
+    `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written, `faults`
+    counts those that did harm by kind, `elections` those of controllers and of leaders of partitions. `began_at` is
+    the virtual second at which the faults began; the timeline has loop time, see `Happening`.
+    """
+
+    plan: Plan
+    anomaly: str | None = None
+    trouble: str = ""
+    lasted: float = 0.0
+    began_at: float = 0.0
+    cpu: float = 0.0
+    acknowledged: int = 0
+    failed: int = 0
+    operations: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    faults: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    elections: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    truncations: int = 0
+    healed_in: float | None = None
+    callbacks: int = 0
+    fingerprint: str = ""
+    timeline: tuple[Happening, ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def seed(self) -> int | str:
+        return self.plan.seed
+
+    @property
+    def seconds(self) -> float:
+        """Virtual seconds from the first start of a node to the end of the last check."""
+        return self.lasted
+
+    @property
+    def schedule(self) -> tuple[Fault, ...]:
+        return self.plan.schedule or ()
+
+    def with_last(self, happenings: int) -> Report:
+        """With so much of the end of the timeline only; none of a clean run."""
+        kept = self.timeline[-happenings:] if self.anomaly else ()
+        return dataclasses.replace(self, timeline=kept, history=self.history if self.anomaly else ())

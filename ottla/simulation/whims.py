@@ -1,0 +1,39 @@
+"""What else a seed decides for a storm: how the cluster is set, and how much is written to it."""
+
+from __future__ import annotations
+
+import random
+
+# Few records are enough for most of what can go wrong, and cost little; some runs have many.
+_RATES = {2.0: 5, 5.0: 4, 10.0: 3, 50.0: 1}
+# Limits are small in part of the runs, so that what is rare happens all the time: a segment rolls, a snapshot is taken,
+# a fetch does not hold all there is.
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "broker.session.timeout.ms": ("3000", "1500", "6000"),
+    "controller.quorum.election.timeout.ms": ("1000", "300", "2000"),
+    "leader.imbalance.check.interval.seconds": ("300", "5"),
+    "log.flush.offset.checkpoint.interval.ms": ("60000", "1000"),
+    "log.index.interval.bytes": ("4096", "100"),
+    "log.segment.bytes": ("1073741824", "20000", "3000"),
+    "max.incremental.fetch.session.cache.slots": ("1000", "1"),
+    "metadata.log.max.record.bytes.between.snapshots": ("20971520", "10000", "1000"),
+    "replica.fetch.max.bytes": ("1048576", "500"),
+    "replica.fetch.wait.max.ms": ("500", "100"),
+    "replica.high.watermark.checkpoint.interval.ms": ("5000", "500"),
+    "replica.lag.time.max.ms": ("5000", "2000", "10000"),
+}
+
+
+def draw_settings(rng: random.Random, *, synced: bool) -> dict[str, str]:
+    """Settings of all nodes, by Kafka's names. `synced`: flush = synced is a must."""
+    settings = {"ottla.flush": "synced" if rng.random() < 0.3 or synced else "os"}
+    for name, values in _CHOICES.items():
+        # Half of the runs have the first, which is the default or near to it.
+        settings[name] = values[0] if rng.random() < 0.5 else rng.choice(values)
+    settings["broker.heartbeat.interval.ms"] = str(int(settings["broker.session.timeout.ms"]) // 6)
+    return settings
+
+
+def draw_rate(rng: random.Random) -> float:
+    """Records per second."""
+    return rng.choices(list(_RATES), list(_RATES.values()))[0]
