@@ -31,10 +31,11 @@ class Found(NamedTuple):
 class Fetching:
     """The state of one request. `found` and `size` (bytes of records) are of the last pass.
 
-    `urgent`: answer without waiting, whatever `size` is (an error, a truncation to be told, news for a follower).
+    `urgent`: answer without waiting, whatever `size` is (an error, a truncation to be told). `news`: a follower has to
+    hear of a high watermark or log start, though not at once.
     """
 
-    __slots__ = ("_budget", "_context", "_plan", "_request", "_version", "found", "listener", "size", "urgent")
+    __slots__ = ("_budget", "_context", "_plan", "_request", "_version", "found", "listener", "news", "size", "urgent")
 
     def __init__(
         self, context: BrokerContext, version: int, request: FetchRequest, plan: FetchPlan, listener: str
@@ -47,7 +48,7 @@ class Fetching:
         self.listener = listener
         self.found: list[Found] = []
         self.size = 0
-        self.urgent = False
+        self.urgent = self.news = False
 
     @property
     def follower(self) -> bool:
@@ -65,7 +66,7 @@ class Fetching:
         """One pass. Only the `first` one counts as a sign of what a follower has."""
         self.found = []
         self.size = 0
-        self.urgent = False
+        self.urgent = self.news = False
         if self._plan.lost is not ErrorCode.none:
             self.urgent = True
             return
@@ -84,7 +85,7 @@ class Fetching:
                         session.cool(item)
                     continue
                 if self.follower:
-                    self.urgent = True
+                    self.news = True
             self.found.append(Found(item, result))
 
     def _resolve(self, item: FetchItem) -> Partition | FetchResult:

@@ -6,7 +6,7 @@ v16 the new leader's address with the error (KIP-951) · v17 directory ids.
 
 Differences from Kafka: only the leader serves consumers (no preferred read replica, KIP-392), so a consumer that comes
 to a follower is told where the leader is. Without transactions the last stable offset is the high watermark. A follower
-must have authenticated itself as the broker whose id it gives, and is told at once when the high watermark moves. A
+must have authenticated itself as the broker whose id it gives, and hears of the high watermark within 0.1 s. A
 consumer that asks from above the high watermark, but not above the log end, waits as in Kafka.
 
 A long poll is woken by an append, a move of the high watermark or a change of role; it is never polled. Requests of a
@@ -46,6 +46,8 @@ def handle(context: BrokerContext, request: Request) -> Raw | asyncio.Future[Raw
         return fetching.answer()
     deadline = loop.time() + min(body.max_wait_ms / 1000, MAX_WAIT_S)
     wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline)
+    if fetching.news:
+        wait.news()
     fetching.watch(wait)
     return _answer_after(loop, wait, fetching)
 

@@ -143,7 +143,7 @@ class TestFollowers:
         assert row.error_code is ErrorCode.not_leader_or_follower
         assert partition.high_watermark == 0
 
-    async def test_a_waiting_follower_is_told_at_once_that_the_high_watermark_moved(self, world: World) -> None:
+    async def test_a_waiting_follower_is_told_soon_that_the_high_watermark_moved(self, world: World) -> None:
         (partition,) = world.add_topic("t", replicas=(1, 2, 3))
         await world.produce("t", batch())
         follower = Session(world, version=17, connection=broker_2(), **FOLLOWER)

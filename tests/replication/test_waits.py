@@ -7,7 +7,7 @@ import asyncio
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication import WAKE, FetchWait, ProduceWait
-from ottla.broker.replication.fetch_wait import Watchers
+from ottla.broker.replication.fetch_wait import NEWS, NEWS_WITHIN_S, Watchers
 from ottla.broker.replication.lag_clock import LagClock
 from ottla.broker.replication.produce_wait import AckQueue
 
@@ -79,7 +79,29 @@ async def test_a_long_poll_counts_bytes_and_stops_watching() -> None:
     watchers.changed()
     stop()
     watchers.changed()
-    assert heard == [WAKE, 7, WAKE]
+    assert heard == [NEWS, 7, WAKE]
+
+
+async def test_news_of_the_high_watermark_wait_for_data_but_not_for_long() -> None:
+    loop = asyncio.get_running_loop()
+    watchers = Watchers()
+    with_data, alone = FetchWait(loop, 1, loop.time() + 60), FetchWait(loop, 1, loop.time() + 60)
+    for wait in (with_data, alone):
+        wait.hold(watchers.add(wait.gained, follower=True))
+    began = loop.time()
+    watchers.committed(1)
+    assert not with_data.future.done() and not alone.future.done()
+    with_data.gained(10)
+    assert with_data.future.done()
+    for high_watermark in range(2, 5):  # later news do not put off the telling of the first
+        await asyncio.sleep(NEWS_WITHIN_S / 4)
+        watchers.committed(high_watermark)
+    await alone.future
+    assert loop.time() - began >= NEWS_WITHIN_S * 0.9
+    soon = FetchWait(loop, 1, loop.time() + NEWS_WITHIN_S / 100)
+    soon.news()
+    await soon.future
+    assert loop.time() - began < 60
 
 
 async def test_a_long_poll_ends_at_its_deadline() -> None:
