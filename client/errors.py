@@ -12,9 +12,14 @@ from ottla.client.structs import TopicPartition
 
 
 class KafkaError(Exception):
-    """Base of every error that this library raises on purpose."""
+    """Base of every error that this library raises on purpose.
+
+    `definite` says of a produced record that it surely is not in the log (True) or may be there all the same (False);
+    None where there is nothing to be said.
+    """
 
     retriable = False
+    definite: bool | None = None
 
 
 class IllegalStateError(KafkaError):
@@ -50,10 +55,7 @@ class UnsupportedVersionError(KafkaError):
 
 
 class BrokerResponseError(KafkaError):
-    """A broker answered with an error code.
-
-    `definite` is false when the request may have had its effect all the same.
-    """
+    """A broker answered with an error code."""
 
     def __init__(
         self,

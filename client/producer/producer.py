@@ -334,7 +334,9 @@ class Producer:
     def _reject(self, failed: Failed) -> None:
         for future in failed.batch.tokens:
             if not future.done():
-                future.set_exception(self._error(failed))
+                error = self._error(failed)
+                error.definite = not failed.maybe_appended
+                future.set_exception(error)
 
     def _error(self, failed: Failed) -> KafkaError:
         batch = failed.batch
