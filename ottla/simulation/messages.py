@@ -182,7 +182,7 @@ class HttpStream:
                 pieces.append(Piece(self._take(min(self._left, len(self._kept))), None))
                 self._left -= len(pieces[-1].data)
                 continue
-            if not self._kept.startswith((b"HTTP/1.",) if self._response else (b"POST ", b"GET ")):
+            if not self._begins():
                 pieces.append(Piece(self.rest(), None))  # the middle of something
                 break
             end = self._kept.find(_END_OF_HEADERS)
@@ -204,6 +204,13 @@ class HttpStream:
 
     def rest(self) -> bytes:
         return self._take(len(self._kept))
+
+    def _begins(self) -> bool:
+        """Whether what is kept is the beginning of a message."""
+        if self._synced:
+            return True
+        self._synced = self._kept.startswith((b"HTTP/1.",) if self._response else (b"POST ", b"GET "))
+        return self._synced
 
     def _take(self, size: int) -> bytes:
         taken = bytes(self._kept[:size])
