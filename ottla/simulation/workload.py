@@ -12,11 +12,11 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
-from ottla.client import BrokerResponseError, Consumer, KafkaError, Producer, RecordMetadata, TopicPartition
+from ottla.client import BrokerResponseError, KafkaError, RecordMetadata, TopicPartition
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.history import History, classify
 
@@ -115,7 +115,7 @@ class Workload:
         async with asyncio.timeout(within):
             while True:
                 try:
-                    async with self._client(delivery_timeout_ms=within * 1000) as client:
+                    async with self._client(within) as client:
                         if await succeeds(client):
                             return
                 except KafkaError as error:
@@ -145,40 +145,26 @@ class Workload:
             await asyncio.sleep(max(0.0, due - loop.time()))
             alive = await client.do(rng.choices(names, weights)[0])
 
-    def _client(self, **options: float) -> Client:
+    def _client(self, within: float | None = None) -> Client:
         self._processes += 1
-        return Client(self, self._cluster, self._processes, options)
+        return Client(self, self._cluster, self._processes, within)
 
 
 class Client:
-    """One process. Every operation is a pair of entries; each answers whether the client may go on."""
+    """One process. Every operation is a pair of entries; each answers whether the client may go on.
 
-    def __init__(self, workload: Workload, cluster: SimulatedCluster, process: int, options: dict[str, float]) -> None:
+    With `within` it has no whims: it is patient for so many seconds, and reads as much as it can.
+    """
+
+    def __init__(self, workload: Workload, cluster: SimulatedCluster, process: int, within: float | None) -> None:
         rng = workload.rng
         self.process = process
         self.positions: dict[TopicPartition, int] = {}
         self._workload = workload
         self._history = workload.history
         self._rng = rng
-        timeout = rng.choice((1500, 5000, 30000))
-        self._producer: Producer = cluster.producer(
-            **{
-                "linger_ms": rng.choice((0, 0, 5)),
-                "max_batch_size": rng.choice((1, 16384)),
-                "delivery_timeout_ms": rng.choice((3000, 10000, 60000)),
-                "request_timeout_ms": timeout,
-                "compression_type": rng.choice((None, None, "lz4")),
-                **options,
-            }
-        )
-        self._consumer: Consumer = cluster.consumer(
-            auto_offset_reset="none",
-            request_timeout_ms=timeout,
-            fetch_max_wait_ms=rng.choice((100, 500)),
-            fetch_min_bytes=rng.choice((1, 500)),
-            max_partition_fetch_bytes=rng.choice((200, 1048576)),
-            max_poll_records=rng.choice((5, 50, 500)),
-        )
+        self._producer = cluster.producer(**_producer_options(rng) if within is None else _patient(within))
+        self._consumer = cluster.consumer(auto_offset_reset="none", **_consumer_options(rng) if within is None else {})
 
     async def __aenter__(self) -> Self:
         try:
@@ -242,9 +228,9 @@ class Client:
         if not errors:
             self._history.complete(invoked, "ok", self._sent(records, offsets))
             return True
-        error = next((each for each in errors if classify(each) == "info"), errors[0])
-        kind = "info" if acknowledged else classify(error)
-        self._history.complete(invoked, kind, self._sent(records, offsets), error=_text(error), node=_node(error))
+        worst = next((each for each in errors if classify(each) == "info"), errors[0])
+        kind = "info" if acknowledged else classify(worst)
+        self._history.complete(invoked, kind, self._sent(records, offsets), error=_text(worst), node=_node(worst))
         return kind == "fail"
 
     async def _buffer(
@@ -325,6 +311,31 @@ class Client:
     def _show(self, where: TopicPartition, end: int) -> None:
         if end > self._workload.known[where]:
             self._workload.known[where] = end
+
+
+def _producer_options(rng: random.Random) -> dict[str, Any]:
+    return {
+        "linger_ms": rng.choice((0, 0, 5)),
+        "max_batch_size": rng.choice((1, 16384)),
+        "delivery_timeout_ms": rng.choice((3000, 10000, 60000)),
+        "request_timeout_ms": rng.choice((1500, 5000, 30000)),
+        "compression_type": rng.choice((None, None, "lz4")),
+    }
+
+
+def _patient(within: float) -> dict[str, Any]:
+    return {"linger_ms": 0, "delivery_timeout_ms": within * 1000}
+
+
+def _consumer_options(rng: random.Random) -> dict[str, Any]:
+    least, most = rng.choice(((1, 1048576), (1, 200), (500, 1048576)))
+    return {
+        "request_timeout_ms": rng.choice((1500, 5000, 30000)),
+        "fetch_max_wait_ms": rng.choice((100, 500)),
+        "fetch_min_bytes": least,
+        "max_partition_fetch_bytes": most,
+        "max_poll_records": rng.choice((5, 50, 500)),
+    }
 
 
 def _look_away(future: asyncio.Future[RecordMetadata]) -> None:

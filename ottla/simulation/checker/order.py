@@ -2,7 +2,8 @@
 
 Between two operations the names of the anomalies are plain, within one they begin with `int-`. Positions are the
 process's own while it reads by assignment: an `assign` with an offset is as if everything before it had been read.
-Under `subscribe` the group moves them, and only what happens within one poll is judged, without the keys of a rebalance.
+Under `subscribe` the group moves them, and only what happens within one poll is judged, and not of keys that were
+rebalanced meanwhile.
 """
 
 from __future__ import annotations
