@@ -89,13 +89,18 @@ class Hold:
             tap.drop()
         self._interceptor.forget(self)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether `deliver_again` can do something."""
+        return bool(self.messages) and not self.messages[0].response and self.messages[0].whole
+
     async def deliver_again(self) -> None:
         """Send the first held message once more, on a new connection from the same machine, and wait for an answer.
 
         For requests between controllers, which say themselves whom they are from, and for what a client sends; between
         brokers a new connection has not authenticated. Raises SimulationError for an answer, or one above 64 KiB.
         """
-        if not self.messages or self.messages[0].response or not self.messages[0].whole:
+        if not self.repeatable:
             raise SimulationError("only a request that was caught as a whole can be repeated")
         loop = self._interceptor.network.loop
         machine, address = self._places[0]
