@@ -8,6 +8,7 @@ from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
 from ottla.broker.replication import (
     ClusterConnector,
     ClusterCredentials,
+    LeaderState,
     Partition,
     ReplicaManager,
     ReplicationConfig,
@@ -23,6 +24,7 @@ __all__ = [
     "Clock",
     "ClusterConnector",
     "ClusterCredentials",
+    "LeaderState",
     "Partition",
     "ProducerIdBlock",
     "ProducerIds",

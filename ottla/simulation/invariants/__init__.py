@@ -1,0 +1,79 @@
+"""What must hold after every event, seen by somebody who looks into all nodes: of Raft, of the metadata, of replicas.
+
+A look is cheap as long as nothing has moved (a few comparisons per callback of a node); the work is done on change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ottla.simulation.invariants.life import Life
+from ottla.simulation.invariants.metadata import MetadataTruth
+from ottla.simulation.invariants.partitions import PartitionTruth
+from ottla.simulation.invariants.raft import RaftTruth
+from ottla.simulation.process import Process
+
+if TYPE_CHECKING:
+    from ottla.simulation.cluster import SimulatedCluster
+
+__all__ = ["Invariants"]
+
+
+class Invariants:
+    """Watches a cluster from `watch` to `leave`; what is broken raises Anomaly out of the running loop.
+
+    Raft: one leader per term, and it has every committed entry; terms, votes and commit indexes never go back; equal
+    committed entries, on the disks of a majority. Metadata: equal images at equal offsets; epochs of brokers,
+    partitions and leaders and producer ids never go back. Partitions: one leader per epoch, and it has every record
+    that was ever below a high watermark; high watermarks never go back; replicas are equal below them; nothing is
+    committed that fewer than min.insync.replicas or not all of the ISR hold, or twice.
+    """
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self._cluster = cluster
+        self._lives: dict[Process, Life | None] = {}
+        self.raft = RaftTruth()
+        self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings)
+        self.partitions: dict[tuple[UUID, int], PartitionTruth] = {}
+
+    def watch(self) -> None:
+        """Look after every callback from now on. One at a time may."""
+        self._cluster.world.loop.after = self._after
+
+    def leave(self) -> None:
+        self._cluster.world.loop.after = None
+
+    def _after(self, process: Process) -> None:
+        try:
+            life = self._lives[process]
+        except KeyError:
+            life = self._lives[process] = self._life_of(process)
+        if life is not None:
+            life.look()
+
+    def _life_of(self, process: Process) -> Life | None:
+        for node in self._cluster.nodes.values():
+            if node.process is process:
+                return Life(self, node)
+        return None
+
+    def truth_of(self, topic: str, topic_id: UUID, partition: int) -> PartitionTruth:
+        """What is committed of a partition."""
+        found = self.partitions.get((topic_id, partition))
+        if found is None:
+            found = PartitionTruth(topic, partition, self.metadata)
+            self.partitions[topic_id, partition] = found
+        return found
+
+    def acknowledged(self, topic: str, partition: int, offset: int) -> None:
+        """A client was told that its record is at `offset`, and that it is safe (acks=all). Raises Anomaly."""
+        topic_id = self.metadata.topic_id(topic)
+        if topic_id is not None:
+            self.truth_of(topic, topic_id, partition).acknowledged(offset)
+
+    def permit_loss(self, topic: str, partition: int) -> None:
+        """From now on anything may be lost here: an unclean election was asked for."""
+        topic_id = self.metadata.topic_id(topic)
+        if topic_id is not None:
+            self.truth_of(topic, topic_id, partition).loose = True

@@ -1,0 +1,83 @@
+"""What the metadata promises: one history for all nodes, in which epochs only grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from ottla.controller import MetadataImage, PartitionImage
+from ottla.simulation.errors import Anomaly
+
+_KEPT = 512
+_UNCLEAN = "unclean.leader.election.enable"
+
+
+class MetadataTruth:
+    """The images that nodes had, by offset, the latest few; `latest` is the one with the highest offset.
+
+    `settings` are those of every node, by Kafka's names.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._settings = settings
+        self.latest = MetadataImage(cluster_id="")
+        self._images: dict[int, tuple[int, MetadataImage]] = {}
+
+    def topic_id(self, topic: str) -> UUID | None:
+        found = self.latest.topics.get(topic)
+        return None if found is None else found.id
+
+    def permits_loss(self, topic: str) -> bool:
+        """Whether somebody who lacks records may be made a leader of this topic."""
+        configs = self.latest.configs
+        for values in (configs.get(("topic", topic), {}), configs.get(("broker", ""), {}), self._settings):
+            if _UNCLEAN in values:
+                return values[_UNCLEAN] == "true"
+        return False
+
+    def seen(self, node: int, image: MetadataImage) -> None:
+        """A node has this image now. Raises Anomaly."""
+        known = self._images.get(image.offset)
+        if known is not None:
+            if known[1] is not image and known[1] != image:
+                raise Anomaly(f"nodes {known[0]} and {node} have different metadata at offset {image.offset}")
+            return
+        self._images[image.offset] = (node, image)
+        if len(self._images) > _KEPT:
+            del self._images[next(iter(self._images))]
+        if image.offset > self.latest.offset:
+            self._follows(node, self.latest, image)
+            self.latest = image
+
+    def _follows(self, node: int, old: MetadataImage, new: MetadataImage) -> None:
+        where = f"metadata of node {node} at offset {new.offset}"
+        if new.next_producer_id < old.next_producer_id:
+            raise Anomaly(f"{where}: producer ids went back from {old.next_producer_id} to {new.next_producer_id}")
+        if new.brokers is not old.brokers:
+            for broker in old.brokers.values():
+                now = new.brokers.get(broker.id)
+                if now is not None and now.epoch < broker.epoch:
+                    raise Anomaly(f"{where}: the epoch of broker {broker.id} went back to {now.epoch}")
+        for name, topic in new.topics.items():
+            before = old.topics.get(name)
+            if before is topic:
+                continue
+            for index, state in topic.partitions.items():
+                was = None if before is None or before.id != topic.id else before.partitions.get(index)
+                if was is not state:
+                    self._partition(f"{where}: {name}-{index}", was, state)
+
+    def _partition(self, where: str, was: PartitionImage | None, now: PartitionImage) -> None:
+        if not now.isr or not set(now.isr) <= set(now.replicas) or set(now.elr) & set(now.isr):
+            raise Anomaly(f"{where}: ISR {now.isr}, ELR {now.elr} of replicas {now.replicas}")
+        if now.leader >= 0 and now.leader not in now.isr:
+            raise Anomaly(f"{where}: leader {now.leader} is not in the ISR {now.isr}")
+        if was is None or was == now:
+            return
+        if now.partition_epoch <= was.partition_epoch or now.leader_epoch < was.leader_epoch:
+            raise Anomaly(
+                f"{where}: (leader epoch, partition epoch) went from {was.leader_epoch, was.partition_epoch} "
+                f"to {now.leader_epoch, now.partition_epoch}"
+            )
+        if now.leader != was.leader and now.leader_epoch == was.leader_epoch:
+            raise Anomaly(f"{where}: from leader {was.leader} to {now.leader} in one epoch, {now.leader_epoch}")

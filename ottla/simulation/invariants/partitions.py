@@ -1,0 +1,252 @@
+"""What replication promises, checked on the replicas' logs as they are on the modelled disks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from struct import Struct
+
+from ottla.broker import LeaderState, Partition
+from ottla.log import ModelledDisk, PartitionLog
+from ottla.records import LOG_OVERHEAD, CorruptBatch, verify_batch
+from ottla.simulation.errors import Anomaly
+from ottla.simulation.invariants.metadata import MetadataTruth
+
+# Base offset, length, leader epoch, magic, CRC, attributes, last offset delta.
+_BATCH = Struct(">qiibIhi")
+# Producer id, its epoch, sequence of the first record.
+_PRODUCER, _PRODUCER_AT = Struct(">qhi"), 43
+
+Batch = tuple[int, int, int, int]
+"""Base offset, next offset, leader epoch, CRC."""
+
+
+class PartitionTruth:
+    """All batches that were ever below the high watermark of a leader, up to `end`.
+
+    `loose`: nothing can be said about the records (unclean elections are permitted, or the log is compacted).
+    """
+
+    def __init__(self, topic: str, index: int, metadata: MetadataTruth) -> None:
+        self.name = f"{topic}-{index}"
+        self.topic = topic
+        self.index = index
+        self.loose = False
+        self.metadata = metadata
+        self.batches: list[Batch] = []
+        self.bases: list[int] = []
+        self.end = 0
+        self.replicas: dict[int, Replica] = {}  # node -> its replica, of the present or the last life
+        self._sequences: dict[tuple[int, int, int], int] = {}
+        self._leaders: dict[int, int] = {}
+
+    def led_by(self, node: int, epoch: int) -> None:
+        other = self._leaders.setdefault(epoch, node)
+        if other != node:
+            raise Anomaly(f"{self.name}: nodes {other} and {node} lead in leader epoch {epoch}")
+
+    def add(self, batch: Batch, contents: bytearray, position: int) -> None:
+        """One more batch is committed. Raises Anomaly when it follows not on the last, or is there already."""
+        base, end, _, _ = batch
+        if base != self.end and self.batches:
+            raise Anomaly(f"{self.name}: offset {base} is committed, {self.end} is not")
+        producer = _PRODUCER.unpack_from(contents, position + _PRODUCER_AT)
+        if producer[0] >= 0 and producer[2] >= 0:
+            other = self._sequences.setdefault(producer, base)
+            if other != base:
+                raise Anomaly(
+                    f"{self.name}: committed twice, at offsets {other} and {base}: the batch of producer "
+                    f"{producer[0]}, epoch {producer[1]}, from sequence {producer[2]} on"
+                )
+        self.batches.append(batch)
+        self.bases.append(base)
+        self.end = end
+
+    def acknowledged(self, offset: int) -> None:
+        if offset >= self.end and not self.loose:
+            raise Anomaly(f"{self.name}: offset {offset} was acknowledged, committed is only up to {self.end}")
+
+
+class Replica:
+    """A replica in one life of a node. `offset` is how far its log was compared with the truth, `end` how long it was
+    at the last look; it may only have become longer since."""
+
+    def __init__(
+        self, truth: PartitionTruth, node: int, disk: ModelledDisk, partition: Partition, log: PartitionLog
+    ) -> None:
+        self.truth = truth
+        self.node = node
+        self.partition = partition
+        self.log = log
+        self.role: object = None
+        self.leader_epoch = -1
+        self.high_watermark = -1
+        self.end = self.offset = log.log_start_offset
+        self._disk = disk
+        self._rotten = False
+        self._path = ""
+        self._base = self._position = self._at = 0
+        before = truth.replicas.get(node)
+        # What a machine that lost its power had not synced is gone, as it may. Until it has all of it again, this
+        # replica only looks like a member of an ISR that it will be told to have left.
+        self.lossy: bool = before is not None and (before.lossy or log.log_end_offset < before.held)
+        truth.replicas[node] = self
+        self._seek(self.offset)
+
+    def __str__(self) -> str:
+        role = "leader" if self.partition.is_leader else "follower"
+        return f"{self.truth.name} on node {self.node}, {role} in epoch {self.partition.leader_epoch}"
+
+    @property
+    def held(self) -> int:
+        """Up to where this replica may be counted on."""
+        log = self.log
+        return log.recovery_point if log.config.flush == "synced" else log.log_end_offset
+
+    def look(self) -> None:
+        """Something has moved. Raises Anomaly."""
+        partition, log, truth = self.partition, self.log, self.truth
+        role = partition.role
+        if role is not self.role:
+            if log.config.cleanup_policy != "delete" or truth.metadata.permits_loss(truth.topic):
+                truth.loose = True
+            self.role = role
+            self._takes_role(role)
+        was_end, self.end = self.end, log.log_end_offset
+        if self.end < was_end:
+            self._was_cut(was_end)
+        now = role.high_watermark
+        if now < self.high_watermark and not truth.loose:
+            raise Anomaly(f"{self}: the high watermark went back from {self.high_watermark} to {now}")
+        if now > self.end:
+            raise Anomaly(f"{self}: the high watermark is {now}, the log ends at {self.end}")
+        if now > self.high_watermark:
+            self._commits(role, now)
+        self.high_watermark = now
+        if self.lossy and self.held >= truth.end:
+            self.lossy = False
+
+    def _takes_role(self, role: object) -> None:
+        epoch = self.partition.leader_epoch
+        if epoch < self.leader_epoch:
+            raise Anomaly(f"{self}: the leader epoch went back from {self.leader_epoch}")
+        self.leader_epoch = epoch
+        if isinstance(role, LeaderState):
+            truth = self.truth
+            truth.led_by(self.node, epoch)
+            self._has_everything()
+
+    def _has_everything(self) -> None:
+        """As a leader must."""
+        truth = self.truth
+        if truth.loose:
+            return
+        if self.log.log_end_offset < truth.end:
+            raise Anomaly(f"{self}: leads with a log that ends at {self.log.log_end_offset}, committed is {truth.end}")
+        self._compare(truth.end, extend=False)
+
+    def _was_cut(self, before: int) -> None:
+        truth = self.truth
+        if truth.loose:
+            self._seek(min(self.offset, self.end))
+            return
+        if self.end < self.offset:
+            raise Anomaly(f"{self}: was cut from {before} to {self.end}, committed is {truth.end}")
+        state = truth.metadata.latest.partition(truth.topic, truth.index)
+        if self.end < truth.end and state is not None and self.node in state.isr and not self.lossy:
+            raise Anomaly(
+                f"{self}: in the ISR {state.isr}, was cut from {before} to {self.end}, committed is {truth.end}"
+            )
+
+    def _commits(self, role: object, now: int) -> None:
+        truth = self.truth
+        if truth.loose:
+            return
+        fresh = now > truth.end
+        if fresh and not isinstance(role, LeaderState):
+            raise Anomaly(f"{self}: takes {now} for committed, leaders have committed {truth.end}")
+        self._compare(now, extend=True)
+        if fresh and isinstance(role, LeaderState):
+            self._is_held(role, now)
+            for other in truth.replicas.values():
+                if other.leader_epoch > self.leader_epoch and isinstance(other.role, LeaderState):
+                    other._has_everything()
+
+    def _is_held(self, role: LeaderState, now: int) -> None:
+        """Every member of the ISR holds what was just committed, and as many replicas as were promised."""
+        truth = self.truth
+        holders = 0
+        for node in role.replicas:
+            replica = truth.replicas.get(node)
+            if replica is None:
+                continue
+            if replica.lossy or replica.held >= now:
+                holders += 1
+            elif node in role.isr.maximal:
+                raise Anomaly(
+                    f"{self}: committed {now}, of its ISR {sorted(role.isr.maximal)} {node} has {replica.held}"
+                )
+        if holders < role.effective_min_insync:
+            promised = role.effective_min_insync
+            raise Anomaly(f"{self}: committed {now}, which {holders} replicas hold, promised are {promised}")
+
+    # -- the bytes
+
+    def _compare(self, end: int, *, extend: bool) -> None:
+        """The log up to `end` with the truth; with `extend` what goes beyond that becomes true."""
+        truth = self.truth
+        batches = truth.batches
+        if self.offset < self.log.log_start_offset:
+            self._seek(self.log.log_start_offset)
+        while self.offset < end and not self._rotten:
+            contents = self._contents()
+            base, length, epoch, _, crc, _, delta = _BATCH.unpack_from(contents, self._position)
+            batch = (base, base + delta + 1, epoch, crc)
+            if self._at < len(batches):
+                if batches[self._at] != batch:
+                    self._differs(batch, contents)
+                    return
+            elif extend:
+                truth.add(batch, contents, self._position)
+            else:
+                return
+            self._at += 1
+            self._position += length + LOG_OVERHEAD
+            self.offset = batch[1]
+
+    def _differs(self, batch: Batch, contents: bytearray) -> None:
+        try:
+            verify_batch(bytes(contents), self._position)
+            rotten = self._path in self._disk.rotten
+        except CorruptBatch:
+            rotten = True
+        if not rotten:
+            raise Anomaly(
+                f"{self}: has the batch (base, end, epoch, CRC) {batch} below the high watermark, "
+                f"where {self.truth.batches[self._at]} is committed"
+            )
+        self._rotten = True  # at rest; whether it is served is another question
+
+    def _contents(self) -> bytearray:
+        """The file that holds the batch at `offset`."""
+        log = self.log
+        segment = log.segments[-1]
+        if segment.base_offset != self._base and self._position >= len(self._disk.peek(self._path)):
+            self._seek(self.offset)
+        return self._disk.peek(self._path)
+
+    def _seek(self, offset: int) -> None:
+        """Go to the batch that begins at `offset`, or that contains it."""
+        segments = self.log.segments
+        found = max(bisect_right([segment.base_offset for segment in segments], offset) - 1, 0)
+        segment = segments[found]
+        self._base, self._position = segment.base_offset, 0
+        self._path = segment.path(".log")
+        self.offset = segment.base_offset
+        contents = self._disk.peek(self._path)
+        while self._position < segment.size:
+            base, length, _, _, _, _, delta = _BATCH.unpack_from(contents, self._position)
+            if base + delta + 1 > offset:
+                break
+            self._position += length + LOG_OVERHEAD
+            self.offset = base + delta + 1
+        self._at = bisect_left(self.truth.bases, self.offset)

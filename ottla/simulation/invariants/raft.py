@@ -1,0 +1,146 @@
+"""What Raft promises (Figure 3 of the paper), checked on the cores and logs of the nodes that run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ottla.controller import Entry, RaftDriver, Role
+from ottla.log import PartitionLog
+from ottla.simulation.errors import Anomaly
+
+
+class RaftLife:
+    """The Raft node of one life, as it was at the last look."""
+
+    def __init__(self, truth: RaftTruth, node: int, driver: RaftDriver, life: int) -> None:
+        self.core = core = driver.core
+        self.node = node
+        self.life = life
+        self._truth = truth
+        self.term = core.term
+        self.vote = core.vote
+        self.role = Role.FOLLOWER
+        self.snapshot: Any = None
+        self.commit = 0
+
+    def __str__(self) -> str:
+        return f"node {self.node} in term {self.core.term}"
+
+    def look(self) -> None:
+        """Something has moved. Raises Anomaly."""
+        core = self.core
+        if core.term < self.term:
+            raise Anomaly(f"node {self.node}: the Raft term went back from {self.term} to {core.term}")
+        if core.term == self.term and self.vote is not None and core.vote != self.vote:
+            raise Anomaly(f"{self}: voted for {self.vote} and then for {core.vote}")
+        if core.commit < self.commit:
+            raise Anomaly(f"{self}: the commit index went back from {self.commit} to {core.commit}")
+        if core.log.last_index < core.commit:
+            raise Anomaly(f"{self}: the log was cut to {core.log.last_index}, committed is {core.commit}")
+        led = self.role is Role.LEADER and self.term == core.term
+        self.term, self.vote, self.role = core.term, core.vote, core.role
+        if core.role is Role.LEADER and not led:
+            self._truth.elected(self)
+        if core.commit > self.commit:
+            before, self.commit = self.commit, core.commit
+            self._truth.committed(self, before)
+        if core.snapshot is not self.snapshot:
+            self.snapshot = core.snapshot
+            self._truth.snapshot(self)
+
+
+class RaftTruth:
+    """What was ever committed, by whom terms were led, and what each node promised to remember."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []  # entries[i] has index i + 1
+        self._leaders: dict[int, tuple[int, int]] = {}  # term -> (node, life)
+        self._lives: dict[int, RaftLife] = {}
+        self._logs: dict[int, PartitionLog] = {}
+        self._wiped = False
+
+    def begins(self, node: int, driver: RaftDriver) -> RaftLife:
+        """A node has read its disk. Raises Anomaly when it does not remember what it had promised to."""
+        before = self._lives.get(node)
+        life = RaftLife(self, node, driver, 1 if before is None else before.life + 1)
+        held, log = self._logs.get(node), _log(driver)
+        if held is not None and log.log_end_offset < held.recovery_point:
+            self._wiped = True  # the disk was: then a majority may be one of memories
+        self._lives[node], self._logs[node] = life, log
+        core = life.core
+        if before is not None and before.core.identity == core.identity:
+            told = before.core._durable
+            if core.term < told.term:
+                raise Anomaly(f"node {node} came back in term {core.term}, it had promised to remember {told.term}")
+            if core.term == told.term and told.vote is not None and core.vote != told.vote:
+                raise Anomaly(f"{life}: came back with the vote {core.vote}, it had voted for {told.vote}")
+        life.look()
+        return life
+
+    def elected(self, life: RaftLife) -> None:
+        """Election safety and leader completeness (sections 5.2 and 5.4)."""
+        core, who = life.core, (life.node, life.life)
+        other = self._leaders.setdefault(core.term, who)
+        if other != who:
+            raise Anomaly(f"two leaders in Raft term {core.term}: nodes {other[0]} and {life.node}")
+        for entry in self.entries[core.log.first_index - 1 :]:
+            if core.log.term_at(entry.index) != entry.term:
+                raise Anomaly(
+                    f"{life}: leads with a log of {core.log.last_index} entries that has "
+                    f"{core.log.term_at(entry.index)} for the term of committed entry {entry.index}@{entry.term}"
+                )
+
+    def committed(self, life: RaftLife, before: int) -> None:
+        """State machine safety (section 5.4.3), and that what is committed survives a minority (5.4.2)."""
+        core, known = life.core, self.entries
+        fresh = None
+        for entry in core.log.between(max(before + 1, core.log.first_index), core.commit):
+            if entry.index <= len(known):
+                if known[entry.index - 1] != entry:
+                    there = known[entry.index - 1]
+                    raise Anomaly(
+                        f"{life}: committed {entry.index}@{entry.term} ({_short(entry)}), where "
+                        f"{there.index}@{there.term} ({_short(there)}) is committed"
+                    )
+            elif entry.index == len(known) + 1:
+                known.append(entry)
+                fresh = entry
+            else:
+                raise Anomaly(f"{life}: committed entry {entry.index} while nobody has committed {len(known) + 1}")
+        if fresh is not None and not self._wiped:
+            self._on_majority(life, fresh)
+
+    def _on_majority(self, life: RaftLife, entry: Entry) -> None:
+        voters = life.core.voters
+        holders = [node for node in sorted(voters) if node in self._logs and _has(self._logs[node], entry)]
+        if len(holders) <= len(voters) // 2:
+            raise Anomaly(
+                f"{life}: committed entry {entry.index}@{entry.term}, durable only on nodes {holders} of {len(voters)}"
+            )
+
+    def snapshot(self, life: RaftLife) -> None:
+        snapshot = life.core.snapshot
+        if snapshot is None:
+            return
+        if snapshot.index > min(life.core.commit, len(self.entries)):
+            raise Anomaly(f"{life}: has a snapshot at {snapshot.index}, committed is {life.core.commit}")
+        if self.entries[snapshot.index - 1].term != snapshot.term:
+            raise Anomaly(f"{life}: its snapshot at {snapshot.index} ends in term {snapshot.term}")
+
+
+def _log(driver: RaftDriver) -> PartitionLog:
+    """The log on the disk of a node. It stays readable after the node's death, as it was then."""
+    log: PartitionLog = driver._storage._log  # type: ignore[attr-defined]
+    return log
+
+
+def _has(log: PartitionLog, entry: Entry) -> bool:
+    """Whether the entry is durable there, by itself or in a snapshot."""
+    offset = entry.index - 1
+    if offset < log.log_start_offset:
+        return True
+    return offset < log.recovery_point and log.epoch_for_offset(offset) == entry.term
+
+
+def _short(entry: Entry) -> str:
+    return entry.data[:60].decode(errors="replace") or "no-op"
