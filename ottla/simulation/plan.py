@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ottla.simulation.faults import FAULTS, Fault
+from ottla.simulation.history import Entry
 from ottla.simulation.trace import Happening
 
 
@@ -16,8 +17,8 @@ from ottla.simulation.trace import Happening
 class Plan:
     """One run: two runs of equal plans are equal to the byte. What is None is drawn from the seed.
 
-    `seconds` is how long the faults go on, in virtual time; `rate` is records per second over all partitions. `kinds`
-    restricts what a schedule is drawn from, and is without meaning beside a `schedule`.
+    `seconds` is how long the faults go on, in virtual time; `rate` is operations (sends and polls) per second of all
+    clients. `kinds` restricts what a schedule is drawn from, and is without meaning beside a `schedule`.
     """
 
     seed: int | str
@@ -80,9 +81,10 @@ class Report:
     """What came of a plan. `anomaly` is what was wrong, None if every promise was kept.
 
     `plan` is complete: what was drawn from the seed is in it. `lasted` is virtual seconds, `cpu` real ones.
-    `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written, `faults`
-    counts those that did harm by kind, `elections` those of controllers and of leaders of partitions. `began_at` is
-    the virtual second at which the faults began; the timeline has loop time, see `Happening`.
+    `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written. The run is
+    `conclusive` if nearly all operations that no fault disturbed were ok; otherwise it says little. `faults` counts
+    those that did harm by kind, `elections` those of controllers and of leaders of partitions. `began_at` is the
+    virtual second at which the faults began; the timeline has loop time, see `Happening`.
     """
 
     plan: Plan
@@ -94,6 +96,7 @@ class Report:
     acknowledged: int = 0
     failed: int = 0
     operations: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    conclusive: bool = False
     faults: Mapping[str, int] = dataclasses.field(default_factory=dict)
     elections: Mapping[str, int] = dataclasses.field(default_factory=dict)
     truncations: int = 0
@@ -101,7 +104,7 @@ class Report:
     callbacks: int = 0
     fingerprint: str = ""
     timeline: tuple[Happening, ...] = ()
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[Entry, ...] = ()
 
     @property
     def seed(self) -> int | str:

@@ -1,0 +1,52 @@
+"""What replicas must have in common once nothing is wrong any more, seen by somebody who looks into all nodes."""
+
+from __future__ import annotations
+
+from ottla.broker import Partition
+from ottla.log import PartitionLog
+from ottla.records import iter_headers
+from ottla.simulation.cluster import SimulatedCluster
+from ottla.simulation.errors import Anomaly
+
+_CHUNK = 1 << 20
+
+
+def settled(cluster: SimulatedCluster, topic: str, partitions: int) -> bool:
+    """Whether every replica's high watermark is at the same end."""
+    for index in range(partitions):
+        replicas = _replicas(cluster, topic, index).values()
+        if len({end for each in replicas for end in (each.high_watermark, each.log_end_offset)}) != 1:
+            return False
+    return True
+
+
+def replicas_are_equal(cluster: SimulatedCluster, topic: str, partitions: int) -> None:
+    """Every replica holds the same bytes below its high watermark, and knows the same epochs. Raises Anomaly."""
+    for index in range(partitions):
+        copies: dict[int, bytes] = {}
+        epochs: dict[int, tuple[tuple[int, int], ...]] = {}
+        for node_id, found in _replicas(cluster, topic, index).items():
+            if found.log is not None:
+                copies[node_id] = _contents(found.log, found.high_watermark)
+                # An epoch without a record is known to its leader only.
+                epochs[node_id] = tuple(entry for entry in found.log.epochs if entry[1] < found.high_watermark)
+        if len(set(copies.values())) > 1:
+            sizes = {node_id: len(copy) for node_id, copy in copies.items()}
+            raise Anomaly(f"replicas of {topic}-{index} differ below the high watermark; bytes: {sizes}")
+        if len(set(epochs.values())) > 1:
+            raise Anomaly(f"replicas of {topic}-{index} differ in what they know of epochs: {epochs}")
+
+
+def _replicas(cluster: SimulatedCluster, topic: str, index: int) -> dict[int, Partition]:
+    found = {node_id: cluster.partition_on(node_id, topic, index) for node_id in cluster.nodes}
+    return {node_id: replica for node_id, replica in found.items() if replica is not None}
+
+
+def _contents(log: PartitionLog, end: int) -> bytes:
+    chunks, at = [], log.log_start_offset
+    while at < end:
+        chunk = log.read(at, _CHUNK, up_to=end)
+        chunks.append(chunk)
+        for _, header in iter_headers(chunk):
+            at = header.next_offset
+    return b"".join(chunks)
