@@ -31,6 +31,7 @@ COMMANDS: dict[str, Row] = {
     "node": Row("ottla.cli.node", "run one node in the foreground"),
     "up": Row("ottla.cli.up", "run a local cluster of several nodes"),
     "demo": Row("ottla.cli.demo", "kill brokers and controllers under load, and count what was lost"),
+    "simulate": Row("ottla.cli.simulate", "run whole clusters under faults in virtual time, and look for what is lost"),
     "kill": Row("ottla.cli.companions:kill", "kill -9 a node of a local cluster"),
     "stop": Row("ottla.cli.companions:stop", "stop a node of a local cluster cleanly"),
     "start": Row("ottla.cli.companions:start", "start a stopped or killed node of a local cluster"),

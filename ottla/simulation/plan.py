@@ -34,8 +34,8 @@ class Plan:
         fields = dataclasses.asdict(self)
         faults = fields.pop("schedule")
         head = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in fields.items())
-        if faults is None:
-            return f"{{\n{head}\n}}\n"
+        if not faults:
+            return f'{{\n{head},\n  "schedule": {json.dumps(faults)}\n}}\n'
         body = ",\n".join(f"    {json.dumps(fault)}" for fault in faults)
         return f'{{\n{head},\n  "schedule": [\n{body}\n  ]\n}}\n'
 
