@@ -127,6 +127,7 @@ class ModelledDisk:
         self.crash_at: int | None = None
         self.generation = 0
         self.locks: set[str] = set()
+        self.rotten: set[str] = set()
         self.mutex = threading.RLock()
         self._rng = rng
         self._names: dict[str, _Node | None] = {}  # None: a directory
@@ -194,19 +195,45 @@ class ModelledDisk:
     ) -> None:
         """Let the next `times` operations of this name on a matching path fail (EIO unless said otherwise).
 
+        All until `mend` if `times` is 0.
+
         `partial`: bytes of a write that get through before it fails.
         """
         failure = error or DiskError(errno.EIO, "modelled failure")
         self._failures.append(_Failure(operation, failure, path_contains, times, partial))
 
+    def mend(self) -> None:
+        """Nothing fails any more, and there is room without end. What was lost or has rotted stays so."""
+        self._failures.clear()
+        self.capacity = None
+
+    def wipe(self) -> None:
+        """Replace it by an empty one, as after a repair. Files opened before are dead."""
+        with self.mutex:
+            self.generation += 1
+            self.locks.clear()
+            self._names.clear()
+            self._durable_names.clear()
+            self._name_changes.clear()
+
+    def files(self) -> dict[str, int]:
+        """The size in bytes of every file that programs see, by path in order."""
+        return {path: len(node.data) for path, node in sorted(self._names.items()) if node is not None}
+
     def flip_bit(self, path: str, position: int | None = None, bit: int = 0) -> int:
         """Rot one bit of a file, durable and visible. A random byte unless said. Returns its position."""
         node = self._file(path)
         at = self._rng.randrange(len(node.data)) if position is None else position
+        self.rotten.add(posixpath.normpath(path))
         node.data[at] ^= 1 << bit
         if at < len(node.durable):
             node.durable[at] ^= 1 << bit
         return at
+
+    def peek(self, path: str) -> bytearray:
+        """A file as programs see it, empty if there is none, without that this is an operation. Not to be changed."""
+        node = self._names.get(posixpath.normpath(path))
+        return bytearray() if node is None else node.data
 
     # --- what files call
 
@@ -220,9 +247,10 @@ class ModelledDisk:
                 raise Crashed(f"{operation} {path}")
         for failure in self._failures:
             if failure.operation == operation and failure.path_contains in path:
-                failure.times -= 1
-                if failure.times == 0:
-                    self._failures.remove(failure)
+                if failure.times:
+                    failure.times -= 1
+                    if failure.times == 0:
+                        self._failures.remove(failure)
                 if failure.partial:
                     return failure
                 raise failure.error
@@ -320,6 +348,8 @@ class ModelledDisk:
                 path = posixpath.dirname(path)
             for name in reversed(missing):
                 self.step("mkdir", name)
+                if self.capacity is not None and self.used() >= self.capacity:
+                    raise DiskFull(errno.ENOSPC, "modelled disk is full", name)
                 if durable:
                     self._names[name] = self._durable_names[name] = None
                 else:

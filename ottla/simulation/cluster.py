@@ -10,7 +10,9 @@ from typing import Any, Self
 from ottla.broker import Partition
 from ottla.client import Admin, Consumer, NewTopic, Producer
 from ottla.cluster.traffic import Traffic
+from ottla.simulation.disks import DiskFaults
 from ottla.simulation.errors import SimulationError
+from ottla.simulation.invariants import Invariants
 from ottla.simulation.links import Links
 from ottla.simulation.node import CONTROLLER_PORT, KAFKA_PORT, SimulatedNode
 from ottla.simulation.world import World, current_world
@@ -51,14 +53,27 @@ def controller(cluster: SimulatedCluster) -> int:
     return cluster.controller()
 
 
-class SimulatedCluster(Links):
-    """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside `run`.
+class SimulatedCluster(Links, DiskFaults):
+    """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside of a simulation.
 
-    `settings` are given to every node, by Kafka's names. Times are virtual seconds.
+    A `seed` given here counts instead of the world's, as long as nothing was drawn from that; `settings` are given to
+    every node, by Kafka's names; `world` is the running one if not said otherwise. Times are virtual seconds. Raises
+    SimulationError outside of a simulation, or when it is too late for a seed.
+
+    `invariants` are looked after at every step, and end the simulation with an Anomaly when one is broken.
     """
 
-    def __init__(self, *, nodes: int = 3, settings: Mapping[str, str] | None = None) -> None:
-        self.world: World = current_world()
+    def __init__(
+        self,
+        *,
+        seed: int | str | None = None,
+        nodes: int = 3,
+        settings: Mapping[str, str] | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.world: World = world if world is not None else current_world()
+        if seed is not None:
+            self.world.reseed(seed)
         voters = ",".join(f"{node_id}@10.0.0.{node_id}:{CONTROLLER_PORT}" for node_id in range(1, nodes + 1))
         replicas = min(3, nodes)
         common = {
@@ -83,8 +98,10 @@ class SimulatedCluster(Links):
                 "advertised.listeners": f"PLAINTEXT://{address}:{KAFKA_PORT}",
             }
             self.nodes[node_id] = SimulatedNode(self.world, node_id, common | own)
+        self.invariants = Invariants(self)
 
     async def __aenter__(self) -> Self:
+        self.invariants.watch()
         for node in self.nodes.values():
             node.start()
         async with asyncio.timeout(30):
@@ -94,6 +111,7 @@ class SimulatedCluster(Links):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.invariants.leave()
         for node in self.nodes.values():
             node.kill()
 

@@ -19,6 +19,8 @@ _ORIGIN = "the simulation"
 class SimulatedNode:
     """`node` is the running Node, None while there is none. `failures` are why lives ended by themselves.
 
+    Those that a fault of the disk excuses are `casualties` instead: set `excused` before such a fault. Every sync takes
+    `sync_stall` seconds more.
     `clock_offset_ms` is added to this machine's wall clock.
     """
 
@@ -29,9 +31,13 @@ class SimulatedNode:
         self.clock_offset_ms = 0
         self.node: Node | None = None
         self.failures: list[Exception] = []
+        self.casualties: list[Exception] = []
+        self.excused = False
+        self.sync_stall = 0.0
+        self._failing = False
         self.lives = 0
         self._world = world
-        self._settings = settings
+        self.settings = settings
         self._process: Process | None = None
         self._told_to_stop: asyncio.Event
         self._ready: asyncio.Future[None]
@@ -45,6 +51,11 @@ class SimulatedNode:
     def alive(self) -> bool:
         """Whether its process exists, paused or not."""
         return self._process is not None and not self._process.dead
+
+    @property
+    def process(self) -> Process | None:
+        """The process of its present or last life."""
+        return self._process
 
     @property
     def paused(self) -> bool:
@@ -67,6 +78,7 @@ class SimulatedNode:
             raise SimulationError(f"node {self.id} is alive already")
         world, loop = self._world, self._world.loop
         self.lives += 1
+        self._failing = False
         world.network.power(self.machine, on=True)
         process, context = loop.spawn(f"node-{self.id}", self.machine)
         self._process = process
@@ -81,7 +93,7 @@ class SimulatedNode:
         """Until it is registered and unfenced. Raises the failure, if it ended instead."""
         await asyncio.wait((self._ready, self._ended), return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
-            raise SimulationError(f"node {self.id} ended before it was ready: {self.failures[-1:]}")
+            raise SimulationError(f"node {self.id} ended before it was ready: {(self.failures + self.casualties)[-1:]}")
 
     def terminate(self) -> None:
         """Ask it to stop cleanly, as SIGTERM does."""
@@ -96,8 +108,8 @@ class SimulatedNode:
             await asyncio.shield(self._ended)
 
     async def stopping(self) -> bool:
-        """Whether it is down, or was asked to stop: then wait until it is."""
-        if self.alive and self._told_to_stop.is_set():
+        """Whether it is down, or was asked to stop, or has failed: then wait until it is."""
+        if self.alive and (self._failing or self._told_to_stop.is_set()):
             await asyncio.shield(self._ended)
         return not self.alive
 
@@ -135,6 +147,10 @@ class SimulatedNode:
             self._world.trace.note("simulation", "resume", node=self.id)
             self._world.loop.resume(self._process)
 
+    def note(self, event: str, **fields: object) -> None:
+        """Write into the timeline what is done to this node."""
+        self._world.trace.note("simulation", event, node=self.id, **fields)
+
     # -- inside
 
     async def _live(self, process: Process, rng: random.Random) -> None:
@@ -160,14 +176,18 @@ class SimulatedNode:
                 if node.failed.done():
                     await node.failed
         except Exception as error:  # noqa: BLE001  a process that ends with an error is an outcome here
-            self.failures.append(error)
-            self._world.trace.note("simulation", "node failed", node=self.id, error=repr(error))
+            self._failed(error)
         try:
             await node.stop()
         except Exception as error:  # noqa: BLE001  the same
-            self.failures.append(error)
+            self._failed(error)
         # The process exits between two callbacks, as whatever it still has does not matter any more.
         self._world.network.at(self._world.loop.time(), self._exit, process)
+
+    def _failed(self, error: Exception) -> None:
+        self._failing = True
+        (self.casualties if self.excused else self.failures).append(error)
+        self._world.trace.note("simulation", "node failed", node=self.id, error=repr(error))
 
     def _exit(self, process: Process) -> None:
         if not process.dead:
@@ -183,13 +203,23 @@ class SimulatedNode:
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _on_operation(self, _operation: str, _path: str) -> None:
+    def _on_operation(self, operation: str, _path: str) -> None:
         disk = self.disk
+        if self.sync_stall and operation == "sync" and asyncio.current_task() is not None and self.running:
+            # Not in the executor, which is slow enough by `disk_delay`: the whole process waits.
+            self._stall()
         if disk.crash_at is not None and disk.operations + 1 >= disk.crash_at and self.alive:
             # The disk raises Crashed right after this: from here on the process is dead, even in mid-callback.
             assert self._process is not None
             self._world.loop.kill(self._process)
             self._world.network.at(self._world.loop.time(), self._crashed)
+
+    def _stall(self) -> None:
+        world, process = self._world, self._process
+        assert process is not None
+        world.trace.note("simulation", "waits for its disk", node=self.id)
+        world.loop.pause(process)
+        world.network.at(world.loop.time() + self.sync_stall, world.loop.resume, process)
 
     def _crashed(self) -> None:
         self._world.trace.note("simulation", "power off in mid-write", node=self.id)
@@ -198,4 +228,4 @@ class SimulatedNode:
         self.disk.crash()
 
     def _config(self) -> NodeConfig:
-        return NodeConfig.parse({name: Given(text, _ORIGIN) for name, text in self._settings.items()})
+        return NodeConfig.parse({name: Given(text, _ORIGIN) for name, text in self.settings.items()})
