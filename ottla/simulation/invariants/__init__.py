@@ -5,6 +5,7 @@ A look is cheap as long as nothing has moved (a few comparisons per callback of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -32,7 +33,7 @@ class Invariants:
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
-        self._lives: dict[Process, Life | None] = {}
+        self._looks: dict[Process, Callable[[], None] | None] = {}
         self.raft = RaftTruth()
         self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings)
         self.partitions: dict[tuple[UUID, int], PartitionTruth] = {}
@@ -46,16 +47,16 @@ class Invariants:
 
     def _after(self, process: Process) -> None:
         try:
-            life = self._lives[process]
+            look = self._looks[process]
         except KeyError:
-            life = self._lives[process] = self._life_of(process)
-        if life is not None:
-            life.look()
+            look = self._looks[process] = self._look_at(process)
+        if look is not None:
+            look()
 
-    def _life_of(self, process: Process) -> Life | None:
+    def _look_at(self, process: Process) -> Callable[[], None] | None:
         for node in self._cluster.nodes.values():
             if node.process is process:
-                return Life(self, node)
+                return Life(self, node).look
         return None
 
     def truth_of(self, topic: str, topic_id: UUID, partition: int) -> PartitionTruth:

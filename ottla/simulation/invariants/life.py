@@ -27,13 +27,13 @@ class Life:
         self._image: MetadataImage | None = None
         self._manager: ReplicaManager | None = None
         self._held: Sized = ()
-        self._count = 0
+        self._count = -1  # so that the first look meets them
         self._replicas: list[Replica] = []
 
     def look(self) -> None:
         """Compare what is cheap to compare, and look closely at what has moved. Raises Anomaly.
 
-        On the path of every callback: attributes are compared one by one, as a tuple of them would cost twice that.
+        On the path of every callback: plain attributes, compared one by one.
         """
         raft = self._raft
         if raft is None:
@@ -46,15 +46,14 @@ class Life:
             or core.term != raft.term
             or core.role is not raft.role
             or core.vote != raft.vote
-            or core.log.last_index < raft.commit
             or core.snapshot is not raft.snapshot
+            or len(raft.entries) < raft.floor
         ):
             raft.look()
-        image = self._view.image
-        if image is not self._image:
-            self._image = image
-            self._invariants.metadata.seen(self._name, image)
-        if len(self._held) != self._count or self._manager is None:
+        if self._view._image is not self._image:
+            self._image = self._view.image
+            self._invariants.metadata.seen(self._name, self._image)
+        if len(self._held) != self._count:
             self._meet()
         for replica in self._replicas:
             role, log = replica.partition.role, replica.log

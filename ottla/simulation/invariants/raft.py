@@ -10,7 +10,8 @@ from ottla.simulation.errors import Anomaly
 
 
 class RaftLife:
-    """The Raft node of one life, as it was at the last look."""
+    """The Raft node of one life, as it was at the last look. `entries` is its log's list, which may not become shorter
+    than `floor`: what is committed."""
 
     def __init__(self, truth: RaftTruth, node: int, driver: RaftDriver, life: int) -> None:
         self.core = core = driver.core
@@ -21,7 +22,8 @@ class RaftLife:
         self.vote = core.vote
         self.role = Role.FOLLOWER
         self.snapshot: Any = None
-        self.commit = 0
+        self.commit = self.floor = 0
+        self.entries = core.log._entries
 
     def __str__(self) -> str:
         return f"node {self.node} in term {self.core.term}"
@@ -47,6 +49,7 @@ class RaftLife:
         if core.snapshot is not self.snapshot:
             self.snapshot = core.snapshot
             self._truth.snapshot(self)
+        self.floor = core.commit - core.log.first_index + 1
 
 
 class RaftTruth:
