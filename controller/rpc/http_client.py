@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import functools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from ottla.controller.rpc.identity import (
     answer_is_genuine,
     sign_request,
 )
-from ottla.controller.rpc.peers import PeerAddresses
+from ottla.controller.rpc.peers import Address, PeerAddresses
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # Kept connections are dropped here well before the server's own idle limit, so that no request races its close.
@@ -49,6 +50,13 @@ def _unreachable(error: BaseException) -> PeerUnreachable:
         numbers = {getattr(each, "errno", None) for each in (error, error.__cause__)}
         return PeerUnreachable(reason) if numbers & _NO_SIGN_OF_THE_PEER else PeerHungUp(reason)
     return PeerUnreachable(reason)
+
+
+@functools.lru_cache(maxsize=1024)
+def _url(address: Address, path: str) -> URL:
+    host, port = address
+    bracketed = f"[{host}]" if ":" in host else host
+    return URL(f"http://{bracketed}:{port}{path}", encoded=True)
 
 
 class WatchStream:
@@ -123,11 +131,8 @@ class RpcClient:
             raise PeerUnreachable(f"no address is known for node {to}")
         if self._closed:
             raise PeerUnreachable("this node is stopping")
-        host, port = address
-        bracketed = f"[{host}]" if ":" in host else host
         nonce = f"{self._rng.getrandbits(64):016x}"
-        url = URL(f"http://{bracketed}:{port}{path}", encoded=True)
-        return url, sign_request(self.me, to, method, path, body, nonce)
+        return _url(address, path), sign_request(self.me, to, method, path, body, nonce)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

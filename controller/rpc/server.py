@@ -59,6 +59,7 @@ class Handlers:
     """What the listener hands requests to.
 
     `raft(from_node, frame)` gets one encoded Raft message and must not block; ValueError means it cannot be decoded.
+    `raft_answers(to_node)` is asked one turn of the loop later for what is to be said in return, as frames.
     `controller(request, from_node)` answers a request; a node that is not the active controller says so in the answer.
     `incarnation_of(node_id)` is the life of that node that this node is watching right now, if it is.
     `introduced(node_id, address)` is told where a watching node that is not a configured voter listens.
@@ -66,6 +67,7 @@ class Handlers:
 
     raft: Callable[[int, bytes], None]
     controller: ControllerHandler
+    raft_answers: Callable[[int], bytes] = lambda _node_id: b""
     incarnation_of: Callable[[int], str | None] = lambda _node_id: None
     introduced: Callable[[int, Address], None] = lambda _node_id, _address: None
 
@@ -148,7 +150,7 @@ class RpcServer:
             raise _Refused(404, f"nothing is at {request.method} {path[:80]}")
         body = await self._body(request, caller)
         if path == RAFT_PATH:
-            return self._raft(caller, body)
+            return await self._raft(caller, body)
         return await self._controller(path.removeprefix(CONTROLLER_PATH), caller, body)
 
     async def _body(self, request: web.BaseRequest, caller: Caller) -> bytes:
@@ -157,11 +159,13 @@ class RpcServer:
             raise _Refused(411, "a Content-Length is needed")
         if size > MAX_BODY_BYTES:
             raise _Refused(413, f"a body of {size} bytes is larger than {MAX_BODY_BYTES}")
-        body = b""
+        body, content = b"", request.content
         try:
-            async with asyncio.timeout(BODY_DEADLINE_S):
-                if size:
-                    body = await request.content.readexactly(size)
+            if content.is_eof():  # all of it is here
+                body = await content.readexactly(size) if size else b""
+            else:
+                async with asyncio.timeout(BODY_DEADLINE_S):
+                    body = await content.readexactly(size)
         except TimeoutError:
             raise _Refused(408, f"the body did not come within {BODY_DEADLINE_S:.0f} s") from None
         except asyncio.IncompleteReadError as error:
@@ -174,13 +178,15 @@ class RpcServer:
         signature = sign_answer(self._me, caller.signature, status, body)
         return web.Response(status=status, body=body or None, headers={HEADER_SIGNATURE: signature})
 
-    def _raft(self, caller: Caller, body: bytes) -> web.Response:
+    async def _raft(self, caller: Caller, body: bytes) -> web.Response:
         try:
             for frame in split_frames(body):
                 self._handlers.raft(caller.node_id, frame)
         except (BadFrame, ValueError) as error:
             raise _Refused(400, f"bad Raft message: {error}"[:_MAX_DETAIL]) from error
-        return self._answer(caller, 204)
+        await asyncio.sleep(0)
+        answers = self._handlers.raft_answers(caller.node_id)
+        return self._answer(caller, 200 if answers else 204, answers)
 
     async def _controller(self, name: str, caller: Caller, body: bytes) -> web.Response:
         model = REQUESTS.get(name)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from ottla.controller.rpc.errors import PeerRejected, PeerUnreachable
-from ottla.controller.rpc.framing import FRAME_OVERHEAD, join_frames
+from ottla.controller.rpc.framing import FRAME_OVERHEAD, join_frames, split_frames
 from ottla.controller.rpc.http_client import RpcClient
 from ottla.controller.rpc.server import MAX_BODY_BYTES, RAFT_PATH
 from ottla.tasks import start_task, stop_tasks
@@ -16,6 +16,7 @@ from ottla.tasks import start_task, stop_tasks
 log = structlog.get_logger(__name__)
 
 Message = TypeVar("Message")
+Answered = Callable[[int, bytes], None]
 
 QUEUE_MESSAGES = 512
 QUEUE_BYTES = 2 * MAX_BODY_BYTES
@@ -23,6 +24,10 @@ BATCH_BYTES = 1024 * 1024
 POST_TIMEOUT_S = 1.0
 # What a large snapshot is allowed on top, as bytes per second of transfer.
 _SLOWEST_LINK = 10_000_000
+
+
+def _ignore(_peer: int, _frame: bytes) -> None:
+    """For senders that expect no messages in answers."""
 
 
 class _Link:
@@ -33,9 +38,10 @@ class _Link:
     Raft repeats what matters, and the newest term, commit index and heartbeat are worth more than old ones.
     """
 
-    def __init__(self, rpc: RpcClient, peer: int) -> None:
+    def __init__(self, rpc: RpcClient, peer: int, answered: Answered) -> None:
         self._rpc = rpc
         self._peer = peer
+        self._answered = answered
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
@@ -51,7 +57,8 @@ class _Link:
             self.dropped += 1
         self._wake.set()
 
-    def _take(self) -> list[bytes]:
+    def take(self) -> list[bytes]:
+        """As much of the queue as one body holds."""
         batch: list[bytes] = []
         size = 0
         while self._queue and (not batch or size + len(self._queue[0]) + FRAME_OVERHEAD <= BATCH_BYTES):
@@ -64,32 +71,47 @@ class _Link:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take()
+            batch = self.take()
             if not self._queue:
                 self._wake.clear()
+            if not batch:
+                continue  # an answer has taken it
             body = join_frames(batch)
             try:
-                await self._rpc.post(self._peer, RAFT_PATH, body, timeout=POST_TIMEOUT_S + len(body) / _SLOWEST_LINK)
+                timeout = POST_TIMEOUT_S + len(body) / _SLOWEST_LINK
+                answer = await self._rpc.post(self._peer, RAFT_PATH, body, timeout=timeout)
                 self._rejection = None
+                for frame in split_frames(answer):
+                    self._answered(self._peer, frame)
             except PeerUnreachable:
                 # Expected while a peer is down; the watch is what reports it. No pause: Raft's own pace bounds this.
                 self.dropped += len(batch)
             except PeerRejected as error:
                 self.dropped += len(batch)
-                if self._rejection != str(error):
-                    self._rejection = str(error)
-                    log.warning("raft_messages_refused", peer=self._peer, reason=str(error))
+                self._complain("raft_messages_refused", str(error))
+            except ValueError as error:  # BadFrame, or a message that cannot be decoded
+                self._complain("raft_answer_not_understood", str(error))
+
+    def _complain(self, event: str, reason: str) -> None:
+        if self._rejection != reason:
+            self._rejection = reason
+            log.warning(event, peer=self._peer, reason=reason)
 
 
 class RaftTransport(Generic[Message]):
     """Implements the Raft driver's Transport over POST /v1/raft. `encode` turns a message into bytes.
 
+    What a peer's request makes this node say to it at once goes back in the answer (`collect`), so that a heartbeat
+    costs one request and not two; `answered(peer, frame)` gets what came that way, as the server's `raft` handler does.
+    Messages may therefore overtake each other, which Raft allows; ValueError means that one cannot be decoded.
+
     `send` may be called as soon as the loop runs; messages for nodes without a known address are dropped.
     """
 
-    def __init__(self, rpc: RpcClient, encode: Callable[[Message], bytes]) -> None:
+    def __init__(self, rpc: RpcClient, encode: Callable[[Message], bytes], answered: Answered = _ignore) -> None:
         self._rpc = rpc
         self._encode = encode
+        self._answered = answered
         self._links: dict[int, _Link] = {}
         self._closed = False
 
@@ -102,8 +124,13 @@ class RaftTransport(Generic[Message]):
             raise ValueError(f"a Raft message of {len(frame)} bytes can never be sent")
         link = self._links.get(to)
         if link is None:
-            link = self._links[to] = _Link(self._rpc, to)
+            link = self._links[to] = _Link(self._rpc, to, self._answered)
         link.put(frame)
+
+    def collect(self, peer: int) -> bytes:
+        """What waits to go to the peer, as a body, and does not wait any more."""
+        link = self._links.get(peer)
+        return b"" if link is None else join_frames(link.take())
 
     @property
     def dropped(self) -> int:

@@ -108,7 +108,7 @@ class Node:
             voters=frozenset(voters),
             directory_id=directory_id,
             election_timeout=election_s,
-            heartbeat_interval=min(0.15, election_s / 5),
+            heartbeat_interval=0.15 * election_s,
         )
         storage = LogStorage(
             self._seams.disk,

@@ -63,7 +63,7 @@ class Quorum:
         self._raft = raft
         self.addresses = PeerAddresses(voters)
         self._rpc = RpcClient(me, self.addresses, rng)
-        self._transport = RaftTransport(self._rpc, encode_message)
+        self._transport = RaftTransport(self._rpc, encode_message, self._receive)
         self.view = MetadataView(me.cluster_id)
         self.driver = RaftDriver(
             raft,
@@ -97,6 +97,7 @@ class Quorum:
             Handlers(
                 raft=self._receive,
                 controller=self._handle,
+                raft_answers=self._transport.collect,
                 incarnation_of=self.watch.incarnation_of,
                 introduced=self._introduced,
             ),

@@ -92,7 +92,9 @@ class Hold:
     @property
     def repeatable(self) -> bool:
         """Whether `deliver_again` can do something."""
-        return bool(self.messages) and not self.messages[0].response and self.messages[0].whole
+        if not self.messages or self.messages[0].response or not self.messages[0].whole:
+            return False
+        return not self.messages[0].data.startswith(b"HTTP/")  # Raft's messages may come in answers
 
     async def deliver_again(self) -> None:
         """Send the first held message once more, on a new connection from the same machine, and wait for an answer.

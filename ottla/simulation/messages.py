@@ -5,7 +5,8 @@ A stream cuts what is sent in one direction at message boundaries and says what 
     Kafka        the API's name: Produce, Fetch, ApiVersions, ...
     controller   the request's name (AlterPartition, Heartbeat, RegisterBroker, ...), Watch, or for a batch of Raft
                  messages all of their names: AppendEntries, Vote, PreVote, Snapshot, each also with Response behind
-                 it (Raft's answers are messages of their own, not HTTP answers), TimeoutNow, Join
+                 it (Raft's answers are messages of their own, no `response`: they come in requests, or in HTTP's
+                 answers, which are called after them then), TimeoutNow, Join
 
 A connection that is seen only from its middle on is understood from the next write that looks like a whole message.
 """
@@ -195,8 +196,8 @@ class HttpStream:
             begun = self._take(min(size, len(self._kept)))
             self._left = size - len(begun)
             self._endless = b"chunked" in head.lower()
-            names = self._names(head, begun[end + len(_END_OF_HEADERS) :])
-            pieces.append(Piece(begun, Message("controller", names, self._response, begun[:PEEK], size)))
+            names, response = self._names(head, begun[end + len(_END_OF_HEADERS) :])
+            pieces.append(Piece(begun, Message("controller", names, response, begun[:PEEK], size)))
             if self._endless:
                 pieces.append(Piece(self.rest(), None))
                 break
@@ -217,16 +218,20 @@ class HttpStream:
         del self._kept[:size]
         return taken
 
-    def _names(self, head: bytes, body: bytes) -> Names:
+    def _names(self, head: bytes, body: bytes) -> tuple[Names, bool]:
+        """What it is called, and whether it is a `response`."""
         if self._response:
-            return self._questions.popleft() if self._questions else ()
+            question = self._questions.popleft() if self._questions else ()
+            if body and question and question[0] in CONTROLLER_NAMES:
+                return _raft_names(body), False
+            return question, True
         path = head.split(b" ", 2)[1].decode().partition("?")[0]
         if path == RAFT_PATH:
-            names = tuple(dict.fromkeys(_raft_name(message) for message in _raft_messages(body)))
+            names = _raft_names(body)
         else:
             names = ("Watch",) if path == WATCH_PATH else (path.removeprefix(CONTROLLER_PATH),)
         self._questions.append(names)
-        return names
+        return names, False
 
 
 def _content_length(head: bytes) -> int:
@@ -243,6 +248,10 @@ def _raft_messages(body: bytes) -> list[raft.Message]:
     with suppress(BadFrame, BadMessage):  # cut off after PEEK bytes: what came before that is what can be told
         found.extend(map(decode_message, split_frames(body)))
     return found
+
+
+def _raft_names(body: bytes) -> Names:
+    return tuple(dict.fromkeys(_raft_name(message) for message in _raft_messages(body)))
 
 
 def _raft_name(message: raft.Message) -> str:

@@ -41,12 +41,14 @@ class Node:
     introduced: list[tuple[int, tuple[str, int]]] = field(default_factory=list)
     lives: dict[int, str] = field(default_factory=dict)
     answer: Callable[[AnyRequest], Awaitable[RpcResponse]] | None = None
+    raft_answers: Callable[[int], bytes] = lambda _node_id: b""
     port: int = 0
 
     async def start(self, *, stranger_deadline: float = 10.0) -> "Node":
         handlers = Handlers(
             raft=lambda sender, frame: self.frames.append((sender, frame)),
             controller=self._controller,
+            raft_answers=lambda node_id: self.raft_answers(node_id),
             incarnation_of=self.lives.get,
             introduced=lambda node_id, address: self.introduced.append((node_id, address)),
         )

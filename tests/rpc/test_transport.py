@@ -27,6 +27,39 @@ async def test_messages_arrive_in_order_and_batched(make_node: MakeNode) -> None
     await transport.close()
 
 
+async def test_what_a_message_makes_the_peer_say_at_once_comes_in_the_answer(make_node: MakeNode) -> None:
+    one, two = await make_node(1), await make_node(2)
+    back = RaftTransport(one.client, plain)
+    heard: list[tuple[int, bytes]] = []
+    there = RaftTransport(two.client, plain, lambda peer, frame: heard.append((peer, frame)))
+
+    def reply(peer: int) -> bytes:
+        for message in (b"yes", b"and so on"):
+            back.send(peer, message)
+        return back.collect(peer)
+
+    one.raft_answers = reply
+    for number in range(1, 4):
+        there.send(1, b"request")
+        await eventually(lambda number=number: len(heard) == 2 * number)  # type: ignore[misc]
+    back.send(2, b"later")
+    await eventually(lambda: two.frames == [(1, b"later")])
+    assert heard == [(1, b"yes"), (1, b"and so on")] * 3
+    assert two.server._http.requests_count == 1
+    await back.close()
+    await there.close()
+
+
+async def test_an_answer_that_makes_no_sense_is_only_dropped(make_node: MakeNode) -> None:
+    one, two = await make_node(1), await make_node(2)
+    one.raft_answers = lambda _peer: b"no frame"
+    transport = RaftTransport(two.client, plain, lambda _peer, _frame: None)
+    for number in range(1, 3):
+        transport.send(1, b"request")
+        await eventually(lambda number=number: len(one.frames) == number)  # type: ignore[misc]
+    await transport.close()
+
+
 async def test_a_full_queue_drops_the_oldest(make_node: MakeNode) -> None:
     one, two = await make_node(1), await make_node(2)
     transport = RaftTransport(two.client, plain)

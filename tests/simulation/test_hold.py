@@ -6,6 +6,9 @@ from collections import deque
 import pytest
 
 from ottla.controller import Entry
+from ottla.controller.raft import messages as raft
+from ottla.controller.rpc import encode_message
+from ottla.controller.rpc.framing import join_frames
 from ottla.simulation import SimulatedCluster, SimulationError, controller, leader_of, run
 from ottla.simulation.links import CLIENTS
 from ottla.simulation.messages import HttpStream, KafkaStream
@@ -335,3 +338,18 @@ def test_http_requests_and_their_answers(step: int):
     pieces = [piece for at in range(0, len(answer), step) for piece in answers.feed(answer[at : at + step])]
     assert b"".join(piece.data for piece in pieces) == answer
     assert [piece.message.names for piece in pieces if piece.message] == [("AlterPartition",), ("Watch",)]
+
+
+def test_raft_messages_in_an_answer_are_called_by_their_names():
+    def body(message: raft.Message) -> bytes:
+        frames = join_frames([encode_message(message)])
+        return b"Content-Length: %d\r\n\r\n" % len(frames) + frames
+
+    asked: deque[tuple[str, ...]] = deque()
+    request = b"POST /v1/raft HTTP/1.1\r\n" + body(raft.AppendRequest(1, 0, 0, 0, 1))
+    (question,) = HttpStream(asked, response=False, fresh=True).feed(request)
+    assert question.message is not None and question.message.names == ("AppendEntries",)
+    told = raft.AppendResponse(1, True, 0, 1)
+    (answer,) = HttpStream(asked, response=True, fresh=True).feed(b"HTTP/1.1 200 OK\r\n" + body(told))
+    assert answer.message is not None and answer.message.raft == (told,)
+    assert answer.message.names == ("AppendEntriesResponse",) and not answer.message.response
