@@ -67,7 +67,7 @@ class Sender:
         self._wake = asyncio.Event()
         self._in_flight: dict[int, int] = {}
         self._started: dict[int, float] = {}
-        self._requests: set[asyncio.Task[None]] = set()
+        self._requests: dict[asyncio.Task[None], _Sent] = {}
         self._identifying: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
@@ -86,10 +86,17 @@ class Sender:
 
     async def stop(self) -> None:
         """Stop without waiting for anything that is in flight."""
+        sent = list(self._requests.values())
         tasks = [*self._requests, *(t for t in (self._identifying, self._task) if t is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for answer in sent:
+            if isinstance(answer, tuple):
+                # A task that had not begun does not pass its cancellation on to what it was to wait for.
+                future = answer[1]
+                if not future.cancel() and not future.cancelled():
+                    future.exception()
 
     async def _run(self) -> None:
         try:
@@ -151,7 +158,7 @@ class Sender:
         self._started[call.attempt] = now
         answer = self._write(connection, call)
         task = asyncio.get_running_loop().create_task(self._settle(call, answer), name=f"produce {call.attempt}")
-        self._requests.add(task)
+        self._requests[task] = answer
         task.add_done_callback(self._finished)
 
     def _write(self, connection: KafkaConnection, call: Call) -> _Sent:
@@ -174,7 +181,7 @@ class Sender:
         return None
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._requests.discard(task)
+        self._requests.pop(task, None)
         error = None if task.cancelled() else task.exception()
         if error is not None and self.failure is None:
             self._crash(error)
