@@ -80,9 +80,9 @@ class Links:
         return node.id
 
     def majority_ring(self) -> None:
-        """Every node reaches a majority, and no two the same one. Of five nodes, each the two on its either side."""
+        """Every node reaches a majority, and no two the same one: of five nodes, the one on either side of it."""
         ring = list(self.nodes)
-        reach = len(ring) // 4 + 1 if len(ring) > 3 else 1
+        reach = (len(ring) // 2 + 1) // 2
         self._tell("majority ring")
         for at, node_id in enumerate(ring):
             near = {ring[(at + step) % len(ring)] for step in range(-reach, reach + 1)}
