@@ -35,7 +35,7 @@ class Invariants:
         self._cluster = cluster
         self._looks: dict[Process, Callable[[], None] | None] = {}
         self.raft = RaftTruth()
-        self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings)
+        self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings, self._joined)
         self.partitions: dict[tuple[UUID, int], PartitionTruth] = {}
 
     def watch(self) -> None:
@@ -66,6 +66,11 @@ class Invariants:
             found = PartitionTruth(topic, partition, self.metadata)
             self.partitions[topic_id, partition] = found
         return found
+
+    def _joined(self, topic_id: UUID, partition: int, node: int) -> None:
+        truth = self.partitions.get((topic_id, partition))
+        if truth is not None:
+            truth.joined(node)
 
     def acknowledged(self, topic: str, partition: int, offset: int) -> None:
         """A client was told that its record is at `offset`, and that it is safe (acks=all). Raises Anomaly."""

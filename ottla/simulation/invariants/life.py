@@ -53,6 +53,7 @@ class Life:
         if self._view._image is not self._image:
             self._image = self._view.image
             self._invariants.metadata.seen(self._name, self._image)
+            self._issued()
         if len(self._held) != self._count:
             self._meet()
         for replica in self._replicas:
@@ -66,6 +67,13 @@ class Life:
                     self._meet()
                     return
                 replica.look()
+
+    def _issued(self) -> None:
+        """Blocks of producer ids come with the metadata that takes them off the store."""
+        running = self._node.node
+        broker = None if running is None or running.broker is None else running.broker._broker
+        if broker is not None and broker.context.producer_ids._end:
+            self._invariants.metadata.issued(self._name, self._node.lives, broker.context.producer_ids._end)
 
     def _begin(self) -> RaftLife | None:
         running = self._node.node

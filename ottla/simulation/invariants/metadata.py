@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from ottla.controller import MetadataImage, PartitionImage
@@ -15,11 +15,14 @@ _UNCLEAN = "unclean.leader.election.enable"
 class MetadataTruth:
     """The images that nodes had, by offset, the latest few; `latest` is the one with the highest offset.
 
-    `settings` are those of every node, by Kafka's names.
+    `settings` are those of every node, by Kafka's names. `joined(topic id, partition, node)` is called when a node was
+    put into an ISR.
     """
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], joined: Callable[[UUID, int, int], None]) -> None:
         self._settings = settings
+        self._joined = joined
+        self._blocks: dict[int, tuple[int, int]] = {}  # end -> (node, life)
         self.latest = MetadataImage(cluster_id="")
         self._images: dict[int, tuple[int, MetadataImage]] = {}
 
@@ -49,6 +52,12 @@ class MetadataTruth:
             self._follows(node, self.latest, image)
             self.latest = image
 
+    def issued(self, node: int, life: int, end: int) -> None:
+        """A broker hands out a block of producer ids, which ends before `end`; no other ever may. Raises Anomaly."""
+        other = self._blocks.setdefault(end, (node, life))
+        if other != (node, life):
+            raise Anomaly(f"the producer ids up to {end} of node {node} were given to node {other[0]} before")
+
     def _follows(self, node: int, old: MetadataImage, new: MetadataImage) -> None:
         where = f"metadata of node {node} at offset {new.offset}"
         if new.next_producer_id < old.next_producer_id:
@@ -56,8 +65,12 @@ class MetadataTruth:
         if new.brokers is not old.brokers:
             for broker in old.brokers.values():
                 now = new.brokers.get(broker.id)
-                if now is not None and now.epoch < broker.epoch:
-                    raise Anomaly(f"{where}: the epoch of broker {broker.id} went back to {now.epoch}")
+                if now is None or now is broker:
+                    continue
+                if now.epoch < broker.epoch or (now.epoch == broker.epoch and now.incarnation != broker.incarnation):
+                    raise Anomaly(
+                        f"{where}: the epoch of broker {broker.id} is {now.epoch} in a new life, it was {broker.epoch}"
+                    )
         for name, topic in new.topics.items():
             before = old.topics.get(name)
             if before is topic:
@@ -66,6 +79,9 @@ class MetadataTruth:
                 was = None if before is None or before.id != topic.id else before.partitions.get(index)
                 if was is not state:
                     self._partition(f"{where}: {name}-{index}", was, state)
+                    if was is not None and was.leader_epoch == state.leader_epoch:
+                        for member in set(state.isr).difference(was.isr):
+                            self._joined(topic.id, index, member)
 
     def _partition(self, where: str, was: PartitionImage | None, now: PartitionImage) -> None:
         if not now.isr or not set(now.isr) <= set(now.replicas) or set(now.elr) & set(now.isr):

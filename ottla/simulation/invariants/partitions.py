@@ -61,6 +61,12 @@ class PartitionTruth:
         self.bases.append(base)
         self.end = end
 
+    def joined(self, node: int) -> None:
+        """The controller has put a replica into the ISR. Raises Anomaly when it lacks what is committed."""
+        replica = self.replicas.get(node)
+        if replica is not None and replica.held < self.end and not self.loose:
+            raise Anomaly(f"{replica}: joins the ISR with {replica.held} offsets, committed is {self.end}")
+
     def acknowledged(self, offset: int) -> None:
         if offset >= self.end and not self.loose:
             raise Anomaly(f"{self.name}: offset {offset} was acknowledged, committed is only up to {self.end}")
@@ -107,6 +113,11 @@ class Replica:
         partition, log, truth = self.partition, self.log, self.truth
         role = partition.role
         if role is not self.role:
+            last = self.role
+            if isinstance(last, LeaderState) and last.high_watermark > self.high_watermark:
+                # It moved and the leadership ended in one step.
+                self._commits(last, last.high_watermark)
+                self.high_watermark = last.high_watermark
             if log.config.cleanup_policy != "delete" or truth.metadata.permits_loss(truth.topic):
                 truth.loose = True
             self.role = role
@@ -175,6 +186,12 @@ class Replica:
         """Every member of the ISR holds what was just committed, and as many replicas as were promised."""
         truth = self.truth
         holders = 0
+        isr = set(role.isr.committed)
+        if role.proposal is not None:
+            isr.update(node for node, _ in role.proposal.members)
+        state = truth.metadata.latest.partition(truth.topic, truth.index)
+        if state is not None and state.leader_epoch == role.leader_epoch:
+            isr.update(state.isr)
         for node in role.replicas:
             replica = truth.replicas.get(node)
             if replica is None:

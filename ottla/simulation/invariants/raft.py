@@ -40,6 +40,9 @@ class RaftLife:
         if core.log.last_index < core.commit:
             raise Anomaly(f"{self}: the log was cut to {core.log.last_index}, committed is {core.commit}")
         led = self.role is Role.LEADER and self.term == core.term
+        if led and core.commit > self.commit and core.log.term_at(core.commit) != core.term:
+            term = core.log.term_at(core.commit)
+            raise Anomaly(f"{self}: committed {core.commit}@{term} by counting, though it is of an older term")
         self.term, self.vote, self.role = core.term, core.vote, core.role
         if core.role is Role.LEADER and not led:
             self._truth.elected(self)
