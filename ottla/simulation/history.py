@@ -10,7 +10,9 @@ Keys name partitions ("orders-0"); values are integers, unique per key. By `f`, 
   ``["poll", {key: [[offset, value], ...]}]`` (empty when invoked);
 * assign: ``{key: offset | null}``, all keys that are read from now on; null keeps the position;
 * subscribe: a list of topics; crash: null;
-* ends: ``{key: end offset}``, what ListOffsets answers for the latest offset (a list of keys when invoked).
+* ends: ``{key: [end offset, leader epoch]}``, what ListOffsets answers for the latest offset (a list of keys when
+  invoked);
+* epochs: ``{key: [[leader epoch, its first offset], ...]}``, seen by somebody who has read everything.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from kio.schema.errors import ErrorCode
 from ottla.client import BrokerResponseError, KafkaError
 
 Kind = Literal["invoke", "ok", "fail", "info"]
-Function = Literal["send", "poll", "txn", "assign", "subscribe", "crash", "ends"]
+Function = Literal["send", "poll", "txn", "assign", "subscribe", "crash", "ends", "epochs"]
 
 DEFINITE: Final = frozenset(
     {

@@ -268,13 +268,23 @@ def test_sends_of_two_processes_have_no_order_and_others_may_come_between():
 @pytest.mark.parametrize("known", ["acknowledged", "read", "asked"])
 def test_stale_end(known):
     tale = Tale()
-    before = tale.sends(0, (1, 0 if known != "read" else None))
+    before = tale.sends(0, (1, 7 if known != "read" else None))
     if known == "read":
-        before = tale.polls(1, (0, 1))
+        before = tale.polls(1, (7, 1))
     if known == "asked":
-        before = tale.does(1, "ends", [K], {K: 5})
-    asked = tale.does(2, "ends", [K], {K: 4 if known == "asked" else 0})
+        before = tale.does(1, "ends", [K], {K: [9, 3]})
+    asked = tale.does(2, "ends", [K], {K: [8 if known == "asked" else 7, 3]})
+    tale.does(3, "epochs", None, {K: [[2, 0], [3, 6]]})
     assert tale.found(unfinished=True) == {"stale-end": (before.index, asked.index)}
+
+
+def test_a_leader_that_was_replaced_may_not_know_what_later_ones_have_committed():
+    tale = ready()
+    tale.does(2, "ends", [K], {K: [2, 4]})
+    tale.does(2, "ends", [K], {K: [3, 5]})
+    tale.does(2, "ends", [K], {K: [2, 4]})
+    tale.does(3, "epochs", None, {K: [[4, 0], [5, 2]]})
+    assert tale.found() == {}
 
 
 def test_an_end_may_be_older_than_what_was_acknowledged_after_it_was_asked_for():
@@ -282,8 +292,9 @@ def test_an_end_may_be_older_than_what_was_acknowledged_after_it_was_asked_for()
     invoked = tale.invoke(2, "ends", [K])
     tale.sends(0, (4, 3))
     tale.polls(1, (3, 4))
-    tale.complete(invoked, "ok", {K: 3})
-    tale.does(2, "ends", [K], {K: 4})
+    tale.complete(invoked, "ok", {K: [3, 1]})
+    tale.does(2, "ends", [K], {K: [4, 1]})
+    tale.does(3, "epochs", None, {K: [[1, 0]]})
     assert tale.found() == {}
 
 
