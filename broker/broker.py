@@ -17,19 +17,29 @@ from ottla.broker.context import (
     QuorumStatus,
 )
 from ottla.broker.fetch_sessions import SessionCache
+from ottla.broker.groups import OFFSETS_TOPIC, GroupConfig, GroupCoordinator, OffsetsTopic
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
-from ottla.controller import AllocateProducerIds, ControllerUnavailable
+from ottla.controller import (
+    AllocateProducerIds,
+    ControllerUnavailable,
+    CreateTopics,
+    CreateTopicsResponse,
+    Delta,
+    MetadataImage,
+)
 
 PRODUCER_ID_TIMEOUT_S = 5.0
+OFFSETS_TOPIC_TIMEOUT_S = 5.0
 
 
 class Broker:
     """Holds the context of the request handlers and the registry for the node's Kafka listeners.
 
-    It starts nothing by itself; `close` ends what handlers left running. `broker_epoch` is the epoch of this broker's
-    present registration, `quorum` this node's view of the Raft quorum, `nonce` a source of 32 unpredictable bytes.
+    It starts nothing by itself, but for what `apply` asks of it; `close` ends what handlers left running.
+    `broker_epoch` is the epoch of this broker's present registration, `quorum` this node's view of the Raft quorum,
+    `nonce` a source of 32 unpredictable bytes.
     """
 
     def __init__(
@@ -45,19 +55,33 @@ class Broker:
         clock: Clock,
         rng: random.Random,
         nonce: Callable[[], bytes],
+        groups: GroupConfig | None = None,
     ) -> None:
         self._controller = controller
+        self._view = view
+        self._quorum = quorum
         self._broker_epoch = broker_epoch
         self._node_id = config.node_id
+        group_config = GroupConfig() if groups is None else groups
+        limits = TopicLimits(lambda: view.image, config.kafka_values, config.node_id)
+        self.groups = GroupCoordinator(
+            group_config,
+            replicas,
+            topic=OffsetsTopic(group_config, lambda: view.image, self._expected_brokers, self._create_topics),
+            image=lambda: view.image,
+            clock=clock,
+            max_bytes=lambda: limits.of(OFFSETS_TOPIC).max_message_bytes,
+        )
         self.context = BrokerContext(
             node_id=config.node_id,
             config=config,
             view=view,
             controller=controller,
             replicas=replicas,
+            groups=self.groups,
             credentials=credentials,
             nonce=nonce,
-            limits=TopicLimits(lambda: view.image, config.kafka_values, config.node_id),
+            limits=limits,
             producer_ids=ProducerIds(self._allocate_producer_ids),
             quorum=quorum,
             clock=clock,
@@ -74,8 +98,29 @@ class Broker:
             raise ControllerUnavailable(f"no block of producer ids: error {response.error}, {response.message}")
         return ProducerIdBlock(response.first, response.count)
 
+    def apply(self, image: MetadataImage, delta: Delta | None = None) -> None:
+        """Follow the metadata, after the replica manager has; `delta` None stands for everything."""
+        self.groups.apply(image, delta)
+
+    def _expected_brokers(self) -> int:
+        """At least how many brokers there will be: where this broker is a voter too, the other voters are taken for
+        brokers as well."""
+        voters = self._quorum().voters
+        return len(voters) if self._node_id in voters else 1
+
+    async def _create_topics(self, request: CreateTopics) -> CreateTopicsResponse:
+        """Returns when this node sees them, or would not soon. Raises RpcError."""
+        response = await self._controller.call(request, timeout=OFFSETS_TOPIC_TIMEOUT_S)
+        if response.offset >= 0:
+            try:
+                await self._view.wait_for(response.offset, OFFSETS_TOPIC_TIMEOUT_S)
+            except TimeoutError:
+                return response
+        return response
+
     async def close(self) -> None:
         """End the background work of handlers, and give up all fetch sessions."""
+        await self.groups.close()
         await self.context.background.close()
         for session in self.context.sessions:
             self.context.sessions.remove(session.id)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from ottla.broker.fetch_sessions import SessionCache
+from ottla.broker.groups import GroupCoordinator
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
@@ -91,7 +92,7 @@ class QuorumStatus:
 class Background:
     """Work that no request waits for. It is bounded, held on to, and its failures are logged; `close` ends it."""
 
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: dict[asyncio.Task[None], None] = field(default_factory=dict)
 
     def start(self, name: str, work: Coroutine[None, None, None]) -> bool:
         """Start `work`, or close it and return False when too much is under way."""
@@ -99,12 +100,12 @@ class Background:
             work.close()
             return False
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("background_work_failed", work=task.get_name(), exc_info=task.exception())
 
@@ -128,6 +129,7 @@ class BrokerContext:
     view: MetadataSource
     controller: Controller
     replicas: ReplicaManager
+    groups: GroupCoordinator
     credentials: ClusterCredentials
     nonce: Callable[[], bytes]
     limits: TopicLimits

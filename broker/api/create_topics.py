@@ -3,7 +3,8 @@
 v4 -1 for the broker's defaults · v5 the configuration is answered (KIP-525) · v7 topic ids.
 
 Differences from Kafka: the answer comes when the topic is committed and seen by this broker; `timeout` bounds only the
-wait for the active controller. A name asked for twice is refused INVALID_REQUEST once, as in Kafka.
+wait for the active controller. A name asked for twice is refused INVALID_REQUEST once, as in Kafka. Kafka's internal
+topics may be made by hand, as there, but get what they need (compaction) unless the request says otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.config_view import described_topic_config
 from ottla.broker.context import Answer, BrokerContext
 from ottla.broker.forwarding import Refusal, ask_controller, seconds
+from ottla.broker.groups import INTERNAL_TOPICS, internal_configs
 from ottla.controller import CreateTopics, NewTopic, TopicResult
 from ottla.wire import Request
 
@@ -34,7 +36,7 @@ async def handle(context: BrokerContext, request: Request) -> Answer:
         if problem is not None:
             rows.append(_row(topic.name, *problem))
         else:
-            wanted.append(_new_topic(topic))
+            wanted.append(_new_topic(context, topic))
     if wanted:
         rows += await _create(context, wanted, body.validate_only, seconds(body.timeout))
     return {"topics": rows}
@@ -53,16 +55,20 @@ def _problem(topic: object) -> tuple[ErrorCode, str] | None:
     return None
 
 
-def _new_topic(topic: object) -> NewTopic:
+def _new_topic(context: BrokerContext, topic: object) -> NewTopic:
     assignments = {
         assignment.partition_index: tuple(assignment.broker_ids) for assignment in getattr(topic, "assignments", ())
     }
+    name = getattr(topic, "name", "")
+    internal = name in INTERNAL_TOPICS
+    given = {config.name: config.value for config in getattr(topic, "configs", ())}
     return NewTopic(
-        name=getattr(topic, "name", ""),
+        name=name,
         partitions=getattr(topic, "num_partitions", -1),
         replication_factor=getattr(topic, "replication_factor", -1),
         assignments=assignments or None,
-        configs={config.name: config.value for config in getattr(topic, "configs", ())},
+        configs={**internal_configs(context.groups.config), **given} if internal else given,
+        internal=internal,
     )
 
 

@@ -1,38 +1,62 @@
-"""FindCoordinator, v0-v6: no group or transactional id has a coordinator yet, and that is what is answered.
+"""FindCoordinator, v0-v6: the leader of the partition that a group belongs to.
 
 v1 key types and a message · v3 flexible · v4 many keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE · v6 share groups.
 
-The API is there before any coordinator because of what its absence would do: librdkafka sends lz4 only to brokers that
-advertise it (it takes FindCoordinator as the sign of a broker that frames lz4 rightly) and else leaves batches
-uncompressed without a word. COORDINATOR_NOT_AVAILABLE is the one answer to which it does not hand an error to a
-consumer that only reads what it was assigned, although it has a group's name.
-
-Differences from Kafka: any group is answered so; Kafka answers so only while the coordinator's topic has no leader.
+Differences from Kafka: transactions and share groups have no coordinator here, and are answered
+COORDINATOR_NOT_AVAILABLE. Where `__consumer_offsets` does not exist yet the answer waits until it was made, instead of
+sending the client away to ask again.
 """
 
 from __future__ import annotations
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.cluster_view import endpoint
+from ottla.broker.context import Answer, BrokerContext, Reply
 from ottla.wire import Request
 
 _MANY_KEYS = 4
-_KEY_TYPES = {0: "Consumer groups are", 1: "Transactions are", 2: "Share groups are"}
+_GROUP = 0
+_NOT_SERVED = {1: "Transactions are", 2: "Share groups are"}
 
 
-def handle(context: BrokerContext, request: Request) -> Answer:
-    body = request.body
-    kind = getattr(body, "key_type", 0)
-    row: dict[str, object] = {
-        "node_id": -1,
-        "host": "",
-        "port": -1,
-        "error_code": ErrorCode.coordinator_not_available if kind in _KEY_TYPES else ErrorCode.invalid_request,
-        "error_message": (
-            f"{_KEY_TYPES[kind]} not served by this broker." if kind in _KEY_TYPES else f"Unknown key type {kind}."
-        ),
-    }
+def handle(context: BrokerContext, request: Request) -> Reply:
+    if getattr(request.body, "key_type", _GROUP) == _GROUP and context.groups.home("") is None:
+        return _after_creation(context, request)
+    return _answer(context, request)
+
+
+async def _after_creation(context: BrokerContext, request: Request) -> Answer:
+    await context.groups.topic.ensure()
+    return _answer(context, request)
+
+
+def _answer(context: BrokerContext, request: Request) -> Answer:
+    body, listener = request.body, request.connection.listener
+    kind = getattr(body, "key_type", _GROUP)
     if request.api_version >= _MANY_KEYS:
-        return {"coordinators": [{**row, "key": key} for key in body.coordinator_keys]}
-    return row
+        return {"coordinators": [{**_row(context, kind, key, listener), "key": key} for key in body.coordinator_keys]}
+    return _row(context, kind, body.key, listener)
+
+
+def _row(context: BrokerContext, kind: int, key: str, listener: str) -> dict[str, object]:
+    if kind in _NOT_SERVED:
+        return _refused(ErrorCode.coordinator_not_available, f"{_NOT_SERVED[kind]} not served by this broker.")
+    if kind != _GROUP:
+        return _refused(ErrorCode.invalid_request, f"Unknown key type {kind}.")
+    home = context.groups.home(key)
+    broker = None if home is None else context.view.image.brokers.get(home[1].leader)
+    address = None if broker is None or broker.fenced else endpoint(broker, listener)
+    if broker is None or address is None:
+        return _refused(ErrorCode.coordinator_not_available, "The group's partition has no leader at present.")
+    return {
+        "node_id": broker.id,
+        "host": address.host,
+        "port": address.port,
+        "error_code": ErrorCode.none,
+        "error_message": None,
+    }
+
+
+def _refused(error: ErrorCode, message: str) -> dict[str, object]:
+    return {"node_id": -1, "host": "", "port": -1, "error_code": error, "error_message": message}

@@ -27,6 +27,7 @@ from ottla.broker.cluster_view import (
     topic_row,
 )
 from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.groups import INTERNAL_TOPICS, OFFSETS_TOPIC
 from ottla.controller import CreateTopics, MetadataImage, NewTopic, RpcError, TopicImage, topic_name_error
 from ottla.wire import Request
 
@@ -107,8 +108,14 @@ def _refused(error: ErrorCode, name: str | None, topic_id: UUID | None) -> dict[
 
 
 def create_topics(context: BrokerContext, names: list[str]) -> None:
-    """Ask the controller for these topics, with the cluster's defaults, unless that is under way already."""
-    wanted = tuple(dict.fromkeys(name for name in names if name not in context.creating_topics))
+    """Ask the controller for these topics, with the cluster's defaults, unless that is under way already.
+
+    An internal topic is made by whoever needs it, in its own form.
+    """
+    if OFFSETS_TOPIC in names:
+        context.background.start("auto-create-offsets-topic", context.groups.topic.ensure())
+    own = context.creating_topics | INTERNAL_TOPICS
+    wanted = tuple(dict.fromkeys(name for name in names if name not in own))
     wanted = wanted[: max(0, MAX_CREATING - len(context.creating_topics))]
     if wanted:
         context.creating_topics.update(wanted)

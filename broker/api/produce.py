@@ -22,6 +22,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.batch_checks import BadBatch, check_batch
 from ottla.broker.context import BrokerContext
+from ottla.broker.groups import INTERNAL_TOPICS
 from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
 from ottla.broker.replication import Acks
 from ottla.wire import (
@@ -38,6 +39,8 @@ from ottla.wire import (
 
 HINTS_SINCE = 10
 MAX_TIMEOUT_S = 300.0
+ADMIN_CLIENT = "__admin_client"
+"""The client id by which Kafka knows its own tools; only they may write to internal topics."""
 
 Rows = list[tuple[str, list[ProducePartitionResponse]]]
 
@@ -75,11 +78,12 @@ def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
 class Production:
     """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request."""
 
-    __slots__ = ("_acks", "_body", "_context", "_listener", "_loop", "_rows", "_version", "failed", "wait")
+    __slots__ = ("_acks", "_admin", "_body", "_context", "_listener", "_loop", "_rows", "_version", "failed", "wait")
 
     def __init__(self, context: BrokerContext, request: Request, body: ProduceRequest) -> None:
         self._context = context
         self._version = request.api_version
+        self._admin = request.client_id == ADMIN_CLIENT
         self._listener = request.connection.listener
         self._body = body
         self._acks = cast(Acks, body.acks)
@@ -102,6 +106,8 @@ class Production:
         self, topic: str, index: int, records: bytes | memoryview | None, slot: int, now_ms: int
     ) -> ProducePartitionResponse:
         context = self._context
+        if topic in INTERNAL_TOPICS and not self._admin:
+            return self._error(topic, index, ErrorCode.invalid_topic_exception)
         partition = context.replicas.partition(topic, index)
         if isinstance(partition, ErrorCode):
             return self._error(topic, index, partition)

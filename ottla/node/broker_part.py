@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import structlog
 
@@ -13,6 +13,7 @@ from ottla.broker import (
     Broker,
     ClusterConnector,
     ClusterCredentials,
+    GroupConfig,
     Partition,
     ReplicaManager,
     ReplicationConfig,
@@ -92,10 +93,12 @@ class BrokerPart:
             clock=self._clock,
             rng=self._rng,
             nonce=self._nonce,
+            groups=group_config(self._config),
         )
         await registration.register(clean_shutdown=self._logs.was_clean, previous_epoch=self._logs.last_broker_epoch)
         replicas.apply(quorum.view.image)
         replicas.set_strays_aside()
+        self._broker.apply(quorum.view.image)
         quorum.view.subscribe(self._metadata_changed)
         replicas.start()
         self.server = KafkaServer(self._broker.registry, limits=limits(self._config))
@@ -156,6 +159,8 @@ class BrokerPart:
     def _metadata_changed(self, image: MetadataImage, delta: Delta) -> None:
         assert self.replicas is not None
         self.replicas.apply(image, delta)
+        assert self._broker is not None
+        self._broker.apply(image, delta)
 
     def replicas_behind(self, image: MetadataImage) -> int:
         """Replicas here that have not been in sync since the start, though somebody leads them; 0 once all were.
@@ -215,6 +220,11 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
         log_retention_check_interval_ms=config.log_retention_check_interval_ms,
         log_flush_offset_checkpoint_interval_ms=config.log_flush_offset_checkpoint_interval_ms,
     )
+
+
+def group_config(config: NodeConfig) -> GroupConfig:
+    """The node's settings as the group coordinator wants them."""
+    return GroupConfig(**{field.name: getattr(config, field.name) for field in fields(GroupConfig)})
 
 
 def limits(config: NodeConfig) -> Limits:

@@ -106,6 +106,8 @@ def _times(config: Settings) -> None:
         raise ValueError("broker.heartbeat.interval.ms must be less than broker.session.timeout.ms")
     if config.replica_fetch_wait_max_ms > config.replica_lag_time_max_ms:
         raise ValueError("replica.fetch.wait.max.ms must not be more than replica.lag.time.max.ms")
+    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms:
+        raise ValueError("group.min.session.timeout.ms must not be more than group.max.session.timeout.ms")
 
 
 def _secret(config: Settings) -> None:

@@ -98,6 +98,29 @@ class Settings(BaseModel):
     )
     producer_id_expiration_ms: int = _key(86_400_000, "How long an idle producer's state is kept.", ge=1)
 
+    # Consumer groups
+    group_initial_rebalance_delay_ms: int = _key(
+        3000, "How long an empty group waits for more members before its first rebalance (KIP-134).", ge=0
+    )
+    group_min_session_timeout_ms: int = _key(6000, "The shortest session that a member may ask for.", ge=1)
+    group_max_session_timeout_ms: int = _key(1_800_000, "The longest session that a member may ask for.", ge=1)
+    group_max_size: int = _key(_INT_MAX, "Most members of a group (KIP-389).", ge=1, le=_INT_MAX)
+    offset_metadata_max_bytes: int = _key(4096, "The largest metadata of a committed offset.", ge=0)
+    offsets_commit_timeout_ms: int = _key(5000, "The longest a commit waits to be replicated.", ge=1)
+    offsets_retention_minutes: int = _key(
+        10_080, "How long offsets are kept that no member of the group may need any more (KIP-211).", ge=1
+    )
+    offsets_retention_check_interval_ms: int = _key(600_000, "How often such offsets are looked for.", ge=1)
+    offsets_topic_num_partitions: int = _key(50, "Partitions of __consumer_offsets, when it is made.", ge=1)
+    offsets_topic_replication_factor: int = _key(
+        3,
+        "Replicas of __consumer_offsets, when it is made; no more than there are brokers then. (Kafka refuses to make "
+        "it with fewer.)",
+        ge=1,
+        le=32767,
+    )
+    offsets_topic_segment_bytes: int = _key(100 * _MiB, "Segment size of __consumer_offsets, when it is made.", ge=1)
+
     # Bounds
     socket_request_max_bytes: int = _key(100 * _MiB, "The largest request.", ge=1, le=_INT_MAX)
     queued_max_request_bytes: int = _key(

@@ -69,6 +69,44 @@ CONTENT: dict[int, dict[str, Any]] = {
     },
     2: {"replica_id": -1, "topics": [{"name": "t", "partitions": [{"partition_index": 0, "timestamp": -1}]}]},
     3: {"topics": [{"name": "t"}, {"name": "new"}]},
+    8: {
+        "group_id": "g",
+        "generation_id_or_member_epoch": -1,
+        "retention_time": -1,
+        "topics": [
+            {
+                "name": "t",
+                "topic_id": topic_id("t"),
+                "partitions": [{"partition_index": 0, "committed_offset": 5, "committed_metadata": "m"}],
+            }
+        ],
+    },
+    9: {
+        "group_id": "g",
+        "topics": [{"name": "t", "partition_indexes": [0]}],
+        "groups": [{"group_id": "g", "topics": [{"name": "t", "topic_id": topic_id("t"), "partition_indexes": [0]}]}],
+    },
+    11: {
+        "group_id": "g",
+        "session_timeout": 10000,
+        "rebalance_timeout": 10000,
+        "protocol_type": "consumer",
+        "protocols": [{"name": "range", "metadata": b"m"}],
+    },
+    12: {"group_id": "g", "generation_id": 1, "member_id": "m"},
+    13: {"group_id": "g", "member_id": "m", "members": [{"member_id": "m", "group_instance_id": None}]},
+    14: {
+        "group_id": "g",
+        "generation_id": 1,
+        "member_id": "m",
+        "protocol_type": "consumer",
+        "protocol_name": "range",
+        "assignments": [{"member_id": "m", "assignment": b"a"}],
+    },
+    15: {"groups": ["g"], "include_authorized_operations": True},
+    16: {"states_filter": ["Stable"], "types_filter": ["classic"]},
+    42: {"groups_names": ["g"]},
+    47: {"group_id": "g", "topics": [{"name": "t", "partitions": [{"partition_index": 0}]}]},
     10: {"key": "g", "key_type": 0, "coordinator_keys": ["g"]},
     17: {"mechanism": "PLAIN"},
     19: {
@@ -129,6 +167,7 @@ def errors_in(value: Any, *, path: str = "") -> list[tuple[str, ErrorCode]]:
 @pytest.mark.parametrize(("row", "version"), CASES, ids=IDS)
 async def test_an_empty_request_is_answered(world: World, row: Any, version: int) -> None:
     agreeable(world)
+    await world.coordinate()
     values = {"acks": 1} if row.key == 0 else {"endpoint_type": 1}
     response = await world.call(row.key, version, values)
     assert type(response) is response_type(row.key, version)
@@ -138,12 +177,20 @@ EXPECTED = {
     3: [("topics.error_code", ErrorCode.unknown_topic_or_partition)],
     17: [("error_code", ErrorCode.unsupported_sasl_mechanism)],
     36: [("error_code", ErrorCode.illegal_sasl_state)],
+    42: [("results.error_code", ErrorCode.group_id_not_found)],
+    47: [("error_code", ErrorCode.group_id_not_found)],
 }
 
 
 def expected(key: int, version: int) -> list[tuple[str, ErrorCode]]:
-    if key == 10:
-        return [("coordinators." * (version >= 4) + "error_code", ErrorCode.coordinator_not_available)]
+    if key in (12, 14):
+        return [("error_code", ErrorCode.unknown_member_id)]
+    if key == 13:
+        return [("members." * (version >= 3) + "error_code", ErrorCode.unknown_member_id)]
+    if key == 15:
+        return [("groups.error_code", ErrorCode.group_id_not_found)] if version >= 6 else []
+    if key == 11 and version >= 4:
+        return [("error_code", ErrorCode.member_id_required)]
     return EXPECTED.get(key, [])
 
 
@@ -152,6 +199,7 @@ async def test_a_request_with_content_is_answered(world: World, row: Any, versio
     agreeable(world)
     (partition,) = world.add_topic("t", replicas=(1, 2), isr=(1,))
     assert (await world.produce("t", batch(3))).error_code is ErrorCode.none
+    await world.coordinate()
     response = await world.call(row.key, version, CONTENT[row.key])
     assert type(response) is response_type(row.key, version)
     assert errors_in(response) == expected(row.key, version)

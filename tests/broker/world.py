@@ -11,7 +11,7 @@ from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker import Broker, QuorumMember, QuorumStatus
+from ottla.broker import Broker, GroupConfig, QuorumMember, QuorumStatus
 from ottla.broker.replication import ClusterCredentials, FetchWait, Partition, ProduceWait, leading
 from ottla.broker.replication.host import PartitionHost
 from ottla.controller import (
@@ -159,6 +159,7 @@ class World:
             clock=lambda: self.now_ms,
             rng=random.Random(1),
             nonce=lambda: b"n" * 32,
+            groups=GroupConfig(group_initial_rebalance_delay_ms=0),
         )
 
     # The cluster
@@ -193,6 +194,13 @@ class World:
             (partition.become_leader if leader == NODE else partition.become_follower)(image)
             self.replicas.partitions[name, index] = partition
             made.append(partition)
+        return made
+
+    async def coordinate(self, partitions: int = 1, **more: Any) -> list[Partition]:
+        """Lead the partitions of `__consumer_offsets`, and serve their groups when this returns."""
+        made = self.add_topic("__consumer_offsets", partitions, **more)
+        self.broker.apply(self.view.image)
+        await self.broker.groups.replayed()
         return made
 
     def set_config(self, kind: str, name: str, **values: str) -> None:

@@ -1,0 +1,48 @@
+"""The classic group protocol as a state machine without I/O: events in, `Effects` out."""
+
+from ottla.broker.groups.classic.group import CONSUMER, ClassicGroup
+from ottla.broker.groups.classic.joining import join
+from ottla.broker.groups.classic.membership import check_commit, heartbeat, leave, tick
+from ottla.broker.groups.classic.model import (
+    TRANSITIONS,
+    Answer,
+    Effects,
+    Identity,
+    Join,
+    JoinAnswer,
+    JoinMember,
+    Member,
+    Now,
+    State,
+    Sync,
+    SyncAnswer,
+    Ticket,
+    Write,
+)
+from ottla.broker.groups.classic.syncing import sync, written
+
+__all__ = [
+    "CONSUMER",
+    "TRANSITIONS",
+    "Answer",
+    "ClassicGroup",
+    "Effects",
+    "Identity",
+    "Join",
+    "JoinAnswer",
+    "JoinMember",
+    "Member",
+    "Now",
+    "State",
+    "Sync",
+    "SyncAnswer",
+    "Ticket",
+    "Write",
+    "check_commit",
+    "heartbeat",
+    "join",
+    "leave",
+    "sync",
+    "tick",
+    "written",
+]

@@ -1,0 +1,108 @@
+"""Heartbeat, LeaveGroup, the passing of time, and whether a member may commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.groups.classic import rebalance
+from ottla.broker.groups.classic.group import ClassicGroup
+from ottla.broker.groups.classic.model import Effects, Identity, Now, State
+
+
+def heartbeat(
+    group: ClassicGroup, member_id: str, instance_id: str | None, generation: int, now: Now
+) -> tuple[ErrorCode, Effects]:
+    """The member lives. REBALANCE_IN_PROGRESS asks it to join again."""
+    effects = Effects()
+    if group.state is State.DEAD:
+        return ErrorCode.coordinator_not_available, effects
+    error = group.check_member(member_id, instance_id)
+    if error is ErrorCode.none and generation != group.generation:
+        error = ErrorCode.illegal_generation
+    if error is not ErrorCode.none:
+        return error, effects
+    rebalance.renew(group.members[member_id], now, effects)
+    preparing = group.state is State.PREPARING_REBALANCE
+    return ErrorCode.rebalance_in_progress if preparing else ErrorCode.none, effects
+
+
+def leave(group: ClassicGroup, identities: Sequence[Identity], now: Now) -> tuple[list[ErrorCode], Effects]:
+    """The outcome for each, and one rebalance for all of them."""
+    effects = Effects()
+    if group.state is State.DEAD:
+        return [ErrorCode.coordinator_not_available] * len(identities), effects
+    errors = [_leave(group, identity, effects) for identity in identities]
+    gone = sum(error is ErrorCode.none for error in errors)
+    if gone:
+        rebalance.members_went(group, now, effects, f"{gone} left")
+    return errors, effects
+
+
+def _leave(group: ClassicGroup, identity: Identity, effects: Effects) -> ErrorCode:
+    member_id = identity.member_id
+    if identity.instance_id is None:
+        if group.pending.pop(member_id, None) is not None:
+            return ErrorCode.none
+    elif member_id == "":
+        member_id = group.static.get(identity.instance_id, "")
+    error = group.check_member(member_id, identity.instance_id)
+    if error is not ErrorCode.none:
+        return error
+    reason = f"left ({identity.reason[:255]})" if identity.reason else "left"
+    rebalance.remove_member(group, group.members[member_id], effects, reason)
+    return ErrorCode.none
+
+
+def tick(group: ClassicGroup, now: Now) -> Effects:
+    """Do what is due; `wake_at` is then the next deadline of all."""
+    effects = Effects()
+    gone = [member_id for member_id, deadline in group.pending.items() if deadline <= now.at]
+    for member_id in gone:
+        del group.pending[member_id]
+    silent = [member for member in group.members.values() if member.expired(now.at)]
+    for member in silent:
+        rebalance.remove_member(group, member, effects, "session expired")
+    if gone or silent:
+        rebalance.members_went(group, now, effects, "a session expired")
+    if group.join_deadline is not None and group.join_deadline <= now.at:
+        rebalance.join_time_over(group, now, effects)
+    if group.sync_deadline is not None and group.sync_deadline <= now.at:
+        _sync_time_over(group, now, effects)
+    effects.wake_at = group.next_deadline()
+    return effects
+
+
+def _sync_time_over(group: ClassicGroup, now: Now, effects: Effects) -> None:
+    """Who got its generation and did not ask for its assignment within the rebalance timeout is out."""
+    group.sync_deadline = None
+    late = [group.members[member_id] for member_id in sorted(group.unsynced)]
+    for member in late:
+        rebalance.remove_member(group, member, effects, "did not sync in time")
+    if late:
+        rebalance.members_went(group, now, effects, "a member did not sync in time")
+
+
+def check_commit(
+    group: ClassicGroup, member_id: str, instance_id: str | None, generation: int, now: Now
+) -> tuple[ErrorCode, Effects]:
+    """Whether offsets may be committed. It counts as a sign of life.
+
+    Without a generation (-1) only a group without members takes commits: those of consumers that assign themselves.
+    """
+    effects = Effects()
+    if group.state is State.DEAD:
+        return ErrorCode.coordinator_not_available, effects
+    if generation < 0 and group.state is State.EMPTY:
+        return ErrorCode.none, effects
+    if generation < 0 and member_id == "" and instance_id is None:
+        return ErrorCode.unknown_member_id, effects
+    error = group.check_member(member_id, instance_id)
+    if error is ErrorCode.none and generation != group.generation:
+        error = ErrorCode.illegal_generation
+    if error is ErrorCode.none and group.state is State.COMPLETING_REBALANCE:
+        error = ErrorCode.rebalance_in_progress
+    if error is ErrorCode.none:
+        rebalance.renew(group.members[member_id], now, effects)
+    return error, effects
