@@ -247,18 +247,20 @@ class Network:
 
     async def _ask_quickly(self, values: Values) -> Any | None:
         """Ask brokers for metadata: the next one as soon as one fails or is slow. None if all fail."""
-        waiting: set[asyncio.Task[Any]] = set()
+        waiting: list[asyncio.Task[Any]] = []
         candidates = self._candidates()
         try:
             while candidates or waiting:
                 if candidates:
                     call = self._call(candidates.pop(0), METADATA, METADATA_VERSIONS, values, 10.0, "")
-                    waiting.add(asyncio.get_running_loop().create_task(call))
-                done, waiting = await asyncio.wait(
+                    waiting.append(asyncio.get_running_loop().create_task(call))
+                await asyncio.wait(
                     waiting,
                     timeout=self.options.hedge if candidates else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
+                done = [task for task in waiting if task.done()]
+                waiting = [task for task in waiting if not task.done()]
                 for task in done:
                     error = task.exception()
                     if error is None:

@@ -99,7 +99,7 @@ class Consumer:
         self._network = Network(options, allow_auto_create=allow_auto_create_topics)
         self._fetcher = Fetcher(self._network, fetch_options, self._on_data)
         self._started = self._stopped = False
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -324,11 +324,11 @@ class Consumer:
 
     async def _wait_for_data(self, timeout: float | None) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(future)
+        self._waiters[future] = None
         try:
             await asyncio.wait([future], timeout=timeout)
         finally:
-            self._waiters.discard(future)
+            self._waiters.pop(future, None)
 
     def _on_data(self) -> None:
         for waiter in self._waiters:

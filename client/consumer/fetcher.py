@@ -77,7 +77,7 @@ class Fetcher:
         self._wake = asyncio.Event()
         self._busy: dict[int, float] = {}
         self._not_before: dict[int, tuple[int, float]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._task: asyncio.Task[None] | None = None
         network.on_change(self.wake)
 
@@ -212,11 +212,11 @@ class Fetcher:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         error = None if task.cancelled() else task.exception()
         if error is not None and self.failure is None:
             self._crash(error)

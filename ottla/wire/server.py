@@ -69,8 +69,9 @@ class KafkaServer:
         self.spares = Spares()
         self._on_error = on_error
         self._servers: list[asyncio.Server] = []
-        self._sessions: set[Session] = set()
-        self._starved: set[Session] = set()
+        # Dicts, as the order of a set of objects is that of their addresses in memory.
+        self._sessions: dict[Session, None] = {}
+        self._starved: dict[Session, None] = {}
         self._arriving = 0
         self._waiting = 0
         self._unsent = 0
@@ -140,14 +141,14 @@ class KafkaServer:
                 self._full = True
                 log.warning("connections_full", limit=self.limits.max_connections)
             return False
-        self._sessions.add(session)
+        self._sessions[session] = None
         self.stats.accepted += 1
         self.stats.connections = len(self._sessions)
         return True
 
     def forget(self, session: Session) -> None:
-        self._sessions.discard(session)
-        self._starved.discard(session)
+        self._sessions.pop(session, None)
+        self._starved.pop(session, None)
         self.hold_unsent(session, 0)
         self.frame_complete(session)
         self._full = self._full and len(self._sessions) >= self.limits.max_connections
@@ -197,7 +198,7 @@ class KafkaServer:
         self._arriving += arriving
         self._waiting += waiting
         if self._starved and (arriving < 0 or waiting < 0):
-            starved, self._starved = self._starved, set()
+            starved, self._starved = self._starved, {}
             for session in starved:
                 self.loop.call_soon(session.memory_available)
 
@@ -212,7 +213,7 @@ class KafkaServer:
         if self._waiting == 0 and self._privileged is None:
             self._privileged = session
             return True
-        self._starved.add(session)
+        self._starved[session] = None
         return False
 
     def frame_complete(self, session: Session) -> None:
