@@ -20,6 +20,7 @@ class Totals:
     operations: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     elections: Counter[str] = field(default_factory=Counter)
+    inconclusive: int = 0
     failures: list[Report] = field(default_factory=list)
 
     def add(self, report: Report) -> None:
@@ -28,6 +29,7 @@ class Totals:
         self.cpu += report.cpu
         self.acknowledged += report.acknowledged
         self.truncations += report.truncations
+        self.inconclusive += report.anomaly is None and not report.conclusive
         self.operations.update(report.operations)
         self.faults.update(report.faults)
         self.elections.update(report.elections)

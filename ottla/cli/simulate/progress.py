@@ -44,7 +44,7 @@ class Progress:
         """One more."""
         self._ran += 1
         if report.anomaly is not None:
-            self._say(f"seed {report.seed}: {_short(report.anomaly)}")
+            self._say(f"seed {report.seed}: {first_line(report.anomaly)}")
         self._step()
 
     def _step(self) -> None:
@@ -114,6 +114,7 @@ def _make_bar() -> Bar:
     )
 
 
-def _short(text: str, most: int = 150) -> str:
+def first_line(text: str | None, most: int = 150) -> str:
+    """Of an anomaly, which may have many."""
     line = text.splitlines()[0] if text else ""
     return line if len(line) <= most else line[:most] + " ..."

@@ -12,10 +12,12 @@ from typing import Any
 
 from ottla.cli.common import print_json
 from ottla.cli.simulate import tell
-from ottla.cli.simulate.progress import Progress, ShrinkProgress
+from ottla.cli.simulate.progress import Progress, ShrinkProgress, first_line
 from ottla.simulation.campaign import run_all
+from ottla.simulation.history import dump
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.shrink import Shrunk, shrink
+from ottla.simulation.timeline import merged
 from ottla.simulation.totals import Totals
 
 _LAST_EVENTS = 40
@@ -69,11 +71,11 @@ class Runner:
     def _write_down(self, report: Report) -> None:
         args = self._args
         if args.trace and not self._json:
-            print(tell.timeline(report.timeline))
+            print(tell.timeline(merged(report)))
         if args.trace_file:
-            _write(args.trace_file, tell.timeline(report.timeline) + "\n")
+            _write(args.trace_file, tell.timeline(merged(report)) + "\n")
         if args.history:
-            _write(args.history, "".join(json.dumps(each) + "\n" for each in report.history))
+            _write(args.history, "".join(dump(entry) + "\n" for entry in report.history))
 
     def _tell(self) -> None:
         failures = sorted(self._totals.failures, key=lambda report: (str(type(report.seed)), report.seed))
@@ -84,7 +86,7 @@ class Runner:
             else:
                 told.append({"seed": report.seed, "anomaly": report.anomaly, "again": self._again(report)})
                 if not self._json:
-                    print(f"seed {report.seed}: {report.anomaly}\n  again: {self._again(report)}")
+                    print(f"seed {report.seed}: {first_line(report.anomaly)}\n  again: {self._again(report)}")
         if self._json:
             print_json(tell.as_json(self._totals, len(self._plans), self._wall, told))
         else:
@@ -105,7 +107,7 @@ class Runner:
             "again": self._again(report),
             "plan": json.loads(report.plan.to_json()),
             "shrunk": None if shrunk is None else json.loads(shrunk.report.plan.to_json()),
-            "timeline": [str(each) for each in report.timeline[-_LAST_EVENTS:]],
+            "timeline": tell.timeline(merged(report)[-_LAST_EVENTS:]).splitlines(),
         }
 
     def _shrink(self, report: Report) -> Shrunk | None:
@@ -131,7 +133,7 @@ class Runner:
         )
         print(tell.schedule(shrunk.report.schedule))
         print(f"\nas a plan, for `ottla simulate --schedule FILE --trace`:\n{plan.to_json()}")
-        print(f"its last events:\n{tell.timeline(shrunk.report.timeline[-_LAST_EVENTS:])}\n", flush=True)
+        print(f"its last events:\n{tell.timeline(merged(shrunk.report)[-_LAST_EVENTS:])}\n", flush=True)
 
 
 def _write(path: str, text: str) -> None:

@@ -10,6 +10,7 @@ from ottla.cli.common import columns
 from ottla.simulation.faults import FAULTS, GROUPS, Fault
 from ottla.simulation.loop import START
 from ottla.simulation.plan import Plan, Report
+from ottla.simulation.timeline import merged
 from ottla.simulation.totals import Totals
 from ottla.simulation.trace import Happening
 
@@ -33,6 +34,7 @@ def summary(totals: Totals, planned: int, wall: float) -> str:
         ("truncations", f"{totals.truncations:,}"),
         ("simulated", f"{totals.simulated / 3600:,.2f} hours"),
         ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core, {_rate(totals, wall)} on all"),
+        ("inconclusive", f"{totals.inconclusive:,} runs in which too little succeeded to say much"),
         ("anomalies", f"{len(totals.failures):,}"),
     ]
     width = max(len(name) for name, _ in rows)
@@ -68,8 +70,9 @@ def failure(report: Report, last: int) -> str:
         lines.append(f"  seen {when}, at {report.lasted:.3f} of the timeline")
     if report.trouble and _unexpected(report):
         lines += ["", *(f"  {line}" for line in report.trouble.rstrip().splitlines()[-20:])]
-    if report.timeline:
-        lines += ["", f"the last {min(last, len(report.timeline))} events:", timeline(report.timeline[-last:])]
+    events = merged(report)[-last:]
+    if events:
+        lines += ["", f"the last {len(events)} events:", timeline(events)]
     return "\n".join(lines)
 
 
@@ -79,7 +82,7 @@ def _unexpected(report: Report) -> bool:
 
 
 def _about(plan: Plan) -> str:
-    rate = "" if plan.rate is None else f", {plan.rate:g} records/s"
+    rate = "" if plan.rate is None else f", {plan.rate:g} operations/s"
     lines = [f"  {plan.nodes} nodes, {plan.seconds:g} s of faults{rate}"]
     for name, words in {"faults": plan.kinds, "settings": plan.settings and _settings(plan.settings)}.items():
         if words:
@@ -131,6 +134,7 @@ def as_json(totals: Totals, planned: int, wall: float, failures: Iterable[Mappin
         "cpu_seconds": round(totals.cpu, 3),
         "wall_seconds": round(wall, 3),
         "simulated_seconds_per_core_second": round(totals.speed, 1),
+        "inconclusive": totals.inconclusive,
         "anomalies": len(totals.failures),
         "failures": list(failures),
     }
