@@ -15,9 +15,9 @@ async def step_when_due(wake: asyncio.Event, step: Callable[[], float | None]) -
     while True:
         wake.clear()
         wake_at = step()
-        wait = None if wake_at is None else max(0.0, wake_at - loop.time())
+        timer = None if wake_at is None else loop.call_at(wake_at, wake.set)
         try:
-            async with asyncio.timeout(wait):
-                await wake.wait()
-        except TimeoutError:
-            continue
+            await wake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()

@@ -75,6 +75,7 @@ class ReplicaFetcher:
         self._unsynced: dict[Key, Followed] = {}
         self._session = FollowerSession()
         self._changed: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[memoryview] | None = None
         self._task: asyncio.Task[None] | None = None
         self._connected = False
         self._reported = False
@@ -105,6 +106,8 @@ class ReplicaFetcher:
             self._wake()
 
     def _wake(self) -> None:
+        if self._answer is not None:
+            self._answer.cancel()
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
@@ -184,23 +187,25 @@ class ReplicaFetcher:
         if self._unsynced:
             await self._sync()
         self._bring_back(loop.time())
-        changed = self._changed = loop.create_future()
         wait_s = self._config.replica_fetch_wait_max_ms / 1000
         if self._aside:
             retry_at = min(followed.retry_at for followed in self._aside.values())
             wait_s = min(wait_s, max(retry_at - loop.time(), 0.001))
         if not len(self._session):
-            await asyncio.wait([changed], timeout=wait_s)
+            await self._pause(wait_s)
             return True
         timeout = wait_s + self._config.replica_socket_timeout_ms / 1000
-        answer = connection.call_raw(FETCH, FETCH_VERSION, self._request(wait_s), timeout=timeout)
+        self._answer = answer = connection.call_raw(FETCH, FETCH_VERSION, self._request(wait_s), timeout=timeout)
         try:
-            await asyncio.wait([answer, changed], return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                return False
+            data = await answer
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return False  # by `_wake`
         finally:
-            answer.cancel()
-        self._process(decode_fetch_response(answer.result(), FETCH_VERSION))
+            self._answer = None
+        self._process(decode_fetch_response(data, FETCH_VERSION))
         return True
 
     def _request(self, wait_s: float) -> Raw:

@@ -91,12 +91,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def resume(self, process: Process) -> None:
         if process.standing is Standing.PAUSED:
             process.standing = Standing.RUNNING
-            self._enqueue(process)
-
-    def _enqueue(self, process: Process) -> None:
-        if not process.queued and process.standing is Standing.RUNNING and process.has_work:
-            process.queued = True
-            self._runnable.append(process)
+            if process.has_work and not process.queued:
+                process.queued = True
+                self._runnable.append(process)
 
     # -- scheduling
 
@@ -112,8 +109,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         process = context.get(OWNER, self.home)
         if process.standing is not _DEAD:
             process.ready.append(handle)
-            if not process.queued:
-                self._enqueue(process)
+            if not process.queued and process.standing is _RUNNING:
+                process.queued = True
+                self._runnable.append(process)
         return handle
 
     def call_soon_threadsafe(  # type: ignore[override]
@@ -148,12 +146,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """A socket or thread of the process is ready: it runs `callback` once it looks, in its next iteration."""
         if process.standing is not _DEAD:
             process.noticed.append(SimulatedHandle(callback, (), self, context))
-            if not process.queued:
-                self._enqueue(process)
+            if not process.queued and process.standing is _RUNNING:
+                process.queued = True
+                self._runnable.append(process)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        if not handle._scheduled:  # type: ignore[attr-defined]
-            return
+    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
+        """It is still among the timers."""
         self._cancelled += 1
         timers = self._timers
         if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(timers):
@@ -207,7 +205,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _jump(self) -> None:
         timers = self._timers
         while timers and timers[0][3] is not None and (timers[0][4]._cancelled or timers[0][3].dead):
-            heappop(timers)
+            heappop(timers)[4]._scheduled = False
         if not timers:
             raise Deadlock("nothing is left that could ever happen")
         self._now = max(self._now, timers[0][0])
@@ -217,7 +215,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _turn(self, process: Process) -> None:
         """One iteration of a process: what was ready, then sockets and threads, then timers that are due."""
-        process.queued = False
+        if process.standing is not _RUNNING:
+            process.queued = False
+            return
         self.current = process
         ready, after = process.ready, self.after
         if process.noticed:
@@ -244,8 +244,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 after(process)
             if process.standing is not _RUNNING:
                 break
-        if ready:
-            self._enqueue(process)
+        # It counted as queued so far, so that what it scheduled has not queued it.
+        if (ready or process.noticed or process.due) and process.standing is _RUNNING:
+            self._runnable.append(process)
+        else:
+            process.queued = False
 
     def _failed(self, handle: asyncio.Handle, error: BaseException) -> None:
         self.call_exception_handler(
@@ -264,8 +267,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 self._cancelled -= 1
             elif process.standing is not _DEAD:
                 process.due.append(what)
-                if not process.queued:
-                    self._enqueue(process)
+                if not process.queued and process.standing is _RUNNING:
+                    process.queued = True
+                    self._runnable.append(process)
 
     # -- what asyncio does with threads and sockets
 

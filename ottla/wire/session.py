@@ -264,7 +264,9 @@ class Session(asyncio.BufferedProtocol):
         slot.future = None
         if self._serial is slot:
             self._serial = None
-        if not self._flush_scheduled:
+        if len(self._pending) == 1:
+            self._flush_ready()
+        elif not self._flush_scheduled:
             # Answers that become ready together leave together.
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_ready)
@@ -314,7 +316,10 @@ class Session(asyncio.BufferedProtocol):
             if slot.close:
                 self._close()
         self._last_activity = now = self._loop.time()
-        self._process(now)
+        if self._reader.partial or self._read_paused or self._starved:
+            self._process(now)
+        else:
+            self._flush()  # nothing else has waited for it
 
     def _put_out(self, chunks: list[Chunk]) -> None:
         self._out += chunks

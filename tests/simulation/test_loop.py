@@ -99,6 +99,64 @@ def test_a_paused_process_does_nothing_and_then_catches_up():
     run(scenario, 1)
 
 
+def test_a_process_that_is_paused_while_its_turn_is_due_does_nothing():
+    async def scenario():
+        loop, ran = asyncio.get_running_loop(), []
+
+        async def work():
+            while True:
+                await asyncio.sleep(0)
+                ran.append(loop.time())
+
+        process = spawn("a", work())
+        for _ in range(50):
+            await asyncio.sleep(0.00001)
+            loop.pause(process)
+            count = len(ran)
+            await asyncio.sleep(1)
+            assert len(ran) == count
+            loop.resume(process)
+        return len(ran)
+
+    assert run(scenario, 1) > 50
+
+
+def test_what_a_real_loop_leaves_open_is_drawn_and_what_it_promises_is_not():
+    def order(seed: int) -> tuple[str, ...]:
+        async def scenario():
+            loop, seen = asyncio.get_running_loop(), []
+            gate = asyncio.Event()
+
+            async def work():
+                for number in range(4):
+                    loop.call_soon(seen.append, f"soon {number}")
+                when = loop.time() + 5
+                for number in range(4):
+                    loop.call_at(when, seen.append, f"equal {number}")
+                    loop.call_at(when + 1 + number / 1000, seen.append, f"later {number}")
+                await asyncio.gather(*(loop.run_in_executor(None, seen.append, f"work {each}") for each in range(4)))
+                gate.set()
+
+            process = spawn("a", work())
+            await asyncio.sleep(0.00005)
+            loop.pause(process)  # so that all of it is found in one iteration
+            await asyncio.sleep(10)
+            loop.resume(process)
+            await gate.wait()
+            return tuple(seen)
+
+        return run(scenario, seed)
+
+    orders = {order(seed) for seed in range(8)}
+    assert len(orders) > 6
+    for seen in orders:
+        for kind, ordered in (("soon", True), ("work", False), ("equal", False), ("later", True)):
+            numbers = [each for each in seen if each.startswith(kind)]
+            assert sorted(numbers) == [f"{kind} {number}" for number in range(4)]
+            assert not ordered or numbers == sorted(numbers)
+        assert [each.split()[0] for each in seen] == ["soon"] * 4 + ["work"] * 4 + ["equal"] * 4 + ["later"] * 4
+
+
 def test_a_killed_process_never_runs_again_not_even_its_finally_clauses():
     seen = []
 
