@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--minutes", type=_minutes, metavar="M", help="virtual minutes of faults per seed (default: 5)")
     what.add_argument("--nodes", type=positive, metavar="N", help="size of the cluster (default: 3)")
     what.add_argument("--faults", metavar="KIND,...", help="only these kinds (default: for each seed some of them)")
-    what.add_argument(
-        "--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)"
-    )
+    what.add_argument("--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)")
     one = parser.add_argument_group("one run again")
     one.add_argument("--seed", metavar="SEED", help="run only this seed")
     one.add_argument("--schedule", metavar="FILE", help="run the plan in this file, which says everything itself")
