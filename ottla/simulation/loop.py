@@ -31,7 +31,7 @@ START = 1000.0
 # What one callback takes. It is not nothing, so that a loop without a pause cannot hold the clock still for ever.
 TICK = 1e-6
 # Garbage is collected at these times, in seconds, never by chance: a collected object may act.
-COLLECT_EVERY = 20.0
+COLLECT_EVERY = 60.0
 _COMPACT_FROM = 512
 _RUNNING, _DEAD = Standing.RUNNING, Standing.DEAD
 
