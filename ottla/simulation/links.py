@@ -27,7 +27,7 @@ class Links:
 
     A link is one direction between two machines, and carries everything between them: clients, replication, and the
     controllers' RPC. Where `sources` and `targets` may be None, that means all nodes. Nothing here touches the links of
-    the clients, but for `isolate` with `clients=True`, and `hold`.
+    the clients, but for `isolate` with `clients=True`, `refuse_clients` and `hold`.
     """
 
     world: World
@@ -167,6 +167,15 @@ class Links:
         self._tell("refuse", sources=sources, targets=targets)
         for link in self._links(sources, targets):
             link.refused = True
+
+    def refuse_clients(self, nodes: Iterable[int]) -> None:
+        """The clients' connections to these nodes break, and new ones are refused, until `heal`."""
+        nodes = list(nodes)
+        self._tell("refuse clients", nodes=nodes)
+        network, home = self.world.network, self.world.home
+        for machine in self._machines(nodes):
+            network.link(home, machine).refused = True
+            network.reset(home, machine)
 
     # -- messages
 

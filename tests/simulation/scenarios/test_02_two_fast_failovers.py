@@ -45,7 +45,6 @@ async def each_alone_with_its_epoch(stage: Stage) -> None:
     await stage.write(b"m1")
     stage.acknowledged.clear()
     one = stage.leader()
-    two, three = stage.others(one)
     cluster.partition([one], stage.everybody_but(one))
     for number in range(5):
         await stage.write(b"only one's %d" % number, acks=1)
