@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit docs clean
+.PHONY: demo test lint unit simulate docs clean
 
 demo: $(VENV)/.ready
 	$(BIN)/ottla demo
@@ -23,6 +23,13 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
+
+# make simulate SEEDS=1000 MINUTES=5 NODES=3 JOBS=2 ARGS='--faults kill,pause'
+SEEDS := 100
+MINUTES := 5
+NODES := 3
+simulate: $(VENV)/.ready
+	$(BIN)/ottla simulate --seeds $(SEEDS) --minutes $(MINUTES) --nodes $(NODES) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py

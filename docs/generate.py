@@ -1,4 +1,5 @@
-"""Writes the pages of docs/ that are tables of the code: settings, APIs, metrics, and the states of the peer watch.
+"""Writes the pages of docs/ that are tables of the code: settings, APIs, metrics, the states of the peer
+watch, and what a simulation does to a cluster.
 
 `make docs` runs it; a test compares what is committed with what it gives, so that the pages cannot drift from the code.
 """
@@ -28,6 +29,8 @@ from ottla.controller.rpc.watch_state import MAX_PROBES, TRANSITIONS, Sign, Stan
 from ottla.gateway import MetadataChanges, NodeViews, ReplicaRow
 from ottla.gateway.metrics import make_registry
 from ottla.node.reference import WITHOUT_EFFECT, describe_settings
+from ottla.simulation.faults import GROUPS, needs_sync
+from ottla.simulation.whims import CHOICES, RATES
 from ottla.wire import Registry, Stats
 
 WIDTH = 120
@@ -61,6 +64,7 @@ def pages() -> Mapping[str, str]:
     return {
         "apis.md": apis(),
         "configuration.md": configuration(),
+        "faults.md": faults(),
         "metrics.md": metrics(),
         "peer-watch.md": peer_watch(),
     }
@@ -192,6 +196,41 @@ def _kafka_versions(key: int) -> str:
 
 def _camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
+
+
+# faults.md
+
+
+def faults() -> str:
+    return _page(_faults())
+
+
+def _faults() -> Iterator[str]:
+    yield "# What a simulation does to a cluster\n"
+    yield from _prose(
+        "The kinds of fault that `ottla simulate` knows, by what they harm (`--faults` takes their names). Each seed "
+        "turns a few of them on; how it goes on from there is told in [simulation.md](simulation.md). *Nodes* is the "
+        "smallest cluster that a fault makes sense in. *Synced* marks those that no cluster may be expected to take "
+        "that acknowledges records before they are on disk: with one of them `ottla.flush` is `synced`."
+    )
+    for group, kinds in GROUPS.items():
+        yield f"## {group.capitalize()}\n"
+        yield "| Fault | Nodes | Synced | What happens |"
+        yield "|---|---:|---|---|"
+        for name, kind in kinds.items():
+            yield f"| {name} | {kind.nodes} | {'yes' if needs_sync([name]) else ''} | {kind.doc} |"
+        yield ""
+    yield "## What else a seed decides\n"
+    yield from _prose(
+        "Half of the runs have the first value of a setting, the others any of them: small limits make happen all the "
+        "time what is rare otherwise. Clients do "
+        + ", ".join(f"{rate:g}" for rate in RATES)
+        + " operations per second in all, mostly few."
+    )
+    yield "| Setting of the nodes | Values |"
+    yield "|---|---|"
+    for name, values in CHOICES.items():
+        yield f"| `{name}` | {', '.join(values)} |"
 
 
 # metrics.md
