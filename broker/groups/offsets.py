@@ -79,8 +79,8 @@ def expired(rows: Mapping[At, OffsetValue], standing: Standing, now_ms: int, ret
     """The positions that are given up (KIP-211).
 
     A group that has members keeps what they may come back to: all, or for consumers whose topics are known what
-    belongs to those topics. A group that lost its members keeps all for the retention time after that; one that never
-    had any, for the retention time after each commit.
+    belongs to those topics. A group that lost its members keeps all for the retention time after that, and what was
+    committed since then (by hand) for as long again; one that never had any, for the retention time after each commit.
     """
     if standing.protocol_type is None:
         return [at for at, value in rows.items() if _old(value, value.committed_at, now_ms, retention_ms)]

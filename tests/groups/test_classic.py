@@ -1,0 +1,240 @@
+"""The classic machine, rule by rule."""
+
+from __future__ import annotations
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.groups import classic
+from ottla.broker.groups.classic import TRANSITIONS, Identity, JoinAnswer, State, Sync, SyncAnswer
+from ottla.broker.groups.classic.group import MAX_PENDING
+from tests.groups.machine import REBALANCE_MS, Client, World, subscription
+
+
+def test_every_state_is_reached_from_another() -> None:
+    reached = {state for after in TRANSITIONS.values() for state in after}
+    assert reached == set(State) and set(TRANSITIONS) == set(State)
+
+
+def test_two_members_share_the_partitions() -> None:
+    world = World()
+    world.settle("a", "b")
+    assert world.group.state is State.STABLE
+    assert sorted(map(len, world.told[world.group.generation].values())) == [3, 3]
+
+
+def test_kip_394_an_id_is_given_first_and_spam_does_not_grow_the_group() -> None:
+    world = World()
+    for number in range(MAX_PENDING + 50):
+        client = Client(f"spam{number}")
+        world.join(client)
+        assert client.member_id.startswith(f"spam{number}-")
+    assert (len(world.group.pending), len(world.group.members)) == (MAX_PENDING, 0)
+    world.advance(11.0)
+    assert world.group.forgettable
+
+
+def test_kip_394_an_id_that_was_forgotten_is_unknown() -> None:
+    world = World()
+    client = world.client("a")
+    world.join(client)
+    world.advance(11.0)
+    world.join(client)
+    assert client.member_id == ""
+
+
+def test_kip_134_an_empty_group_waits_for_more_members() -> None:
+    world = World(initial_delay_s=3.0)
+    first, second = world.client("a"), world.client("b")
+    world.join(first, defer=False)
+    world.advance(2.0)
+    world.join(second, defer=False)
+    world.advance(2.0)
+    assert world.group.state is State.PREPARING_REBALANCE
+    world.advance(2.5)
+    assert world.group.state is State.COMPLETING_REBALANCE
+    assert (first.generation, second.generation, world.rebalances) == (1, 1, 1)
+
+
+def test_kip_345_a_static_member_comes_back_without_a_rebalance() -> None:
+    world = World()
+    world.settle("a", "b", static=True)
+    before, rebalances = world.group.generation, world.rebalances
+    old = world.clients["a"].member_id
+    again = Client("a", "i-a")
+    world.join(again)
+    assert again.joining is not None, "the new id is told when it is written down"
+    world.commit_all()
+    assert (again.generation, world.rebalances) == (before, rebalances)
+    assert again.member_id not in ("", old)
+    assert world.heartbeat(world.clients["a"]) is ErrorCode.fenced_instance_id
+    world.sync(again)
+    assert world.heartbeat(again) is ErrorCode.none
+    assert persistent_ids(world) == {again.member_id, world.clients["b"].member_id}
+
+
+def persistent_ids(world: World) -> set[str]:
+    return set(world.recovered().members)
+
+
+def test_kip_345_a_static_member_that_stops_keeps_its_place_until_its_session_ends() -> None:
+    world = World()
+    world.settle("a", "b", static=True)
+    rebalances = world.rebalances
+    for _ in range(3):
+        world.advance(3.0)
+        assert world.heartbeat(world.clients["b"]) is ErrorCode.none
+    world.advance(3.0)
+    assert world.heartbeat(world.clients["b"]) is ErrorCode.rebalance_in_progress
+    assert world.rebalances == rebalances + 1
+
+
+def test_kip_814_a_leader_that_knows_it_is_told_to_skip_the_assignment() -> None:
+    world = World()
+    world.settle("a", "b", static=True)
+    (leader,) = (client for client in world.clients.values() if client.leader)
+    answers: list[JoinAnswer] = []
+    take = world.take_generation
+
+    def keep(client: Client, answer: JoinAnswer) -> None:
+        answers.append(answer)
+        take(client, answer)
+
+    world.take_generation = keep  # type: ignore[method-assign]
+    for skip in (True, False):
+        again = Client(leader.name, leader.instance)
+        world.join(again, skip=skip)
+        world.commit_all()
+    new, old = answers
+    assert (new.skip_assignment, new.leader, len(new.members)) == (True, new.member_id, 2)
+    assert (old.skip_assignment, old.leader, old.members) == (False, new.member_id, ())
+
+
+def test_kip_389_a_full_group_takes_nobody() -> None:
+    world = World(max_size=2)
+    world.settle("a", "b")
+    third = world.client("c")
+    world.join(third)
+    assert (third.member_id, len(world.group.members)) == ("", 2)
+    assert world.group.state is State.STABLE
+
+
+def test_kip_559_another_protocol_is_refused() -> None:
+    world = World()
+    world.settle("a")
+    stranger = world.client("b")
+    stranger.protocols = (("sticky", subscription("t")),)
+    world.join(stranger)
+    assert stranger.joining is None and stranger.member_id == ""
+
+
+def test_votes_decide_among_the_common_protocols() -> None:
+    world = World()
+    lists = {"a": "xyz", "b": "zyx", "c": "zx"}
+    for name, order in lists.items():
+        world.client(name).protocols = tuple((each, b"") for each in order)
+    world.settle(*lists)
+    assert world.group.protocol == "z"
+
+
+def test_commits_of_an_older_generation_are_refused() -> None:
+    world = World()
+    world.settle("a", "b")
+    client = world.clients["a"]
+    assert world.check_commit(client) is ErrorCode.none
+    client.generation -= 1
+    assert world.check_commit(client) is ErrorCode.illegal_generation
+    client.generation += 1
+    stranger = Client("x")
+    assert world.check_commit(stranger) is ErrorCode.unknown_member_id
+
+
+def test_a_commit_while_the_assignment_is_being_made_is_refused_and_before_it_not() -> None:
+    world = World()
+    world.settle("a")
+    client = world.clients["a"]
+    world.join(world.client("b"), defer=False)
+    assert world.group.state is State.PREPARING_REBALANCE
+    assert world.check_commit(client) is ErrorCode.none
+    world.join(client)
+    assert world.group.state is State.COMPLETING_REBALANCE
+    assert world.check_commit(client) is ErrorCode.rebalance_in_progress
+
+
+def test_who_does_not_come_to_the_rebalance_is_out() -> None:
+    world = World()
+    world.settle("a", "b")
+    late, other = world.clients["a"], world.clients["b"]
+    world.leave(other)
+    world.join(world.client("c"), defer=False)
+    for _ in range(8):
+        world.advance(REBALANCE_MS / 8000)
+        world.heartbeat(late)
+    assert list(world.group.members) == [world.clients["c"].member_id]
+
+
+def test_who_does_not_sync_is_out() -> None:
+    world = World()
+    for name in ("a", "b"):
+        world.join(world.client(name), defer=False)
+    world.advance(0)
+    world.sync(world.clients["a"])
+    for _ in range(5):
+        world.heartbeat(world.clients["b"])
+        world.advance(REBALANCE_MS / 5000)
+    world.commit_all()
+    assert world.clients["b"].member_id not in world.group.members
+
+
+def test_a_write_that_fails_makes_the_members_come_again() -> None:
+    world = World()
+    client = world.client("a")
+    world.join(client, defer=False)
+    world.advance(0)
+    world.sync(client)
+    assert client.syncing is not None
+    world.commit_one(ErrorCode.coordinator_not_available)
+    assert client.syncing is None and not world.told
+    assert world.group.state is State.PREPARING_REBALANCE
+
+
+def test_a_second_request_of_a_member_takes_the_place_of_the_first() -> None:
+    world = World()
+    world.settle("a")
+    effects = classic.sync(world.group, Sync(1, "nobody", None, 1, None, None, ()), world.now)
+    assert effects.replies == [(1, SyncAnswer(ErrorCode.unknown_member_id))]
+    world.join(world.client("b"), defer=False)
+    first = world.client("b").joining
+    world.client("b").member_id = next(id for id in world.group.members if id.startswith("b-"))
+    world.join(world.client("b"))
+    assert first not in world.tickets and len(world.tickets) == 1
+
+
+def test_a_rolling_restart_of_static_members_makes_no_rebalance_and_of_dynamic_ones_two_each() -> None:
+    """RELIABILITY 2.24: no more rebalances than Kafka's rules need."""
+    names = [f"m{number}" for number in range(50)]
+    for static, most in ((True, 0), (False, 2 * len(names))):
+        world = World()
+        world.settle(*names, static=static)
+        before = world.rebalances
+        for name in names:
+            if not static:
+                world.leave(world.clients[name])
+            world.clients[name] = Client(name, world.clients[name].instance)
+            for client in world.clients.values():
+                world.proceed(client)
+            for _ in range(4):
+                for client in sorted(world.clients.values(), key=lambda each: each.leader):
+                    world.proceed(client)
+                world.commit_all()
+        assert world.group.state is State.STABLE
+        assert world.rebalances - before <= most
+        world.check()
+
+
+def test_leaving_by_instance_id_alone() -> None:
+    world = World()
+    world.settle("a", "b", static=True)
+    errors, effects = classic.leave(world.group, [Identity("", "i-a"), Identity("", "i-x")], world.now)
+    world.carry_out(effects)
+    assert errors == [ErrorCode.none, ErrorCode.unknown_member_id]
+    assert len(world.group.members) == 1
