@@ -12,7 +12,7 @@ from ottla.broker.replication.follower import EpochEnd, diverges
 from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.reading import FetchResult, FetchWant
-from ottla.log import Appended, DiskError, DiskFull, Duplicate, LogError, OffsetOutOfRange, PartitionLog
+from ottla.log import Appended, CorruptFile, DiskError, DiskFull, Duplicate, LogError, OffsetOutOfRange, PartitionLog
 from ottla.records import BatchHeader, CorruptBatch
 
 log = structlog.get_logger(__name__)
@@ -86,13 +86,27 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True) -> Fetc
         return _result(partition, held.read(want.offset, want.max_bytes, up_to=up_to, min_one=min_one))
     except OffsetOutOfRange:
         return _out_of_range(partition)
-    except CorruptBatch as corrupt:
-        # The bytes on disk changed under us. They are not served; the rest of the log still is.
-        log.error("corrupt_log", topic=partition.topic, partition=partition.index, error=str(corrupt))
-        return FetchResult(ErrorCode.corrupt_message)
+    except (CorruptBatch, CorruptFile) as corrupt:
+        return FetchResult(_damaged(partition, held, corrupt))
     except (DiskError, LogError) as broken:
         partition.fail(broken)
         return FetchResult(ErrorCode.kafka_storage_error)
+
+
+def _damaged(partition: Partition, held: PartitionLog, found: Exception) -> ErrorCode:
+    """The bytes on disk have changed under us, and are not served.
+
+    Where others have all that is committed, this replica gives way and starts over from them. Alone it goes on: the
+    rest of its log is all that there is.
+    """
+    role = partition.role
+    assert isinstance(role, LeaderState)
+    if role.isr.committed == {partition.host.node_id}:
+        log.error("corrupt_log", topic=partition.topic, partition=partition.index, error=str(found))
+        return ErrorCode.corrupt_message
+    held.condemn(str(found))
+    partition.fail(found)
+    return ErrorCode.kafka_storage_error
 
 
 def _result(partition: Partition, records: bytes = b"", diverging: EpochEnd | None = None) -> FetchResult:

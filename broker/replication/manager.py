@@ -22,7 +22,7 @@ from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
 from ottla.controller import Delta, MetadataImage, PartitionImage, TopicImage
-from ottla.log import Appended, DiskError, GroupCommit, LogError, LogManager, PartitionLog
+from ottla.log import Appended, CorruptFile, DiskError, GroupCommit, LogError, LogManager, PartitionLog
 from ottla.records import BatchHeader
 
 log = structlog.get_logger(__name__)
@@ -168,8 +168,12 @@ class ReplicaManager:
             partition.fail(error)
 
     def _take_role(self, partition: Partition, state: PartitionImage) -> None:
-        role = partition.role
+        role, held = partition.role, partition.log
         leads = state.leader == self.config.node_id
+        if held is not None and held.last_epoch > state.leader_epoch:
+            # A registered broker's metadata is newer than its log. No checksum covers the epoch of a batch.
+            held.condemn(f"its last epoch, {held.last_epoch}, is beyond the leader's, {state.leader_epoch}")
+            raise CorruptFile(f"{held.directory}: {held.failure}")
         if role.leader_epoch == state.leader_epoch and partition.is_leader == leads:
             partition.update_isr(state)
         elif leads:
@@ -210,6 +214,9 @@ class ReplicaManager:
         held = self._logs.get(topic.name, index)
         if found is None and held is not None and held.log_end_offset:
             # Whose records these are cannot be told; what was promised is on the other replicas.
+            self._logs.set_aside(topic.name, index)
+        if self._logs.is_damaged(topic.name, index) and topic.partitions[index].isr != (self.config.node_id,):
+            # Others have all that is committed, and this replica is none of the ISR since it has registered.
             self._logs.set_aside(topic.name, index)
         return self._logs.create_log(topic.name, topic.id, index, settings.log)
 

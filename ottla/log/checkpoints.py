@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,6 +25,8 @@ CLEAN_SHUTDOWN_FILE = ".kafka_cleanshutdown"
 LOCK_FILE = ".lock"
 
 TopicPartition = tuple[str, int]
+
+_CHECKSUM: TopicPartition = ("__ottla_checksum", -1)
 
 
 def _encode_lines(lines: Iterable[str]) -> bytes:
@@ -46,16 +49,29 @@ def _decode_lines(data: bytes, what: str) -> list[list[str]]:
 
 
 def encode_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
-    """`{(topic, partition): offset}` as Kafka's OffsetCheckpointFile writes it."""
-    return _encode_lines(f"{topic} {partition} {offset}" for (topic, partition), offset in sorted(offsets.items()))
+    """`{(topic, partition): offset}` as Kafka's OffsetCheckpointFile writes it.
+
+    The last row is a checksum of the others, in the shape of a partition that cannot be: Kafka takes no notice of it.
+    """
+    rows = [f"{topic} {partition} {offset}" for (topic, partition), offset in sorted(offsets.items())]
+    return _encode_lines([*rows, f"{_CHECKSUM[0]} {_CHECKSUM[1]} {_sum_of(rows)}"])
+
+
+def _sum_of(rows: Iterable[str]) -> int:
+    return zlib.crc32("\n".join(rows).encode())
 
 
 def decode_offsets(data: bytes, what: str = "offset checkpoint") -> dict[TopicPartition, int]:
-    """The inverse of encode_offsets. Raises CorruptFile."""
+    """The inverse of encode_offsets; a file that Kafka wrote has no checksum. Raises CorruptFile."""
+    rows = _decode_lines(data, what)
     try:
-        return {(topic, int(partition)): int(offset) for topic, partition, offset in _decode_lines(data, what)}
+        found = {(topic, int(partition)): int(offset) for topic, partition, offset in rows}
     except ValueError as error:
         raise CorruptFile(f"{what}: {error}") from error
+    checksum = found.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _sum_of(" ".join(row) for row in rows[:-1]):
+        raise CorruptFile(f"{what}: its checksum is wrong")
+    return found
 
 
 def encode_epochs(entries: Iterable[tuple[int, int]]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, encode_epochs
+from ottla.log.damage import DAMAGED_FILE, UNSYNCED_FILE, leave_mark
 from ottla.log.errors import DiskError, LogOffline
 from ottla.log.log_state import LogState
 from ottla.log.reader import header_at, locate
@@ -68,8 +69,10 @@ class LogMaintenance(LogState):
         self.purge()
         with self._state_lock:
             self._cuts += 1
-            self._lowered = end < self.recovery_point
+            lowered = end < self.recovery_point
             self.recovery_point = min(self.recovery_point, end)
+        if lowered and self.on_recovery_point_lowered is not None:
+            self.on_recovery_point_lowered()
 
     def _remove_from(self, at: int) -> None:
         """Newest first, each removal durable before the next, so that a crash leaves no hole in the log."""
@@ -89,8 +92,6 @@ class LogMaintenance(LogState):
         if self.producers.entries:
             usable = [offset for offset in snapshots if self.log_start_offset <= offset <= end]
             self.producers = restore(self._disk, self.directory, self._segments, usable, self.log_start_offset)
-        if self._lowered and self.on_recovery_point_lowered is not None:
-            self.on_recovery_point_lowered()
 
     # --- flush
 
@@ -122,6 +123,8 @@ class LogMaintenance(LogState):
             self._write_epochs()
         except DiskError as error:
             self._fail(error, "flush")
+            if not self._closed:
+                leave_mark(self._disk, self.directory, UNSYNCED_FILE, str(error))
             raise
         with self._state_lock:
             if cuts == self._cuts and self._failure is None:
@@ -200,6 +203,11 @@ class LogMaintenance(LogState):
                 del self._detached[0]
 
     # --- end
+
+    def condemn(self, why: str) -> None:
+        """Never open this log again: bytes of it that were sound are not any more. Offline from now on."""
+        leave_mark(self._disk, self.directory, DAMAGED_FILE, why)
+        self._fail(LogOffline(why), "read")
 
     def close(self, now_ms: int) -> None:
         """Write and sync what a clean open relies on. Raises DiskError or LogOffline when that cannot be promised.

@@ -11,6 +11,7 @@ from typing import NoReturn
 import structlog
 
 from ottla.log.config import LogConfig
+from ottla.log.damage import COMPACTED_FILE
 from ottla.log.disk import Disk
 from ottla.log.errors import DiskError, DiskFull, LogOffline
 from ottla.log.producers import ProducerState
@@ -27,8 +28,8 @@ class LogState:
     """`log_end_offset` is the offset the next record gets, `last_epoch` the epoch of the last record (-1 if none).
 
     `recovery_point`: everything below is durable. `recovered` tells what opening had to cut.
-    `on_recovery_point_lowered` is called after a truncation below the recovery point and before anything is appended
-    again: whoever keeps the recovery point on disk must lower it there at that moment. `before_durable` is
+    `on_recovery_point_lowered` is called before a truncation below the recovery point: whoever keeps the recovery point
+    on disk must lower it there at that moment, for records below it that are missing are damage. `before_durable` is
     called once, by the first flush (it may be in an executor): it makes durable what the log's own files hang on.
     """
 
@@ -60,7 +61,10 @@ class LogState:
         self._io_lock = threading.Lock()
         self._epochs_lock = threading.Lock()
         self._purge_lock = threading.Lock()
-        self._lowered = False
+        # From here on the active segment holds what this process has written itself, or has checked when it began.
+        self._proven_from = 0
+        # A log that was compacted has gaps, also after it was told not to be compacted any more.
+        self._sparse = disk.exists(f"{directory}/{COMPACTED_FILE}")
         self.config = config
         usable = [offset for offset in recovered.snapshots if self._is_usable_snapshot(offset)]
         remove_snapshots(disk, directory, set(recovered.snapshots) - set(usable))
@@ -87,6 +91,7 @@ class LogState:
     def config(self, config: LogConfig) -> None:
         self._config = config
         self._limits = (config.segment_bytes, config.segment_ms, config.segment_index_bytes)
+        self._gaps = self._sparse or config.cleanup_policy != "delete"
         self._append_time = config.message_timestamp_type == "LogAppendTime"
 
     @property

@@ -67,6 +67,7 @@ class LogManager:
         self._doomed: list[tuple[int, str]] = []
         self._lock: Lock | None = None
         self._written: dict[str, bytes] = {}
+        self._on_disk: dict[str, Mapping[TopicPartition, int]] = {}
         self._unsettled: deque[PartitionLog] = deque()
         self._checkpoint_lock = threading.Lock()
 
@@ -141,6 +142,7 @@ class LogManager:
                 recovery_point=recovery_point,
                 log_start_offset=log_start,
                 now_ms=self._clock(),
+                required_end=recovery_point,
             )
         except (DiskError, LogError) as error:
             log.error("log_offline", topic=key[0], partition=key[1], during="open", error=str(error))
@@ -162,6 +164,15 @@ class LogManager:
     def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
         opened.on_recovery_point_lowered = self._write_recovery_points
         self._logs[key] = opened
+
+    @property
+    def kept_everything(self) -> bool:
+        """Whether every log is as it was when the last process here ended cleanly."""
+        return self.was_clean and not self.offline and not any(each.recovered.cut_bytes for _, each in self)
+
+    def is_damaged(self, topic: str, partition: int) -> bool:
+        """Whether the log was not opened because records in it that had been sound are not any more."""
+        return isinstance(self.offline.get((topic, partition)), CorruptFile)
 
     # --- logs
 
@@ -203,11 +214,20 @@ class LogManager:
         self._write_topic_id(path, topic_id)
         self._topic_ids[key] = topic_id
         if existing is None:
+            self._forget_checkpoints(key)
             existing = PartitionLog.open(self._disk, path, config, clean=False, now_ms=self._clock())
             self._adopt(key, existing)
         existing.before_durable = functools.partial(self._sync_topic_id, path)
         self._unsettled.append(existing)
         return existing
+
+    def _forget_checkpoints(self, key: TopicPartition) -> None:
+        """What is written of an older log of this name must not be taken for this one's after a crash."""
+        with self._checkpoint_lock:
+            for name in (RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE):
+                offsets = self._on_disk.get(name, {})
+                if key in offsets:
+                    self._write_offsets(name, {other: offset for other, offset in offsets.items() if other != key})
 
     def _write_topic_id(self, path: str, topic_id: UUID) -> None:
         file = self._disk.open(f"{path}/{PARTITION_METADATA_FILE}", create=True)
@@ -296,7 +316,8 @@ class LogManager:
         if not self._disk.exists(path):
             return {}
         try:
-            return decode_offsets(self._disk.read(path), name)
+            found = self._on_disk[name] = decode_offsets(self._disk.read(path), name)
+            return found
         except CorruptFile as error:
             log.warning("checkpoint_ignored", file=path, reason=str(error))
             return {}
@@ -306,6 +327,7 @@ class LogManager:
         if self._written.get(name) != data:
             self._disk.write_atomic(f"{self.directory}/{name}", data)
             self._written[name] = data
+            self._on_disk[name] = offsets
 
     # --- upkeep
 

@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from ottla.log.config import LogConfig
+from ottla.log.damage import check_batches
 from ottla.log.disk import Buffer, Disk
-from ottla.log.errors import DiskError, OffsetOutOfRange, OffsetsOutOfOrder
+from ottla.log.errors import CorruptFile, DiskError, OffsetOutOfRange, OffsetsOutOfOrder
 from ottla.log.log_maintenance import LogMaintenance
 from ottla.log.reader import find_max_timestamp, find_timestamp, read_segment
 from ottla.log.recovery import open_segments
+from ottla.log.segment import Segment
 from ottla.log.stamping import split_runs, with_append_time
-from ottla.records import BatchHeader, stamped_prefix
+from ottla.records import BatchHeader, CorruptBatch, stamped_prefix
 
 _STAMP = 16
 
@@ -55,7 +57,7 @@ class PartitionLog(LogMaintenance):
 
         `clean`: the last owner called `close`, so nothing is scanned. Otherwise everything from the segment of
         `recovery_point` on is checked and a bad tail is cut. Raises DiskError, and CorruptFile, with no record removed,
-        when a log that has to be checked is sound only below `required_end`.
+        when a log that has to be checked is sound only below `required_end`, or was found damaged before.
         """
         disk.mkdir(directory)
         recovered = open_segments(
@@ -71,6 +73,7 @@ class PartitionLog(LogMaintenance):
         start = max(log_start_offset, recovered.segments[0].base_offset)
         self = cls(disk, directory, config, recovered, min(start, recovered.segments[-1].next_offset), recovery_point)
         if clean and recovered.scanned_from is None:
+            self._proven_from = self.log_end_offset
             self.recovery_point = self.log_end_offset
         if start > self.log_end_offset:
             # The records up to the log start were deleted on request, and the file behind it was lost.
@@ -159,7 +162,8 @@ class PartitionLog(LogMaintenance):
         """Whole batches from the one that contains `offset`, about `max_bytes`, none that begins at or above `up_to`.
 
         The first batch comes even if it is larger than `max_bytes`, unless `min_one` is false. b"" at the end. One
-        read ends with its segment. Raises OffsetOutOfRange, DiskError, CorruptFile.
+        read ends with its segment. What this process has neither written nor checked lately is checked: it may have
+        changed on the disk. Raises OffsetOutOfRange, DiskError, and CorruptFile or CorruptBatch for bytes that have.
         """
         if offset < self.log_start_offset or offset > self.log_end_offset:
             raise OffsetOutOfRange(f"{self.directory}: {offset} of {self.log_start_offset}..{self.log_end_offset}")
@@ -167,15 +171,30 @@ class PartitionLog(LogMaintenance):
             return b""
         segment = self._active
         if offset >= segment.base_offset:
-            return read_segment(segment, offset, max_bytes, up_to, min_one)
+            if offset >= self._proven_from:
+                return read_segment(segment, offset, max_bytes, up_to, min_one)
+            return self._read_checked(segment, offset, max_bytes, up_to, min_one)
         for at in range(self._segment_index(offset), len(self._segments)):
             segment = self._segments[at]
             if not segment.is_open and segment is not self._active:
                 self._note_open(segment)
-            data = read_segment(segment, max(offset, segment.base_offset), max_bytes, up_to, min_one)
+            data = self._read_checked(segment, max(offset, segment.base_offset), max_bytes, up_to, min_one)
             if data or segment.next_offset >= up_to or not min_one:
                 return data
         return b""
+
+    def _read_checked(self, segment: Segment, offset: int, max_bytes: int, up_to: int, min_one: bool) -> bytes:
+        """Read and check. What does not check is read once more with a new index, for that may be what is wrong."""
+        try:
+            data = read_segment(segment, offset, max_bytes, up_to, min_one)
+            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._gaps)
+        except (CorruptBatch, CorruptFile) as error:
+            segment.rebuild_indexes(str(error))
+            data = read_segment(segment, offset, max_bytes, up_to, min_one)
+            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._gaps)
+        if not data and min_one and offset < min(up_to, segment.next_offset):
+            raise CorruptFile(f"{segment.path('.log')}: no batch at offset {offset}")
+        return data
 
     def offset_for_timestamp(self, timestamp: int, *, up_to: int) -> tuple[int, int, int] | None:
         """`(offset, timestamp, leader epoch)` of the first record not older than `timestamp` (ms) and below `up_to`."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 import structlog
 
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, decode_epochs, encode_epochs
+from ottla.log.damage import UNSYNCED_FILE, refuse_damaged, write_again
 from ottla.log.disk import Disk
 from ottla.log.epochs import EpochCache
 from ottla.log.errors import CorruptFile, DiskFull
@@ -66,8 +67,11 @@ def open_segments(
 ) -> Recovered:
     """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries.
 
-    Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only below `required_end`.
+    Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only below `required_end`, or
+    when damage was found in it before.
     """
+    refuse_damaged(disk, directory)
+    unsynced = disk.exists(f"{directory}/{UNSYNCED_FILE}")
     bases, snapshots = _sweep(disk, directory)
     if not bases:
         _require(directory, log_start_offset, required_end)
@@ -79,9 +83,15 @@ def open_segments(
     entries = _load_epochs(disk, directory)
     result = Recovered(segments, EpochCache(entries or ()), snapshots=snapshots)
     result.epochs_file = None if entries is None else encode_epochs(entries)
-    if clean and _settle_active(segments[-1], result, entries is not None):
+    if clean and not unsynced and _settle_active(segments[-1], result, entries is not None):
         return result
     _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end)
+    if unsynced:
+        for segment in segments:
+            if segment.next_offset > recovery_point:
+                write_again(segment)
+        disk.remove(f"{directory}/{UNSYNCED_FILE}")
+        disk.sync_dir(directory)
     return result
 
 
@@ -136,9 +146,14 @@ def _load_epochs(disk: Disk, directory: str) -> list[tuple[int, int]] | None:
 def _settle_active(segment: Segment, result: Recovered, epochs_known: bool) -> bool:
     """After a clean stop: find the end of the log by the last index entry. False when something does not fit."""
     size, end, last = segment.size, 0, None
-    index_end = segment.index.last_position() if size else 0
+    indexed, index_end = segment.index.boundary_at_most(size) if size else (-1, 0)
     end = index_end
     for position, header in scan_headers(segment.file, index_end, size):
+        follows = (
+            header.last_offset == indexed if 0 < index_end == position else header.base_offset == segment.next_offset
+        )
+        if not follows:
+            return False
         segment.next_offset = header.next_offset
         end = position + header.size
         last = header
@@ -162,6 +177,7 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
     segments, epochs = result.segments, result.epochs
     first = max(bisect_right([segment.base_offset for segment in segments], recovery_point) - 1, 0)
     scanned_from = result.scanned_from = segments[first].base_offset
+    known = EpochCache(epochs.entries)
     epochs.truncate_from_end(scanned_from)
     result.last_epoch = epochs.epoch_for_offset(scanned_from - 1)
     expected = scanned_from
@@ -170,7 +186,7 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
         sound = segment.base_offset == expected
         file_size = segment.size
         if sound:
-            _scan(segment, result)
+            _scan(segment, result, known, recovery_point)
             expected = segment.next_offset
             sound = segment.size == file_size
         if not sound:
@@ -200,13 +216,18 @@ def _write_indexes(segment: Segment) -> None:
         segment.remove_index_files()
 
 
-def _scan(segment: Segment, result: Recovered) -> None:
-    """Check every batch of a segment; afterwards its size and indexes cover the sound part."""
+def _scan(segment: Segment, result: Recovered, known: EpochCache, recovery_point: int) -> None:
+    """Check every batch of a segment; afterwards its size and indexes cover the sound part.
+
+    No checksum covers the epoch of a batch. Below the recovery point the epochs were written down too (`known`).
+    """
     file_size = segment.size
     segment.reset_indexes()
     segment.size, segment.next_offset = 0, segment.base_offset
     for _, header in scan_verified(segment.file, 0, file_size):
         if header.base_offset != segment.next_offset or header.leader_epoch < result.last_epoch:
+            break
+        if header.base_offset < recovery_point and known.epoch_for_offset(header.base_offset) != header.leader_epoch:
             break
         segment.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
         if header.leader_epoch > result.last_epoch:

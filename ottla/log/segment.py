@@ -181,8 +181,10 @@ class Segment:
         log.warning("index_rebuilt", segment=self.path(LOG_SUFFIX), reason=reason)
         size, next_offset = self.size, self.next_offset
         self.reset_indexes()
-        self.size = 0
+        self.size, self.next_offset = 0, self.base_offset
         for _, header in scan_headers(self.file, 0, size):
+            if not self.next_offset <= header.base_offset <= header.last_offset <= self.base_offset + MAX_RELATIVE:
+                break  # damage, which whoever reads beyond here will find
             self.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
         self.size, self.next_offset = size, next_offset
         self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)

@@ -95,7 +95,9 @@ class BrokerPart:
             nonce=self._nonce,
             groups=group_config(self._config),
         )
-        await registration.register(clean_shutdown=self._logs.was_clean, previous_epoch=self._logs.last_broker_epoch)
+        await registration.register(
+            clean_shutdown=self._logs.kept_everything, previous_epoch=self._logs.last_broker_epoch
+        )
         replicas.apply(quorum.view.image)
         replicas.set_strays_aside()
         self._broker.apply(quorum.view.image)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import random
 from collections.abc import Callable, Mapping
 
-from ottla.records import iter_headers
+from ottla.records import CorruptBatch, iter_headers
 from ottla.simulation.errors import SimulationError
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.process import DISK_DELAY
@@ -62,13 +63,21 @@ def pick(node: SimulatedNode, part: str, log: str) -> str | None:
     return found[-1] if found else None
 
 
+def _last_batch(data: bytes) -> int:
+    start = 0
+    with contextlib.suppress(CorruptBatch):  # a loss of power has left its own mark behind it
+        for at, _ in iter_headers(data):
+            start = at
+    return start
+
+
 def rot(node: SimulatedNode, part: str, log: str, rng: random.Random) -> str | None:
     """Flip one bit of a file; of a tail, in its last batch. Returns its path, None if there is no such file."""
     path = pick(node, part, log)
     if path is None:
         return None
     data = node.disk.read(path)
-    start = max((at for at, _ in iter_headers(data)), default=0) if part.endswith("tail") else 0
+    start = _last_batch(data) if part.endswith("tail") else 0
     node.excused = True
     node.disk.flip_bit(path, rng.randrange(start, len(data)), rng.randrange(8))
     return path

@@ -21,7 +21,8 @@ Batch = tuple[int, int, int, int]
 
 
 class PartitionTruth:
-    """All batches that were ever below the high watermark of a leader, up to `end`.
+    """All batches that were ever below the high watermark of a leader, up to `end`; up to `unseen_end` they were
+    committed by a leader whose copy cannot be read any more.
 
     `loose`: nothing can be said about the records (unclean elections are permitted, or the log is compacted).
     """
@@ -35,6 +36,7 @@ class PartitionTruth:
         self.batches: list[Batch] = []
         self.bases: list[int] = []
         self.end = 0
+        self.unseen_end = 0
         self.replicas: dict[int, Replica] = {}  # node -> its replica, of the present or the last life
         self._sequences: dict[tuple[int, int, int], int] = {}
         self._leaders: dict[int, int] = {}
@@ -68,7 +70,7 @@ class PartitionTruth:
             raise Anomaly(f"{replica}: joins the ISR with {replica.held} offsets, committed is {self.end}")
 
     def acknowledged(self, offset: int) -> None:
-        if offset >= self.end and not self.loose:
+        if offset >= max(self.end, self.unseen_end) and not self.loose:
             raise Anomaly(f"{self.name}: offset {offset} was acknowledged, committed is only up to {self.end}")
 
 
@@ -173,9 +175,12 @@ class Replica:
         if truth.loose:
             return
         fresh = now > truth.end
-        if fresh and not isinstance(role, LeaderState):
+        if fresh and not isinstance(role, LeaderState) and now > truth.unseen_end:
             raise Anomaly(f"{self}: takes {now} for committed, leaders have committed {truth.end}")
         self._compare(now, extend=True)
+        if fresh and self._rotten:
+            # What it commits cannot be read here any more, but will be at others.
+            truth.unseen_end = max(truth.unseen_end, now)
         if fresh and isinstance(role, LeaderState):
             self._is_held(role, now)
             for other in truth.replicas.values():
