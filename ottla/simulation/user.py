@@ -124,7 +124,9 @@ class Client:
                 continue
             acknowledged += 1
             offsets[index] = offset if offset >= 0 else None
-            self._shared.show(records[index][0], offset + 1)
+            where = records[index][0]
+            self._cluster.invariants.acknowledged(where.topic, where.partition, offset)
+            self._shared.show(where, offset + 1)
         self._shared.acknowledged += acknowledged
         if not errors:
             self._history.complete(invoked, "ok", self._sent(records, offsets))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ottla.simulation.errors import Anomaly
 from ottla.simulation.invariants.life import Life
 from ottla.simulation.invariants.metadata import MetadataTruth
 from ottla.simulation.invariants.partitions import PartitionTruth
@@ -34,6 +35,7 @@ class Invariants:
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self._looks: dict[Process, Callable[[], None] | None] = {}
+        self._found: Anomaly | None = None
         self.raft = RaftTruth()
         self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings, self._joined)
         self.partitions: dict[tuple[UUID, int], PartitionTruth] = {}
@@ -73,10 +75,24 @@ class Invariants:
             truth.joined(node)
 
     def acknowledged(self, topic: str, partition: int, offset: int) -> None:
-        """A client was told that its record is at `offset`, and that it is safe (acks=all). Raises Anomaly."""
+        """A client was told that its record is at `offset`, and that it is safe (acks=all).
+
+        Raises Anomaly, in the client and, should that go on, out of the loop.
+        """
         topic_id = self.metadata.topic_id(topic)
-        if topic_id is not None:
+        if topic_id is None:
+            return
+        try:
             self.truth_of(topic, topic_id, partition).acknowledged(offset)
+        except Anomaly as anomaly:
+            self._found = anomaly
+            if self._cluster.world.loop.after == self._after:
+                self._cluster.world.loop.after = self._raise
+            raise
+
+    def _raise(self, _process: Process) -> None:
+        assert self._found is not None
+        raise self._found
 
     def permit_loss(self, topic: str, partition: int) -> None:
         """From now on anything may be lost here: an unclean election was asked for."""
