@@ -33,8 +33,8 @@ def summary(totals: Totals, planned: int, wall: float) -> str:
         ("elections", f"{totals.elections.total():,}: {_counts(totals.elections)}"),
         ("truncations", f"{totals.truncations:,}"),
         ("simulated", f"{totals.simulated / 3600:,.2f} hours"),
-        ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core, {_rate(totals, wall)} on all"),
-        ("inconclusive", f"{totals.inconclusive:,} runs in which too little succeeded to say much"),
+        ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core; {_rate(totals, wall)} by the clock"),
+        ("inconclusive", f"{totals.inconclusive:,}"),
         ("anomalies", f"{len(totals.failures):,}"),
     ]
     width = max(len(name) for name, _ in rows)
@@ -109,7 +109,7 @@ def timeline(happenings: Iterable[Happening]) -> str:
 
 
 def _line(happening: Happening) -> str:
-    fields = " ".join(f"{key}={value}" for key, value in happening.fields)
+    fields = " ".join(value if key == "what" else f"{key}={value}" for key, value in happening.fields)
     if len(fields) > _MOST_FIELDS:
         fields = fields[:_MOST_FIELDS] + " ..."
     mark = ">>" if happening.where in _FROM_OUTSIDE else "  "
