@@ -172,7 +172,7 @@ def test_five_nodes_outlive_two():
 
 SCRIPT = """
 from ottla.simulation.storm import storm
-print(storm(3, seconds=5, kinds=["kill", "one way", "pause", "power off"], interval=0.1).fingerprint)
+print(storm(3, seconds=5, kinds=["kill", "one way", "pause", "power off"], rate=20).fingerprint)
 """
 
 
