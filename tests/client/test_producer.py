@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kio.schema.errors import ErrorCode
@@ -79,8 +81,11 @@ async def test_a_refused_batch_fails_with_where_and_why(cluster: FakeCluster) ->
     cluster.create("t")
     cluster.produce_fault = lambda node: ErrorCode.invalid_record
     async with Producer(bootstrap_servers=cluster.bootstrap) as producer:
-        with pytest.raises(BrokerResponseError, match=r"INVALID_RECORD.*not in the log.*t-0, broker 1.*attempts 1"):
+        with pytest.raises(
+            BrokerResponseError, match=r"INVALID_RECORD.*not in the log.*t-0, broker 1.*attempts 1"
+        ) as told:
             await producer.send_and_wait("t", b"a")
+        assert told.value.definite
         cluster.produce_fault = lambda node: None
         assert (await producer.send_and_wait("t", b"b")).offset == 0
 
@@ -148,3 +153,26 @@ async def test_wrong_use_is_told_at_once(cluster: FakeCluster) -> None:
 async def test_no_broker_is_one_error() -> None:
     with pytest.raises(NoBrokersAvailable, match=r"127\.0\.0\.1:1"):
         await Producer(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200).start()
+
+
+async def test_stopping_without_a_flush_leaves_nothing_behind(cluster: FakeCluster) -> None:
+    """Requests that were written a moment ago are given up too, and who sent them is told what may have happened."""
+    cluster.create("t")
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    producer = Producer(bootstrap_servers=cluster.bootstrap, linger_ms=0)
+    await producer.start()
+    await producer.send_and_wait("t", b"a")
+    cluster.pause(1)
+    future = await producer.send("t", b"b")
+    for _ in range(20):
+        if any(batch.attempt is not None for batch in producer._core.unsettled()):
+            break
+        await asyncio.sleep(0)
+    await producer.stop(flush=False)
+    with pytest.raises(KafkaTimeoutError, match="may be in the log") as told:
+        await future
+    assert told.value.definite is False
+    await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
