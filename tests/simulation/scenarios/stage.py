@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from ottla.broker import Partition
 from ottla.client import TopicPartition
-from ottla.log import PartitionLog
-from ottla.simulation import SimulatedCluster, SimulationError, run
+from ottla.simulation import Anomaly, SimulatedCluster, SimulationError, run
 from ottla.simulation.messages import Message
+from ottla.simulation.replicas import replicas_are_equal
 from ottla.wire import FetchResponse, decode_fetch_response
 
 T = TypeVar("T")
 
-TOPIC = "orders"
+TOPIC, PARTITIONS = "orders", 5
 # In front of a response's body: the correlation id, and no tagged fields.
 _RESPONSE_HEADER = 5
 _FETCH_VERSION = 17
@@ -94,9 +94,10 @@ class Stage:
         await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync", within=self.patience)
         offset = await asyncio.wait_for(self.write(b"the end"), self.patience)
         await cluster.until(lambda: self._settled(offset + 1), "everybody has everything", within=self.patience)
-        copies = {node_id: contents(self.on(node_id)) for node_id in self.replicas}
-        if len(set(copies.values())) > 1:
-            raise Broken(f"replicas differ: {copies}")
+        try:
+            replicas_are_equal(cluster, TOPIC, PARTITIONS)
+        except Anomaly as different:
+            raise Broken(str(different)) from different
         records = await self.read()
         for at, value in self.acknowledged.items():
             if records.get(at) != value:
@@ -118,12 +119,6 @@ class Stage:
                     for records in (await consumer.getmany(timeout_ms=500)).values():
                         found |= {record.offset: record.value for record in records}
         return found
-
-
-def contents(partition: Partition) -> bytes:
-    held = partition.log
-    assert isinstance(held, PartitionLog)
-    return held.read(held.log_start_offset, 1 << 20, up_to=partition.high_watermark)
 
 
 def fetched(message: Message) -> FetchResponse:
@@ -162,7 +157,7 @@ def play(
         async with SimulatedCluster(nodes=nodes, settings=names) as cluster:
             if not watched:
                 cluster.invariants.leave()
-            await cluster.create_topic(TOPIC, 5, **(configs or {}))
+            await cluster.create_topic(TOPIC, PARTITIONS, **(configs or {}))
             image = cluster.nodes[cluster.controller()].node.quorum.view.image.topics[TOPIC]  # type: ignore[union-attr]
             free = [index for index, state in image.partitions.items() if cluster.controller() not in state.replicas]
             stage = Stage(cluster, free[0] if free else 0)
