@@ -20,7 +20,7 @@ class SimulatedNode:
     """`node` is the running Node, None while there is none. `failures` are why lives ended by themselves.
 
     Those that a fault of the disk excuses are `casualties` instead: set `excused` before such a fault. Every sync takes
-    `sync_stall` seconds more.
+    `sync_stall` seconds more. `fragile`: its disk may have rotted, or was wiped.
     `clock_offset_ms` is added to this machine's wall clock.
     """
 
@@ -33,6 +33,7 @@ class SimulatedNode:
         self.failures: list[Exception] = []
         self.casualties: list[Exception] = []
         self.excused = False
+        self.fragile = False
         self.sync_stall = 0.0
         self._failing = False
         self.lives = 0
