@@ -101,3 +101,12 @@ def test_a_node_from_the_wheel_takes_a_record(installed: Path, tmp_path: Path) -
         assert "hello" in read
     finally:
         run(installed / "ottla", "down", "--dir", directory, cwd=tmp_path)
+
+
+def test_the_simulation_needs_no_test_dependencies(installed: Path, tmp_path: Path) -> None:
+    absent = ("pytest", "hypothesis", "aiokafka", "confluent_kafka", "kafka")
+    hide = f"import sys; sys.modules.update(dict.fromkeys({absent}))"
+    run(installed / "python", "-c", f"{hide}; import ottla.cli.simulate.runner, ottla.simulation.storm", cwd=tmp_path)
+    told = run(installed / "ottla", "simulate", "--seeds", 2, "--minutes", 0.02, "--format", "json", cwd=tmp_path)
+    assert json.loads(told)["runs"] == 2
+    assert json.loads(told)["anomalies"] == 0
