@@ -30,6 +30,9 @@ from ottla.client import BrokerResponseError, KafkaError
 Kind = Literal["invoke", "ok", "fail", "info"]
 Function = Literal["send", "poll", "txn", "assign", "subscribe", "crash", "ends", "epochs"]
 
+CRASHED: Final = "the client crashed"
+"""The error of an operation that its own client did not live to see the end of."""
+
 DEFINITE: Final = frozenset(
     {
         ErrorCode.topic_authorization_failed,

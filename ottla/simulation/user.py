@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from ottla.client import BrokerResponseError, ConsumerRecord, KafkaError, RecordMetadata, TopicPartition
 from ottla.simulation.cluster import SimulatedCluster
-from ottla.simulation.history import History, classify
+from ottla.simulation.history import CRASHED, History, classify
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Client:
             await asyncio.sleep(crash_after)
             for future in futures:
                 future.add_done_callback(_look_away)
-            self._history.complete(invoked, "info", None, error="the client crashed")
+            self._history.complete(invoked, "info", None, error=CRASHED)
             return False
         acknowledged = 0
         for index, future in enumerate(futures):

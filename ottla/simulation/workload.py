@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 # Relative frequencies of what a client does.
 _OPERATIONS = {"send": 55, "poll": 40, "assign": 3, "ends": 1.5, "crash": 0.5}
+# Five of the largest are one batch that fits into the smallest segment that storms are drawn with.
+_VALUE_SIZES = (10, 100, 100, 500)
 _RETRY_S = 0.2
 _MAX_BEHIND_S = 1.0
 
@@ -40,7 +42,7 @@ class Habits:
     @classmethod
     def drawn(cls, rng: random.Random, rate: float) -> Habits:
         """Everything but the rate."""
-        return cls(rng.choice((1, 2, 3, 4)), rate, rng.choice((10, 100, 100, 2000)))
+        return cls(rng.choice((1, 2, 3, 4)), rate, rng.choice(_VALUE_SIZES))
 
 
 class Workload:

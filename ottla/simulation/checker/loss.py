@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ottla.simulation.checker.finding import Finding
@@ -28,13 +29,27 @@ def unseen(model: Model) -> Iterator[Finding]:
 
 
 def truncated(model: Model) -> Iterator[Finding]:
-    """A consumer was told that the log no longer holds what it had read: only what is committed is ever shown."""
+    """A consumer was told that the log no longer holds what it had read: only what is committed is ever shown.
+
+    An offset that is out of range says so only where the consumer came by reading. Was it sent there by what another
+    one knew, it may have asked a leader that was replaced and has not heard of it, whose log ends earlier, in Kafka too.
+    """
+    came_by_reading: set[tuple[int, str]] = set()
     for op in model.ops:
-        if op.f in ("poll", "txn") and op.error is not None and op.error.startswith(TRUNCATIONS):
+        if op.f == "assign" and op.type == "ok":
+            came_by_reading -= {(op.process, key) for key, offset in op.value.items() if offset is not None}
+        elif op.f in ("poll", "txn") and op.error is not None and op.error.startswith(TRUNCATIONS):
+            named = _PARTITION.search(op.error)
+            if op.error.startswith(OUT_OF_RANGE) and named and (op.process, named[1]) not in came_by_reading:
+                continue
             yield Finding("truncated", None, (op.index,), op.error)
+        elif op.type == "ok":
+            came_by_reading |= {(op.process, key) for key, records in op.polls() if records}
 
 
-TRUNCATIONS = ("LogTruncationError", "OffsetOutOfRangeError")
+OUT_OF_RANGE = "OffsetOutOfRangeError"
+TRUNCATIONS = ("LogTruncationError", OUT_OF_RANGE)
+_PARTITION = re.compile(r"\[partition ([^\s,\]]+)")
 
 
 def _rank(log: Log, value: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ottla.simulation.checker.model import pair
-from ottla.simulation.history import Entry
+from ottla.simulation.history import CRASHED, Entry
 
 CONCLUSIVE = 0.9
 
@@ -27,12 +27,13 @@ class Progress:
 def progress(entries: Iterable[Entry], faults: Sequence[tuple[float, float]]) -> Progress:
     """Count the operations outside of the fault windows, (begin, end) each in seconds of the loop's time.
 
-    One that was under way during a fault does not count, nor does one that has no outcome at all.
+    One that was under way during a fault does not count, nor does one that has no outcome at all, or whose client was
+    made to crash.
     """
     windows = _merged([(round(begin * 1e9), round(end * 1e9)) for begin, end in faults])
     calm = ok = 0
     for op in pair(entries):
-        if op.f not in ("send", "poll", "txn") or op.completed_ns is None:
+        if op.f not in ("send", "poll", "txn") or op.completed_ns is None or op.error == CRASHED:
             continue
         while windows and windows[0][1] < op.invoked_ns:
             windows.pop(0)

@@ -129,6 +129,18 @@ def test_truncated():
     assert tale.found() == {"truncated": (invoked.index,)}
 
 
+def test_out_of_range_after_reading_is_a_truncation_and_after_being_sent_there_is_none():
+    """A leader that was cut off and replaced has less than others know of, and says so in good faith."""
+    error = f"OffsetOutOfRangeError: OFFSET_OUT_OF_RANGE (1): position 3 [partition {K}, broker 2, leader epoch 0]"
+    tale = ready()
+    read = tale.invoke(1, "poll", [["poll", {}]])
+    tale.complete(read, "fail", None, error=error)
+    tale.does(2, "assign", {K: 3})
+    sent = tale.invoke(2, "poll", [["poll", {}]])
+    tale.complete(sent, "fail", None, error=error)
+    assert tale.found() == {"truncated": (read.index,)}
+
+
 def test_poll_skip():
     tale = ready()
     first, second = tale.polls(2, (0, 1)), tale.polls(2, (2, 3))

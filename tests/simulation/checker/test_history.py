@@ -9,7 +9,7 @@ from ottla.client import KafkaConnectionError, KafkaTimeoutError, ProducerFenced
 from ottla.client.errors import error_for
 from ottla.simulation import SimulatedCluster, World
 from ottla.simulation.checker import Model, Progress, check, progress
-from ottla.simulation.history import History, classify
+from ottla.simulation.history import CRASHED, History, classify
 from ottla.simulation.workload import Habits, Workload
 from tests.simulation.checker.told import Tale, ready
 
@@ -101,6 +101,8 @@ def test_progress_counts_what_no_fault_disturbed():
         now[0] = at
         tale.sends(int(at), (int(at), None), kind=kind)
     assert progress(tale, []) == Progress(5, 3)
+    tale.complete(tale.begins_to_send(6, 6), "info", None, error=CRASHED)
+    assert progress(tale, []) == Progress(5, 3), "a client that was to crash is no failure"
     assert progress(tale, [(3.5, 4.5)]) == Progress(4, 3)
     assert progress(tale, [(3.9, 4.1), (1.5, 2.5), (0.0, 0.5)]) == Progress(3, 3)
     assert progress(tale, [(0.0, 9.0)]) == Progress(0, 0)
