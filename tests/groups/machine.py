@@ -25,6 +25,7 @@ from ottla.broker.groups.records import StoredGroup
 
 SESSION_MS, REBALANCE_MS = 10_000, 20_000
 PARTITIONS = 6
+START = Now(1000.0, 1_000_000)
 
 
 def subscription(*topics: str) -> bytes:
@@ -54,7 +55,7 @@ class World:
 
     initial_delay_s: float = 0.0
     max_size: int = 100
-    now: Now = Now(1000.0, 1_000_000)
+    now: Now = START
     log: list[StoredGroup] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     clients: dict[str, Client] = field(default_factory=dict)

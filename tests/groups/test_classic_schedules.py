@@ -1,4 +1,4 @@
-"""The classic machine under random schedules: members that come and go, time, failing writes, coordinators that move."""
+"""The classic machine under random schedules: members that come and go, time, failing writes, moving coordinators."""
 
 from __future__ import annotations
 
