@@ -32,7 +32,7 @@ def truncated(model: Model) -> Iterator[Finding]:
     """A consumer was told that the log no longer holds what it had read: only what is committed is ever shown.
 
     An offset that is out of range says so only where the consumer came by reading. Was it sent there by what another
-    one knew, it may have asked a leader that was replaced and has not heard of it, whose log ends earlier, in Kafka too.
+    one knew, it may ask a leader that was replaced and has not heard of it, whose log ends earlier, in Kafka too.
     """
     came_by_reading: set[tuple[int, str]] = set()
     for op in model.ops:
