@@ -7,7 +7,10 @@ epoch = term), ``quorum-state`` (replaced atomically), and snapshots named as Ka
 Torn or rotten. What a crash tore was never acknowledged, and is cut off. What was durable and does not check any more
 was promised to others: to cut that silently could undo a committed entry. ``quorum-state`` tells them apart by the
 recovery point, an offset below which everything was once durable. It is written late, but never promises too much:
-before Raft itself cuts the log, it is lowered. A node that finds damage below it has lost its memory and must recover
+before Raft itself cuts the log, it is lowered. What came later speaks for itself: each entry says in a header below
+which offset all was durable when it was written. That leaves the last write, where nothing follows; a single bit that
+has flipped there is flipped back, as the checksum tells which it was (see ``repair.py``), and no torn write looks like
+that. A node that finds damage below it has lost its memory and must recover
 from the others as one with an empty disk does (see ``leader.py``), or, if they cannot help, does not start.
 """
 
@@ -21,6 +24,7 @@ import structlog
 from ottla.controller.raft.config import HardState, PersistentState, RaftInvariantError, Ready
 from ottla.controller.raft.messages import Entry, Snapshot
 from ottla.controller.raft.quorum_state import QUORUM_STATE_FILE, QuorumState
+from ottla.controller.raft.repair import DURABLE_HEADER, mend_tail
 from ottla.log import CorruptFile, Disk, LogConfig, PartitionLog
 from ottla.records import CorruptBatch, Record, decode_batch, encode_batch, iter_headers
 
@@ -137,8 +141,9 @@ class LogStorage:
 
     def _open_log(self) -> PartitionLog:
         """All of it is checked, as all of it is read; what is torn is cut off."""
+        durable = mend_tail(self._disk, self._directory)
         try:
-            return self._open_partition_log(self._recovery_point)
+            return self._open_partition_log(max(self._recovery_point, durable))
         except CorruptFile as error:
             self._forget(str(error))
             return self._open_partition_log(0)
@@ -184,14 +189,14 @@ class LogStorage:
         if offset > log.log_end_offset:
             raise RaftInvariantError(f"entry {offset + 1} leaves a gap: the log ends at offset {log.log_end_offset}")
         log.truncate_to(offset)
-        now = self._clock()
-        log.append_as_follower(b"".join(self._encode(entry, now) for entry in entries))
+        now, durable = self._clock(), log.recovery_point
+        log.append_as_follower(b"".join(self._encode(entry, now, durable) for entry in entries))
         log.flush()
 
     @staticmethod
-    def _encode(entry: Entry, now: int) -> bytes:
+    def _encode(entry: Entry, now: int, durable: int) -> bytes:
         # The checksum of a batch does not cover its leader epoch, so the term stands in the key as well.
-        record = Record(entry.index - 1, now, b"%d" % entry.term, entry.data, ())
+        record = Record(entry.index - 1, now, b"%d" % entry.term, entry.data, ((DURABLE_HEADER, b"%d" % durable),))
         return encode_batch([record], base_offset=entry.index - 1, leader_epoch=entry.term)
 
     @staticmethod

@@ -33,6 +33,15 @@ def entry_at(disk: ModelledDisk, position: int) -> int:
     return next(header.base_offset + 1 for start, header in headers if position < start + header.size)
 
 
+def spoil(disk: ModelledDisk, position: int, bit: int = 0, *, path: str = LOG) -> None:
+    """Flip a bit, and two more at the end of the same entry: a single one would be flipped back."""
+    headers = list(iter_headers(disk.read(path)))
+    last = next(start + header.size for start, header in headers if position < start + header.size) - 1
+    disk.flip_bit(path, position, bit)
+    for other in (1, 3):
+        disk.flip_bit(path, last, (bit + other) % 8)
+
+
 class FileStorage(MemoryStorage):
     """What is in memory here is only what the invariants look at: what the disk was seen to hold."""
 
@@ -82,9 +91,9 @@ class FileStorage(MemoryStorage):
         self._storage.settle()
 
     def rot(self, rng: random.Random) -> None:
-        """One bit of the log flips while the node is down."""
+        """An entry of the log rots while the node is down."""
         logs = [name for name in self.disk.listdir(DIRECTORY) if name.endswith(".log")]
         paths = [f"{DIRECTORY}/{name}" for name in logs if self.disk.read(f"{DIRECTORY}/{name}")]
         if paths:
             path = rng.choice(paths)
-            self.disk.flip_bit(path, rng.randrange(len(self.disk.read(path))), rng.randrange(8))
+            spoil(self.disk, rng.randrange(len(self.disk.read(path))), rng.randrange(8), path=path)
