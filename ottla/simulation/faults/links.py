@@ -130,9 +130,7 @@ KINDS: dict[str, Kind] = {
     "receive only": Kind(_receive_only, "nothing that one node sends arrives at any other", nodes=2),
     "send only": Kind(_send_only, "nothing arrives at one node from any other", nodes=2),
     "majority ring": Kind(_ring, "each node reaches a majority, and no two the same", nodes=4),
-    "no controllers": Kind(
-        _no_controllers, "one node is cut off from controllers; its data goes on", nodes=2
-    ),
+    "no controllers": Kind(_no_controllers, "one node is cut off from controllers; its data goes on", nodes=2),
     "refuse": Kind(_refuse, "connections between one node and the others break, and new ones are refused", nodes=2),
     "flapping": Kind(_flapping, "links of one node, or all links, carry every other second only", nodes=2),
     "late": Kind(_late, "everything between nodes takes half a second", nodes=2),
