@@ -43,5 +43,5 @@ def test_if_an_append_were_the_end_of_the_log_it_would_cut_what_is_committed(mon
         original(self, entries, commit)
 
     monkeypatch.setattr(EntryLog, "merge", merge)
-    with pytest.raises(Anomaly, match="the log was cut to|committed entry"):
+    with pytest.raises(Anomaly, match=r"the log was cut to|committed entry"):
         play(comes_twice)
