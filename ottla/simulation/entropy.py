@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ottla.simulation.foreign import outside_state
+
 
 @contextlib.contextmanager
 def held_still(rng: random.Random, *, monotonic: Callable[[], float], wall: Callable[[], float]) -> Iterator[None]:
@@ -26,6 +28,7 @@ def held_still(rng: random.Random, *, monotonic: Callable[[], float], wall: Call
         (time, "perf_counter_ns", lambda: round(monotonic() * 1e9)),
         (os, "urandom", rng.randbytes),
         (random, "_urandom", rng.randbytes),
+        *outside_state(wall),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in replacements]
     state = random.getstate()

@@ -81,8 +81,12 @@ class Process:
     def adopt(self, task: asyncio.Task[Any]) -> None:
         self._tasks[task] = None
         if len(self._tasks) > self._tidy_at:
-            self._tasks = {each: None for each in self._tasks if not each.done()}
-            self._tidy_at = 2 * len(self._tasks) + _TIDY_FROM
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Let go of tasks that are done: the loop then hears of errors that nobody has asked for."""
+        self._tasks = {each: None for each in self._tasks if not each.done()}
+        self._tidy_at = 2 * len(self._tasks) + _TIDY_FROM
 
     def die(self) -> None:
         """Nothing of it runs any more. Called by the loop."""

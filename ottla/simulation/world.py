@@ -27,17 +27,44 @@ class World:
 
     def __init__(self, seed: int | str) -> None:
         self.seed = seed
+        self._others = 0  # shares given to others, who may have drawn from them
+        self._own = {purpose: self.rng(purpose) for purpose in ("loop", "network", "entropy")}
+        self._others = 0
+        self._untouched: tuple[object, ...] = ()
         self.home = Machine("home", "10.0.0.254")
-        self.loop = SimulatedLoop(self.rng("loop"), self.home)
+        self.loop = SimulatedLoop(self._own["loop"], self.home)
         self.trace = Trace(self.loop.time)
-        self.network = self.loop.network = Network(self.loop, self.rng("network"), self.trace.carried)
+        self.network = self.loop.network = Network(self.loop, self._own["network"], self.trace.carried)
         self.network.add(self.home)
         self.complaints: list[str] = []
         self.loop.set_exception_handler(self._complain)
 
     def rng(self, purpose: str) -> random.Random:
         """Randomness for one purpose: drawing more of it here changes nothing elsewhere."""
+        self._others += 1
         return random.Random(f"{self.seed}/{purpose}")
+
+    def reseed(self, seed: int | str) -> None:
+        """Be a world of another seed, from here on and as if from the beginning.
+
+        Raises SimulationError when something was drawn already, because then it could not be.
+        """
+        if seed == self.seed:
+            return
+        if self._others or self._states() != self._untouched:
+            raise SimulationError(
+                f"the seed cannot become {seed}: something was already drawn from seed {self.seed}. Give the seed to "
+                "run() or to the marker, or make the cluster before anything that uses randomness or the network"
+            )
+        self.seed = seed
+        for purpose, rng in self._own.items():
+            rng.seed(f"{seed}/{purpose}")
+        random.seed(self._own["entropy"].getrandbits(128))
+        self._untouched = self._states()
+
+    def _states(self) -> tuple[object, ...]:
+        # The loop draws at every turn, which says nothing as long as there is nobody else whose turn it could be.
+        return random.getstate(), self._own["network"].getstate(), self._own["entropy"].getstate()
 
     def wall_clock_ms(self) -> int:
         return int((EPOCH_S + self.loop.time() - START) * 1000)
@@ -57,10 +84,11 @@ class World:
         try:
             with (
                 held_still(
-                    self.rng("entropy"), monotonic=self.loop.time, wall=lambda: EPOCH_S + self.loop.time() - START
+                    self._own["entropy"], monotonic=self.loop.time, wall=lambda: EPOCH_S + self.loop.time() - START
                 ),
                 self.trace.logging(),
             ):
+                self._untouched = self._states()
                 try:
                     return self.loop.run_until_complete(scenario())
                 finally:
@@ -73,6 +101,8 @@ class World:
 
     def _end(self) -> None:
         for process in self.loop.processes:
+            if not process.dead:
+                process.tidy()
             self.loop.kill(process)
         self.loop.set_exception_handler(lambda _loop, _context: None)
         with warnings.catch_warnings():
@@ -86,11 +116,24 @@ class World:
 _WORLDS: dict[int, World] = {}
 
 
+_REAL_LOOP = """a simulated cluster needs a simulated event loop, and {found}. In a test of pytest, write
+
+    @pytest.mark.simulation
+    async def test_something(simulated_cluster): ...
+
+without a mark of asyncio or anyio; elsewhere ottla.simulation.run(scenario, seed=7), where `scenario` is your coroutine
+function."""
+
+
 def current_world() -> World:
     """The world that the running loop belongs to. Raises SimulationError outside of a simulation."""
-    world = _WORLDS.get(id(asyncio.get_running_loop()))
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise SimulationError(_REAL_LOOP.format(found="no event loop is running here")) from None
+    world = _WORLDS.get(id(loop))
     if world is None:
-        raise SimulationError("this is not running in a simulation")
+        raise SimulationError(_REAL_LOOP.format(found="this is a real one"))
     return world
 
 
