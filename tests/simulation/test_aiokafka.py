@@ -42,7 +42,7 @@ def test_a_producer_and_a_consumer_survive_a_leader(seed):
 
 
 def test_its_clock_is_the_virtual_one():
-    """Its batch builder is compiled and asks the operating system for the time; a broker refuses what is of tomorrow."""
+    """Its batch builder is compiled and asks the operating system for the time; a broker refuses tomorrow."""
     read, *_ = run(through_a_failover, 1)
     assert all(0 <= record.timestamp / 1000 - EPOCH_S < 60 for record in read)
 
