@@ -60,8 +60,12 @@ class BrokerPart:
         self._failed: asyncio.Future[None] | None = None
         self._caught_up = False
 
-    async def open_logs(self) -> None:
-        """Recover what is in the data directory, which the node has locked. Raises DiskError."""
+    async def open_logs(self) -> asyncio.Future[None]:
+        """Recover what is in the data directory, which the node has locked. The future fails if the broker does.
+
+        Raises DiskError.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
         # Now, because from the quorum's start on a loop that stands still for an import looks like a dead node.
         load_schemas()
         # Which configuration a log has is known once there is metadata; until then the node's defaults do.
@@ -74,12 +78,12 @@ class BrokerPart:
             commits=self._group,
             locked=True,
         )
+        return self._failed
 
-    async def start(self, quorum: Quorum) -> asyncio.Future[None]:
-        """Register, take over the replicas, open the listeners, be unfenced. The future fails if the broker does."""
+    async def start(self, quorum: Quorum) -> None:
+        """Register, take over the replicas, open the listeners, be unfenced."""
         assert self._logs is not None
         loop = asyncio.get_running_loop()
-        self._failed = loop.create_future()
         self.registration = registration = self._make_registration(quorum)
         self.replicas = replicas = self._make_replicas(quorum, registration, self._logs, loop)
         self._broker = Broker(
@@ -108,7 +112,6 @@ class BrokerPart:
             await self.server.start(loop, endpoint.host or None, endpoint.port, endpoint.name)
         beating = await registration.unfence()
         beating.add_done_callback(self._beating_ended)
-        return self._failed
 
     @property
     def _credentials(self) -> ClusterCredentials:

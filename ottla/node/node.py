@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -75,7 +76,7 @@ class Node:
         identity = self._identity()
         if config.is_broker:
             self.broker = BrokerPart(config, identity, seams.disk, seams.clock, seams.rng, seams.nonce, self._group)
-            await self.broker.open_logs()
+            self._watch_over(await self.broker.open_logs())
         self.quorum = self._make_quorum(identity, meta.directory_id)
         for listener in self._metadata_listeners:
             listener()
@@ -86,8 +87,20 @@ class Node:
             raise NodeError(f"cannot start: {error}") from error
         self._watch_over(self.quorum.driver.failed)
         if self.broker is not None:
-            self._watch_over(await self.broker.start(self.quorum))
+            await self._unless_failed(self.broker.start(self.quorum))
         log.info("node_ready", node=config.node_id, roles=list(config.process_roles))
+
+    async def _unless_failed(self, work: Coroutine[Any, Any, None]) -> None:
+        """A broker whose disk fails while it starts would wait for its own metadata for ever."""
+        assert self.failed is not None
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, self.failed), return_when=asyncio.FIRST_COMPLETED)
+            await (task if task.done() else self.failed)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
 
     def _identity(self) -> ClusterIdentity:
         config, rng = self.config, self._seams.rng

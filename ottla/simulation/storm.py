@@ -178,9 +178,11 @@ async def _heal(cluster: SimulatedCluster, workload: Workload) -> float:
     """Until every node is up, every partition takes writes, and every ISR is full; returns how long it took."""
     began = cluster.world.loop.time()
     async with asyncio.timeout(HEALED_S):
+        # A quorum may need a node that is still stopping, so nobody is waited for before all have been started.
         for node in cluster.nodes.values():
             if await node.stopping():
                 node.start()
+        for node in cluster.nodes.values():
             await node.ready()
         await workload.write_everywhere(within=HEALED_S)
         await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync", within=HEALED_S)
