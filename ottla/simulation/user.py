@@ -169,6 +169,7 @@ class Client:
         for where, records in got.items():
             shown[self._shared.keys[where]] = [[record.offset, int(record.value or b"")] for record in records]
             self.positions[where] = records[-1].offset + 1
+            self._cluster.invariants.acknowledged(where.topic, where.partition, records[-1].offset, "read")
             self._shared.show(where, records[-1].offset + 1)
             if self._attentive:
                 self._note_epochs(where, records)

@@ -74,8 +74,8 @@ class Invariants:
         if truth is not None:
             truth.joined(node)
 
-    def acknowledged(self, topic: str, partition: int, offset: int) -> None:
-        """A client was told that its record is at `offset`, and that it is safe (acks=all).
+    def acknowledged(self, topic: str, partition: int, offset: int, how: str = "acknowledged") -> None:
+        """A client was told that its record is at `offset`, and that it is safe (acks=all), or has read it there.
 
         Raises Anomaly, in the client and, should that go on, out of the loop.
         """
@@ -83,7 +83,7 @@ class Invariants:
         if topic_id is None:
             return
         try:
-            self.truth_of(topic, topic_id, partition).acknowledged(offset)
+            self.truth_of(topic, topic_id, partition).acknowledged(offset, how)
         except Anomaly as anomaly:
             self._found = anomaly
             if self._cluster.world.loop.after == self._after:

@@ -69,9 +69,9 @@ class PartitionTruth:
         if replica is not None and replica.held < self.end and not self.loose:
             raise Anomaly(f"{replica}: joins the ISR with {replica.held} offsets, committed is {self.end}")
 
-    def acknowledged(self, offset: int) -> None:
+    def acknowledged(self, offset: int, how: str) -> None:
         if offset >= max(self.end, self.unseen_end) and not self.loose:
-            raise Anomaly(f"{self.name}: offset {offset} was acknowledged, committed is only up to {self.end}")
+            raise Anomaly(f"{self.name}: offset {offset} was {how}, committed is only up to {self.end}")
 
 
 class Replica:

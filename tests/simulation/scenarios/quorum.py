@@ -33,6 +33,10 @@ class Voters:
             raise SimulationError(f"node {node_id} is not there")
         return node.quorum
 
+    def runs(self, node_id: int) -> bool:
+        node = self.cluster.nodes[node_id].node
+        return node is not None and node.quorum is not None and node.quorum.started
+
     def core(self, node_id: int) -> Any:
         return self.quorum(node_id).driver.core
 

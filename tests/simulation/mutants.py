@@ -1,0 +1,286 @@
+"""Mistakes in our own code, one at a time, and the storms in which each of them has to be found.
+
+`seeds` is the number of seeds, from 0 on, within which the mistake is caught; it has some slack, as seeds change their
+meaning with every change of what they decide.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from ottla.broker.replication.leader import LeaderState
+from ottla.broker.replication.partition import Partition
+from ottla.controller.metadata import brokers, election
+from ottla.controller.raft.core import RaftCore
+from ottla.controller.raft.driver import RaftDriver
+from ottla.controller.raft.election import Elections
+from ottla.controller.raft.entry_log import EntryLog
+from ottla.controller.raft.follower import Follower
+from ottla.controller.raft.log_storage import LogStorage
+from ottla.log import ModelledDisk
+from ottla.log.producers import NEW, ProducerState
+from ottla.simulation.faults import Fault
+from ottla.simulation.plan import Plan
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`kinds` of faults, `settings` of the nodes and `seconds` of storm that bring it to light within `seeds`."""
+
+    patch: Patch
+    kinds: tuple[str, ...]
+    seeds: int
+    seconds: float = 6.0
+    nodes: int = 3
+    rate: float = 20.0
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def plan(self, seed: int) -> Plan:
+        """Faults come thick and fast, so that seconds suffice."""
+        rng = random.Random(f"mutants/{seed}")
+        faults, at = [], 0.2
+        while at < self.seconds:
+            lasts = rng.choice((0.1, 0.5, 2.0)) * rng.uniform(0.5, 1.5)
+            faults.append(Fault(round(at, 3), rng.choice(self.kinds), round(lasts, 3), rng.getrandbits(32)))
+            at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
+        settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250", **self.settings}
+        return Plan(seed, self.nodes, self.seconds, None, tuple(faults), self.rate, settings)
+
+
+# -- replication
+
+
+def acknowledge_before_replication(patch: pytest.MonkeyPatch) -> None:
+    def advance(self: LeaderState, _eligible: Any, _now: float) -> bool:
+        moved = self.durable_end > self.high_watermark
+        self.high_watermark = self.durable_end
+        return moved
+
+    patch.setattr(LeaderState, "advance", advance)
+
+
+def truncate_to_the_high_watermark(patch: pytest.MonkeyPatch) -> None:
+    """KIP-101"""
+    original = Partition.become_follower
+
+    def become_follower(self: Partition, image: Any) -> None:
+        original(self, image)
+        assert self.log is not None
+        self.log.truncate_to(self.high_watermark)
+
+    patch.setattr(Partition, "become_follower", become_follower)
+
+
+def keep_no_window_of_producers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ProducerState, "check", lambda _self, _header: NEW)
+
+
+def forget_producers_when_leading(patch: pytest.MonkeyPatch) -> None:
+    original = Partition.become_leader
+
+    def become_leader(self: Partition, image: Any) -> None:
+        assert self.log is not None
+        self.log.producers = ProducerState()
+        original(self, image)
+
+    patch.setattr(Partition, "become_leader", become_leader)
+
+
+def show_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Partition, "last_stable_offset", property(lambda self: self.log_end_offset))
+
+
+# -- the controller
+
+
+def trust_an_unclean_return(patch: pytest.MonkeyPatch) -> None:
+    """KIP-966: who stopped uncleanly stays in the ISR as its last member, and an eligible leader."""
+    original = brokers.take_out
+    patch.setattr(brokers, "take_out", lambda image, policy, away, *, lost=(): original(image, policy, away))
+
+
+def elect_anybody(patch: pytest.MonkeyPatch) -> None:
+    """Unclean elections without permission."""
+    original = election.change_partition
+
+    def change(topic: Any, partition: int, **options: Any) -> Any:
+        return original(topic, partition, **options | {"unclean": True})
+
+    patch.setattr(election, "change_partition", change)
+
+
+def keep_the_leader_epoch(patch: pytest.MonkeyPatch) -> None:
+    original = election.change_partition
+
+    def change(topic: Any, partition: int, **options: Any) -> Any:
+        changed = original(topic, partition, **options)
+        return changed and changed.model_copy(update={"leader_epoch": topic.partitions[partition].leader_epoch})
+
+    patch.setattr(election, "change_partition", change)
+
+
+def give_the_same_producer_ids_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(brokers, "PRODUCER_ID_BLOCK", 0)
+    original = brokers.AllocateProducerIdsResponse
+    patch.setattr(brokers, "AllocateProducerIdsResponse", lambda **fields: original(**fields | {"count": 1000}))
+
+
+# -- Raft
+
+
+def append_without_comparing(patch: pytest.MonkeyPatch) -> None:
+    """Section 5.3: the entry before the new ones is not looked at."""
+    patch.setattr(Follower, "_holds", lambda *_: True)
+
+
+def cut_at_every_append(patch: pytest.MonkeyPatch) -> None:
+    original = EntryLog.merge
+
+    def merge(self: EntryLog, entries: Any, commit: int) -> None:
+        if entries and self.first_index <= entries[0].index <= self.last_index:
+            self._cut(entries[0].index)
+        original(self, entries, commit)
+
+    patch.setattr(EntryLog, "merge", merge)
+
+
+def vote_twice(patch: pytest.MonkeyPatch) -> None:
+    def may_vote(self: Elections, candidate: int, request: Any) -> bool:
+        return request.term > self.term if request.pre else request.term == self.term
+
+    patch.setattr(Elections, "_may_vote", may_vote)
+
+
+def forget_the_vote(patch: pytest.MonkeyPatch) -> None:
+    original = LogStorage._load_quorum_state
+
+    def load(self: LogStorage) -> None:
+        original(self)
+        if self._hard_state is not None:
+            self._hard_state = replace(self._hard_state, vote=None)
+
+    patch.setattr(LogStorage, "_load_quorum_state", load)
+
+
+def forget_the_term(patch: pytest.MonkeyPatch) -> None:
+    original = LogStorage.load
+
+    def load(self: LogStorage) -> Any:
+        state = original(self)
+        last = state.entries[-1].term if state.entries else 0
+        return state if state.hard_state is None else replace(state, hard_state=replace(state.hard_state, term=last))
+
+    patch.setattr(LogStorage, "load", load)
+
+
+def vote_without_sync(patch: pytest.MonkeyPatch) -> None:
+    _without_sync(patch, "quorum-state.tmp")
+
+
+def acknowledge_entries_before_sync(patch: pytest.MonkeyPatch) -> None:
+    async def perform(self: RaftDriver, core: RaftCore, ready: Any) -> None:
+        for envelope in ready.messages:
+            self._transport.send(*envelope)
+        await original(self, core, replace(ready, messages=()))
+
+    original = RaftDriver._perform
+    patch.setattr(RaftDriver, "_perform", perform)
+
+
+def count_the_own_copy_before_sync(patch: pytest.MonkeyPatch) -> None:
+    original = EntryLog.append
+
+    def append(self: EntryLog, entries: Any) -> None:
+        original(self, entries)
+        self.stable = self.last_index
+
+    patch.setattr(EntryLog, "append", append)
+
+
+def keep_the_snapshot_in_the_cache(patch: pytest.MonkeyPatch) -> None:
+    _without_sync(patch, ".checkpoint.tmp")
+
+
+# -- disks
+
+
+def sync_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ModelledDisk, "sync_node", lambda *_: None)
+
+
+def _without_sync(patch: pytest.MonkeyPatch, end: str) -> None:
+    original = ModelledDisk.sync_node
+    patch.setattr(
+        ModelledDisk, "sync_node", lambda self, path, node: None if path.endswith(end) else original(self, path, node)
+    )
+
+
+def fetch_without_sync(patch: pytest.MonkeyPatch) -> None:
+    """With flush = synced a follower asks for more without making durable what it has."""
+    from ottla.broker.replication.fetcher import ReplicaFetcher
+
+    async def sync(self: ReplicaFetcher) -> None:
+        self._unsynced.clear()
+
+    patch.setattr(ReplicaFetcher, "_sync", sync)
+
+
+SYNCED = {"ottla.flush": "synced"}
+OS = {"ottla.flush": "os"}
+FAILOVERS = ("kill", "isolate")
+
+MUTANTS: dict[str, Mutant] = {
+    "acknowledge before replication": Mutant(acknowledge_before_replication, FAILOVERS, 1),
+    "truncate to the high watermark": Mutant(truncate_to_the_high_watermark, ("kill", "pause"), 3),
+    "keep no window of producers": Mutant(keep_no_window_of_producers, ("resets", "kill"), 3),
+    "forget producers when leading": Mutant(forget_producers_when_leading, FAILOVERS, 5),
+    "show what is not committed": Mutant(show_what_is_not_committed, FAILOVERS, 3),
+    "trust an unclean return": Mutant(trust_an_unclean_return, ("lone power off", "stop", "pause"), 3, settings=OS),
+    "elect anybody": Mutant(elect_anybody, FAILOVERS, 8),
+    "keep the leader epoch": Mutant(keep_the_leader_epoch, ("kill",), 2),
+    "give the same producer ids twice": Mutant(give_the_same_producer_ids_twice, ("kill",), 2),
+    "append without comparing": Mutant(append_without_comparing, ("isolate", "slow links"), 8),
+    "cut at every append": Mutant(cut_at_every_append, ("slow links", "kill"), 8),
+    "vote twice": Mutant(vote_twice, ("kill all", "isolate"), 2),
+    "forget the vote": Mutant(forget_the_vote, ("kill",), 1),
+    "forget the term": Mutant(forget_the_term, ("kill all", "isolate"), 12),
+    "vote without sync": Mutant(vote_without_sync, ("power off",), 2, settings=SYNCED),
+    "acknowledge entries before sync": Mutant(acknowledge_entries_before_sync, ("kill",), 1),
+    "count the own copy before sync": Mutant(count_the_own_copy_before_sync, ("kill",), 1),
+    "keep the snapshot in the cache": Mutant(
+        keep_the_snapshot_in_the_cache,
+        ("power off",),
+        2,
+        settings=SYNCED | {"metadata.log.max.record.bytes.between.snapshots": "1000"},
+    ),
+    "sync nothing": Mutant(sync_nothing, ("power off",), 1, settings=SYNCED),
+    "fetch without sync": Mutant(fetch_without_sync, ("power off",), 1, settings=SYNCED),
+}
+
+# What takes more than a coincidence of faults: a story brings it about, and a twin of that has the mistake.
+TOLD: dict[str, str] = {
+    "compare only the very epoch (KIP-279)": "test_02_two_fast_failovers.py::"
+    "test_if_only_the_very_epoch_were_compared_logs_would_diverge",
+    "skip the epoch check in Fetch (KIP-320)": "test_05_epochs_on_fetch.py::"
+    "test_without_the_check_it_would_begin_again_at_the_beginning",
+    "commit below min ISR (KIP-966)": "test_06_last_replica_standing.py::"
+    "test_if_it_were_not_frozen_readers_would_see_what_is_lost_then",
+    "accept any broker epoch (KIP-903)": "test_07_a_rebooted_replica.py::"
+    "test_without_broker_epochs_an_empty_replica_is_in_sync",
+    "accept any partition epoch (KIP-497)": "test_08_stale_isr.py::test_without_that_check_a_stale_replica_is_elected",
+    "go by the ISR that was asked for, not by the maximal one": "test_08_stale_isr.py::"
+    "test_if_it_were_not_its_election_would_lose_what_was_acknowledged",
+    "trust the clean marker for ever (KAFKA-10471)": "test_11_crash_during_recovery.py::"
+    "test_a_marker_that_stays_would_be_believed",
+    "wait on in the next epoch": "test_12_acknowledged_in_its_epoch.py::"
+    "test_if_only_the_offset_counted_something_else_would_be_acknowledged",
+    "commit older terms by count (Figure 8)": "../../raft/test_mutants.py::"
+    "test_section_5_4_2_figure_8_catches_commit_by_counting",
+}
