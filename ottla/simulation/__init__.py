@@ -2,7 +2,10 @@
 
 from ottla.simulation.cluster import SimulatedCluster, controller, follower_of, leader_of
 from ottla.simulation.errors import Anomaly, Deadlock, SimulationError
+from ottla.simulation.hold import Hold
+from ottla.simulation.links import CLIENTS
 from ottla.simulation.loop import SimulatedLoop
+from ottla.simulation.messages import Message
 from ottla.simulation.network import Link, Network
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.process import Machine, Process
@@ -10,11 +13,14 @@ from ottla.simulation.trace import Happening, Trace
 from ottla.simulation.world import World, current_world, run
 
 __all__ = [
+    "CLIENTS",
     "Anomaly",
     "Deadlock",
     "Happening",
+    "Hold",
     "Link",
     "Machine",
+    "Message",
     "Network",
     "Process",
     "SimulatedCluster",

@@ -9,8 +9,7 @@ from ottla.controller import Entry
 from ottla.controller.raft import messages as raft
 from ottla.controller.rpc import encode_message
 from ottla.controller.rpc.framing import join_frames
-from ottla.simulation import SimulatedCluster, SimulationError, controller, leader_of, run
-from ottla.simulation.links import CLIENTS
+from ottla.simulation import CLIENTS, SimulatedCluster, SimulationError, controller, leader_of, run
 from ottla.simulation.messages import HttpStream, KafkaStream
 
 
