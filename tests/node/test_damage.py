@@ -57,6 +57,7 @@ async def test_damage_is_one_line_that_says_what_to_do_and_status_1(
     directory = _written(tmp_path / "data")
     content = bytearray((directory / name).read_bytes())
     content[len(content) // 2] ^= 1
+    content[len(content) // 2 + 1] ^= 6  # a single bit of the log would be flipped back
     (directory / name).write_bytes(content)
     ended = await ottla("node", "--config", str(_config(tmp_path, voters)), env=CLEAN)
     assert ended.status == 1

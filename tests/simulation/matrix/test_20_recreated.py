@@ -1,0 +1,45 @@
+"""Row 20: a topic is deleted and made again under the same name while nodes die: no old record comes back."""
+
+import pytest
+
+from ottla.client import NewTopic, TopicPartition
+from ottla.simulation import SimulatedCluster, run
+from tests.simulation.matrix.harness import SMALL
+
+
+@pytest.mark.parametrize("how", ["kill", "power_off"])
+@pytest.mark.parametrize("seed", range(2))
+def test_records_of_an_older_namesake_do_not_come_back(how: str, seed: int):
+    async def scenario() -> None:
+        async with SimulatedCluster(settings=SMALL | {"ottla.flush": "synced"}) as cluster:
+            await cluster.create_topic("news")
+            for life in range(4):
+                sent = [b"%d of life %d" % (number, life) for number in range(30 - 7 * life)]
+                async with cluster.producer(linger_ms=0) as producer:
+                    for value in sent:
+                        await producer.send_and_wait("news", value, partition=0)
+                await cluster.advance(1.5 if life % 2 else 0.1)
+                down = [cluster.nodes[1 + (life + seed) % 3]]
+                if life == 3:
+                    down = list(cluster.nodes.values())
+                for node in down:
+                    getattr(node, how)()
+                if life < 3:
+                    async with cluster.admin() as admin:
+                        await admin.delete_topics(["news"])
+                    async with cluster.admin() as admin:
+                        await admin.create_topics([NewTopic("news", 1, 3)])
+                for node in down:
+                    node.start()
+                await cluster.until(lambda: cluster.full("news"), "in sync", within=30)
+            async with cluster.consumer(auto_offset_reset="earliest") as consumer:
+                consumer.assign([TopicPartition("news", 0)])
+                got: list[bytes] = []
+                while len(got) < len(sent):
+                    for records in (await consumer.getmany(timeout_ms=500)).values():
+                        got += [record.value or b"" for record in records]
+                assert got == sent
+            assert cluster.world.complaints == []
+            assert not any(node.failures for node in cluster.nodes.values())
+
+    run(scenario, seed)
