@@ -1,4 +1,4 @@
-"""Acknowledged before it is on the disk (etcd #14370), stale reads after a pause (#20418), two quick snapshots (#18055).
+"""Acknowledged before it is on the disk (etcd #14370), stale reads after a pause (#20418), quick snapshots (#18055).
 
 The ABA of an acknowledgement that is for an overwritten entry is a matter of the core alone: see
 tests/raft/test_defences.py, test_persisted_word_of_an_overwritten_entry_does_not_count_aba, and for read barriers
