@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ottla.broker.api import (
+    consumer_group_describe,
+    consumer_group_heartbeat,
     create_partitions,
     create_topics,
     delete_groups,
@@ -95,6 +97,8 @@ TABLE = (
     Row(47, "OffsetDelete", (0, 0), offset_delete.handle),
     Row(55, "DescribeQuorum", (0, 2), describe_quorum.handle, limit=1 * MIB),
     Row(60, "DescribeCluster", (0, 2), describe_cluster.handle, limit=64 * KIB),
+    Row(68, "ConsumerGroupHeartbeat", (0, 1), consumer_group_heartbeat.handle, limit=1 * MIB),
+    Row(69, "ConsumerGroupDescribe", (0, 1), consumer_group_describe.handle, limit=1 * MIB),
     Row(75, "DescribeTopicPartitions", (0, 0), describe_topic_partitions.handle),
 )
 

@@ -10,6 +10,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.cluster_view import OPERATIONS_NOT_ASKED
 from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.groups import described
 from ottla.wire import Request
 
 _TELLS_NOT_FOUND = 6
@@ -33,7 +34,7 @@ def _group(context: BrokerContext, group_id: str, version: int) -> dict[str, obj
     shard = context.groups.shard_of(group_id)
     if isinstance(shard, ErrorCode):
         return {"group_id": group_id, "error_code": shard}
-    found = shard.describe(group_id)
+    found = described(shard, group_id)
     if found is None:
         known = version >= _TELLS_NOT_FOUND
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.groups import overviews
 from ottla.wire import Request
 
 
@@ -23,7 +24,7 @@ def handle(context: BrokerContext, request: Request) -> Answer:
                 "group_state": found.state,
                 "group_type": found.kind,
             }
-            for found in shard.overview()
+            for found in overviews(shard)
             if (not states or found.state.lower() in states) and (not types or found.kind in types)
         ]
     return {"error_code": ErrorCode.none, "groups": rows}

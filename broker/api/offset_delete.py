@@ -5,6 +5,7 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.groups import topics_in_use
 from ottla.wire import Request
 
 
@@ -16,7 +17,7 @@ async def handle(context: BrokerContext, request: Request) -> Answer:
     error = await shard.settled()
     if error is not ErrorCode.none:
         return {"error_code": error}
-    subscribed = shard.topics_in_use(body.group_id)
+    subscribed = topics_in_use(shard, body.group_id)
     if isinstance(subscribed, ErrorCode):
         return {"error_code": subscribed}
     known = context.view.image.topics

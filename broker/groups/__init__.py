@@ -6,6 +6,7 @@ it. What is promised to a group's members stands in that log, replicated, before
 
 from ottla.broker.groups.config import GroupConfig
 from ottla.broker.groups.coordinator import GroupCoordinator
+from ottla.broker.groups.inspection import described, overviews, topics_in_use
 from ottla.broker.groups.offsets import At, Position
 from ottla.broker.groups.partitioning import INTERNAL_TOPICS, OFFSETS_TOPIC, partition_for
 from ottla.broker.groups.records import OffsetValue
@@ -24,6 +25,9 @@ __all__ = [
     "Position",
     "Shard",
     "client_host",
+    "described",
     "internal_configs",
+    "overviews",
     "partition_for",
+    "topics_in_use",
 ]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.classic import Now
 from ottla.broker.groups.config import GroupConfig
+from ottla.broker.groups.consumer import Topic
 from ottla.broker.groups.deadlines import Deadlines
 from ottla.broker.groups.partitioning import OFFSETS_TOPIC, partition_for
 from ottla.broker.groups.primitives import BadRecord
+from ottla.broker.groups.retention import expire, forget_topics
 from ottla.broker.groups.shard import Shard
 from ottla.broker.groups.topic import OffsetsTopic
 from ottla.broker.replication import Partition, ReplicaManager
@@ -56,6 +58,8 @@ class GroupCoordinator:
         self._forgotten: set[str] = set()
         self._forgetter: asyncio.Task[None] | None = None
         self._closed = False
+        self._seen: object = None
+        self._topics: dict[str, Topic] = {}
 
     # For request handlers
 
@@ -89,6 +93,16 @@ class GroupCoordinator:
 
     def wake(self, shard: Shard, group: str, at: float) -> None:
         self._deadlines.wake((shard, group), at)
+
+    def topics(self) -> Mapping[str, Topic]:
+        """All topics as assignors see them: the same object until something in it changes."""
+        topics = self._image().topics
+        if topics is not self._seen:
+            self._seen = topics
+            found = {name: Topic(topic.id, len(topic.partitions)) for name, topic in topics.items()}
+            if found != self._topics:
+                self._topics = found
+        return self._topics
 
     def shard_lost(self, shard: Shard) -> None:
         index = shard.log.partition.index
@@ -154,7 +168,7 @@ class GroupCoordinator:
             await asyncio.sleep(self.config.offsets_retention_check_interval_ms / 1000)
             for shard in self.shards():
                 if shard.log.ready:
-                    await shard.expire(self.clock())
+                    await expire(shard, self.clock(), self.config.offsets_retention_minutes * 60_000)
 
     def _forget(self, topics: set[str]) -> None:
         self._forgotten |= topics - {OFFSETS_TOPIC}
@@ -167,7 +181,7 @@ class GroupCoordinator:
             self._forgotten.clear()
             for shard in self.shards():
                 if shard.log.ready:
-                    await shard.forget_topics(topics)
+                    await forget_topics(shard, topics)
 
     async def close(self) -> None:
         """Give up everything: whoever waits is sent to look for another coordinator."""

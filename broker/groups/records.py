@@ -1,8 +1,9 @@
 """The records of `__consumer_offsets`: Kafka's own keys and values, byte for byte.
 
 A key begins with a 16-bit type, which is what Kafka calls the version of the key: 0 and 1 an offset commit, 2 the
-metadata of a classic group. A value begins with the 16-bit version of its schema; no value is a tombstone. Values
-are written in the version that Kafka 4 writes (offset commits v3, group metadata v3), and read in every version.
+metadata of a classic group, 3 to 8 the parts of a KIP-848 group. A value begins with the 16-bit version of its schema;
+no value is a tombstone. Values are written in the version that Kafka 4 writes (offset commits v3, group metadata v3),
+and read in every version.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from ottla.broker.groups import consumer
 from ottla.broker.groups.primitives import BadRecord, Reader, Writer
 
 OFFSET_COMMIT: Final = 1
@@ -81,8 +83,8 @@ class StoredGroup:
     members: tuple[StoredMember, ...]
 
 
-Key: TypeAlias = OffsetKey | GroupKey
-Value: TypeAlias = OffsetValue | StoredGroup
+Key: TypeAlias = OffsetKey | GroupKey | consumer.Key
+Value: TypeAlias = OffsetValue | StoredGroup | consumer.Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def encode_key(key: Key) -> bytes:
         writer.string(key.group)
         writer.string(key.topic)
         writer.int32(key.partition)
+    elif not isinstance(key, GroupKey):
+        return consumer.encode_key(key)
     else:
         writer.int16(GROUP_METADATA)
         writer.string(key.group)
@@ -109,7 +113,9 @@ def encode_key(key: Key) -> bytes:
 def encode_value(value: Value | None) -> bytes | None:
     if value is None:
         return None
-    return _encode_offset(value) if isinstance(value, OffsetValue) else _encode_group(value)
+    if isinstance(value, OffsetValue):
+        return _encode_offset(value)
+    return _encode_group(value) if isinstance(value, StoredGroup) else consumer.encode_value(value)
 
 
 def _encode_offset(value: OffsetValue) -> bytes:
@@ -163,6 +169,9 @@ def decode(key: bytes, value: bytes | None) -> Entry | None:
         return Entry(offset_key, None if value is None else _decode_offset(value))
     if kind == GROUP_METADATA:
         return Entry(GroupKey(reader.string()), None if value is None else _decode_group(value))
+    if kind in consumer.KEYS:
+        key_of_consumers = consumer.decode_key(kind, reader)
+        return Entry(key_of_consumers, None if value is None else consumer.decode_value(key_of_consumers, value))
     return None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,11 +17,12 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.groups import classic
 from ottla.broker.groups.classic import Answer, ClassicGroup, Effects, Identity, Now, State, Write
 from ottla.broker.groups.config import GroupConfig
-from ottla.broker.groups.offsets import At, OffsetStore, Position, Standing, expired, value_of
+from ottla.broker.groups.consumer import Beat, BeatAnswer, Topic
+from ottla.broker.groups.consumer_groups import ConsumerGroups
+from ottla.broker.groups.offsets import At, OffsetStore, Position, value_of
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup
 from ottla.broker.groups.shard_log import Appender, ShardLog
 from ottla.broker.groups.tickets import Tickets
-from ottla.broker.groups.views import OFFSETS_ONLY, Described, Overview, describe, overview
 from ottla.broker.replication import Partition
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class ShardHost(Protocol):
     def now(self) -> Now: ...
     def clock(self) -> int: ...
     def max_bytes(self) -> int: ...
+    def topics(self) -> Mapping[str, Topic]: ...
     def wake(self, shard: Shard, group: str, at: float) -> None: ...
     def shard_lost(self, shard: Shard) -> None: ...
 
@@ -66,6 +68,7 @@ class Shard:
         self._writing: Counter[str] = Counter()
         self._transient = 0
         self._pending = 0
+        self.consumers = ConsumerGroups(self)
         self.log = ShardLog(
             partition,
             host.replicas,
@@ -85,17 +88,20 @@ class Shard:
         if isinstance(key, OffsetKey):
             assert value is None or isinstance(value, OffsetValue)
             self.offsets.replay(key, value)
-            return
-        assert value is None or isinstance(value, StoredGroup)
-        if not self.log.ready:
-            if value is None:
-                self._stored.pop(key.group, None)
-            else:
-                self._stored[key.group] = value
+        elif not isinstance(key, GroupKey):
+            assert value is None or not isinstance(value, OffsetValue | StoredGroup)
+            self.consumers.replay(key, value)
         else:
+            assert value is None or isinstance(value, StoredGroup)
             self._replay_group(key.group, value)
 
     def _replay_group(self, group_id: str, value: StoredGroup | None) -> None:
+        if not self.log.ready:
+            if value is None:
+                self._stored.pop(group_id, None)
+            else:
+                self._stored[group_id] = value
+            return
         group = self.groups.get(group_id)
         if group is None:
             return
@@ -113,11 +119,12 @@ class Shard:
             group.replay(stored)
             self._recover(group, now)
         self._stored.clear()
+        self.consumers.loaded(now)
         log.info(
             "shard_loaded",
             partition=self.log.partition.index,
             leader_epoch=self.log.epoch,
-            groups=len(set(self.groups).union(self.offsets)),
+            groups=len(list(self.ids())),
         )
 
     def _recover(self, group: ClassicGroup, now: Now) -> None:
@@ -140,50 +147,52 @@ class Shard:
         )
         return group
 
+    # For the consumer groups
+
+    @property
+    def config(self) -> GroupConfig:
+        return self._host.config
+
+    def now(self) -> Now:
+        return self._host.now()
+
+    def topics(self) -> Mapping[str, Topic]:
+        return self._host.topics()
+
+    def wake(self, group_id: str, at: float) -> None:
+        self._host.wake(self, group_id, at)
+
     # Questions
 
-    def exists(self, group_id: str) -> bool:
-        return group_id in self.offsets or group_id in self.groups
-
     def ids(self) -> Iterable[str]:
-        return dict.fromkeys([*self.groups, *self.offsets])
+        return dict.fromkeys([*self.groups, *self.consumers.groups, *self.offsets])
 
-    def overview(self) -> list[Overview]:
-        rows = [overview(group) for group in self.groups.values() if not group.forgettable]
-        rows += [Overview(each, "", State.EMPTY.value, "classic") for each in self.offsets if each not in self.groups]
-        return rows
+    def is_writing(self, group_id: str) -> bool:
+        """Whether records of the group are on their way."""
+        return self._writing[group_id] > 0
 
-    def describe(self, group_id: str) -> Described | None:
-        """None for a group that does not exist."""
+    def is_empty(self, group_id: str) -> bool:
+        """Whether it is a group, and nobody is in it nor about to come."""
+        found = self.consumers.groups.get(group_id)
+        if found is not None:
+            return not found.members
         group = self.groups.get(group_id)
-        if group is None:
-            return OFFSETS_ONLY if group_id in self.offsets else None
-        return None if group.state is State.DEAD else describe(group)
-
-    def topics_in_use(self, group_id: str) -> frozenset[str] | ErrorCode:
-        """The topics whose offsets must not be deleted, or GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP (KIP-496)."""
-        group = self.groups.get(group_id)
-        if group is None:
-            return frozenset() if group_id in self.offsets else ErrorCode.group_id_not_found
-        if group.state is State.DEAD:
-            return ErrorCode.group_id_not_found
-        if group.state is State.EMPTY:
-            return frozenset()
-        if group.protocol_type != classic.CONSUMER:
-            return ErrorCode.non_empty_group
-        subscribed = group.subscribed()
-        # Of members whose metadata cannot be read, any topic may be theirs.
-        return frozenset(topic for topic, _ in self.offsets.of(group_id)) if subscribed is None else subscribed
+        return group is not None and group.state is State.EMPTY and not group.pending
 
     def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> ErrorCode:
         """Whether the group's offsets may be read. Members of classic groups have no epoch, and need none."""
-        return ErrorCode.none
+        found = self.consumers.groups.get(group_id)
+        if found is None or (member_id is None and member_epoch < 0):
+            return ErrorCode.none
+        return self.consumers.check_epoch(found, member_id, member_epoch)
 
     # Members
 
     def join(
         self, group_id: str, may_create: bool, request: JoinRequest, refuse: Callable[[ErrorCode], Answer]
     ) -> asyncio.Future[Answer] | Answer:
+        if group_id in self.consumers.groups:
+            return refuse(self._make_way(group_id))
         group = self.groups.get(group_id)
         if group is None:
             if not may_create:
@@ -228,14 +237,17 @@ class Shard:
 
     def tick(self, group_id: str) -> None:
         """A deadline of the group has come, or may have."""
+        if not self.log.leads:
+            return
+        self.consumers.tick(group_id)
         group = self.groups.get(group_id)
-        if group is not None and self.log.leads:
+        if group is not None:
             before = len(group.pending)
             self._carry_out(group, classic.tick(group, self._host.now()), before)
 
     def _carry_out(self, group: ClassicGroup, effects: Effects, pending_before: int | None = None) -> None:
         for what in effects.writes:
-            self._write([Entry(GroupKey(group.id), what.value)], partial(self._written, group, what))
+            self.write([Entry(GroupKey(group.id), what.value)], partial(self._written, group, what))
         for ticket, answer in effects.replies:
             self.tickets.answer(ticket, answer)
         for event, facts in effects.news:
@@ -249,13 +261,31 @@ class Shard:
         elif effects.wake_at is not None:
             self._host.wake(self, group.id, effects.wake_at)
 
+    def _make_way(self, group_id: str) -> ErrorCode:
+        """A group of the other protocol has the name: it goes if it is empty, and the client comes again."""
+        if not self.is_empty(group_id) and not self.is_writing(group_id):
+            return ErrorCode.inconsistent_group_protocol
+        if not self.is_writing(group_id):
+            self._drop_of_protocol(group_id, ()).add_done_callback(lambda _: None)
+        return ErrorCode.coordinator_load_in_progress
+
+    def beat(self, group_id: str, request: Beat) -> asyncio.Future[BeatAnswer] | BeatAnswer:
+        """ConsumerGroupHeartbeat. A classic group gives way when it is empty; moving its members over is not done."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return self.consumers.heartbeat(group_id, request)
+        if group.members or request.epoch != 0:
+            return BeatAnswer(ErrorCode.group_id_not_found, message=f"Group {group_id} is not a consumer group.")
+        self._make_way(group_id)
+        return BeatAnswer(ErrorCode.coordinator_load_in_progress)
+
     def _written(self, group: ClassicGroup, what: Write, error: ErrorCode) -> None:
         if error is ErrorCode.message_too_large:
             error = ErrorCode.unknown_server_error
         if self.groups.get(group.id) is group and not self.log.closed:
             self._carry_out(group, classic.written(group, what, error, self._host.now()))
 
-    def _write(self, entries: Sequence[Entry], done: Callable[[ErrorCode], None]) -> None:
+    def write(self, entries: Sequence[Entry], done: Callable[[ErrorCode], None]) -> None:
         touched = {entry.key.group for entry in entries}
         self._writing.update(touched)
 
@@ -272,6 +302,9 @@ class Shard:
 
     def check_commit(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:
         """Whether the member may commit; a group that does not exist takes commits of those who have no generation."""
+        found = self.consumers.groups.get(group_id)
+        if found is not None:
+            return self.consumers.check_epoch(found, member_id, generation)
         group = self.groups.get(group_id)
         if group is not None:
             error, effects = classic.check_commit(group, member_id, instance_id, generation, self._host.now())
@@ -293,7 +326,7 @@ class Shard:
 
     def _written_later(self, entries: Sequence[Entry]) -> asyncio.Future[ErrorCode]:
         future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
-        self._write(entries, partial(_settle, future))
+        self.write(entries, partial(_settle, future))
         return future
 
     async def settled(self) -> ErrorCode:
@@ -307,7 +340,7 @@ class Shard:
     async def delete_offsets(self, group_id: str, wanted: Sequence[At]) -> ErrorCode:
         """Tombstones for what there is of it."""
         rows = self.offsets.of(group_id)
-        return await self._bury([OffsetKey(group_id, *at) for at in wanted if at in rows])
+        return await self.bury([OffsetKey(group_id, *at) for at in wanted if at in rows])
 
     async def delete_group(self, group_id: str) -> ErrorCode:
         """A group without members, and all its offsets. GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP, or what writing gives."""
@@ -315,75 +348,50 @@ class Shard:
         if error is not ErrorCode.none:
             return error
         group = self.groups.get(group_id)
-        if group is None and group_id not in self.offsets:
+        if group is not None and group.state is State.DEAD:
             return ErrorCode.group_id_not_found
-        if group is not None:
-            if group.state is State.DEAD:
-                return ErrorCode.group_id_not_found
-            if group.state is not State.EMPTY:
-                return ErrorCode.non_empty_group
-        return await self._drop_group(group_id, group)
+        if group is None and group_id not in self.consumers.groups:
+            return await self.drop_group(group_id) if group_id in self.offsets else ErrorCode.group_id_not_found
+        empty = group.state is State.EMPTY if group is not None else self.is_empty(group_id)
+        return await self.drop_group(group_id) if empty else ErrorCode.non_empty_group
 
-    async def _drop_group(self, group_id: str, group: ClassicGroup | None) -> ErrorCode:
-        """Nobody may join while its end is being written down."""
+    async def drop_group(self, group_id: str) -> ErrorCode:
+        """Tombstones for an empty group and all its offsets."""
+        keys = [OffsetKey(group_id, *at) for at in self.offsets.of(group_id)]
+        split = max(len(keys) - MAX_BATCH, 0)
+        error = await self.bury(keys[:split])
+        return error if error is not ErrorCode.none else await self._drop_of_protocol(group_id, keys[split:])
+
+    def _drop_of_protocol(self, group_id: str, offsets: Sequence[OffsetKey]) -> asyncio.Future[ErrorCode]:
+        """The group itself, and these offsets with it in one batch. Nobody may join while that is being written."""
+        future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
+        gone = [Entry(key, None) for key in offsets]
+        if group_id in self.consumers.groups:
+            self.consumers.drop(group_id, gone, partial(_settle, future))
+            return future
+        group = self.groups.get(group_id)
         if group is not None:
+            if group.state is not State.EMPTY:
+                _settle(future, ErrorCode.non_empty_group)
+                return future
             group.go(State.DEAD, self._host.now())
-        keys: list[OffsetKey | GroupKey] = [OffsetKey(group_id, *at) for at in self.offsets.of(group_id)]
-        error = await self._bury([*keys, GroupKey(group_id)])
-        if group is not None and error is not ErrorCode.none and self.groups.get(group_id) is group:
+        self.write([*gone, Entry(GroupKey(group_id), None)], partial(self._dropped, group, future))
+        return future
+
+    def _dropped(self, group: ClassicGroup | None, future: asyncio.Future[ErrorCode], error: ErrorCode) -> None:
+        if group is not None and error is not ErrorCode.none and self.groups.get(group.id) is group:
             self._pending -= len(group.pending)
-            revived = self._make(group_id)
+            revived = self._make(group.id)
             revived.replay(group.stored)
             self._recover(revived, self._host.now())
-        return error
+        _settle(future, error)
 
-    async def _bury(self, keys: Sequence[OffsetKey | GroupKey]) -> ErrorCode:
+    async def bury(self, keys: Sequence[OffsetKey]) -> ErrorCode:
         for at in range(0, len(keys), MAX_BATCH):
             error = await self._written_later([Entry(key, None) for key in keys[at : at + MAX_BATCH]])
             if error is not ErrorCode.none:
                 return error
         return ErrorCode.none
-
-    # Retention
-
-    def standing(self, group_id: str) -> Standing:
-        group = self.groups.get(group_id)
-        if group is None:
-            return Standing(None, True, False, -1, None)
-        return Standing(
-            group.protocol_type,
-            group.state is State.EMPTY,
-            group.state is State.STABLE,
-            group.since,
-            group.subscribed(),
-        )
-
-    async def expire(self, now_ms: int) -> int:
-        """Give up offsets that are older than the retention, and groups of which nothing is left. How many offsets."""
-        retention_ms = self._host.config.offsets_retention_minutes * 60_000
-        count = 0
-        for group_id in tuple(self.ids()):
-            if not self.log.ready or self._writing[group_id]:
-                continue
-            rows = self.offsets.of(group_id)
-            gone = expired(rows, self.standing(group_id), now_ms, retention_ms)
-            group = self.groups.get(group_id)
-            empty = group is not None and group.state is State.EMPTY and not group.pending
-            count += len(gone)
-            if empty and len(gone) == len(rows):
-                await self._drop_group(group_id, group)
-            elif gone:
-                await self._bury([OffsetKey(group_id, *at) for at in gone])
-            await asyncio.sleep(0)
-        if count:
-            log.info("offsets_expired", partition=self.log.partition.index, offsets=count)
-        return count
-
-    async def forget_topics(self, topics: frozenset[str]) -> None:
-        """The topics are deleted, and with them what was committed for them."""
-        keys = {OffsetKey(group_id, *at) for group_id in self.offsets for at in self.offsets.of(group_id)}
-        keys |= {entry.key for entry in self.log.in_flight if isinstance(entry.key, OffsetKey)}
-        await self._bury(sorted((key for key in keys if key.topic in topics), key=repr))
 
 
 def _settle(future: asyncio.Future[ErrorCode], error: ErrorCode) -> None:

@@ -105,6 +105,11 @@ class Settings(BaseModel):
     group_min_session_timeout_ms: int = _key(6000, "The shortest session that a member may ask for.", ge=1)
     group_max_session_timeout_ms: int = _key(1_800_000, "The longest session that a member may ask for.", ge=1)
     group_max_size: int = _key(_INT_MAX, "Most members of a group (KIP-389).", ge=1, le=_INT_MAX)
+    group_consumer_session_timeout_ms: int = _key(
+        45_000, "Silence after which a member of a KIP-848 group is out.", ge=1
+    )
+    group_consumer_heartbeat_interval_ms: int = _key(5000, "Time between heartbeats in KIP-848 groups.", ge=1)
+    group_consumer_max_size: int = _key(_INT_MAX, "Most members of a KIP-848 group.", ge=1, le=_INT_MAX)
     offset_metadata_max_bytes: int = _key(4096, "The largest metadata of a committed offset.", ge=0)
     offsets_commit_timeout_ms: int = _key(5000, "The longest a commit waits to be replicated.", ge=1)
     offsets_retention_minutes: int = _key(

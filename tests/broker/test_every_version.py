@@ -142,6 +142,15 @@ CONTENT: dict[int, dict[str, Any]] = {
             }
         ]
     },
+    68: {
+        "group_id": "g",
+        "member_id": "m",
+        "member_epoch": 0,
+        "rebalance_timeout": 1000,
+        "subscribed_topic_names": ["t"],
+        "topic_partitions": [],
+    },
+    69: {"group_ids": ["g"]},
     55: {"topics": [{"topic_name": "__cluster_metadata", "partitions": [{"partition_index": 0}]}]},
     60: {"endpoint_type": 1},
     75: {"topics": [{"name": "t"}], "response_partition_limit": 10, "cursor": None},
@@ -179,6 +188,7 @@ EXPECTED = {
     36: [("error_code", ErrorCode.illegal_sasl_state)],
     42: [("results.error_code", ErrorCode.group_id_not_found)],
     47: [("error_code", ErrorCode.group_id_not_found)],
+    69: [("groups.error_code", ErrorCode.group_id_not_found)],
 }
 
 

@@ -13,6 +13,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup, decode
+from ottla.broker.groups.retention import expire
 from ottla.broker.replication import LeaderState, Partition
 from ottla.controller import Delta
 from ottla.log import OsDisk
@@ -310,9 +311,9 @@ async def test_expiry_on_a_shard(world: World) -> None:
     assert await commit(world, 4, group_id="simple") is ErrorCode.none
     (shard,) = world.broker.groups.shards()
     later = NOW_MS + 8 * 86_400_000
-    assert await shard.expire(later) == 1
+    assert await expire(shard, later, 7 * 86_400_000) == 1
     assert (await fetched(world), await fetched(world, "simple")) == (4, -1)
     await world.call(LEAVE, 5, {"group_id": "g", "members": [{"member_id": joined.member_id}]})
-    assert await shard.expire(later) == 1
+    assert await expire(shard, later, 7 * 86_400_000) == 1
     assert not shard.groups and not list(shard.ids())
     assert entries(partition)[-1] == Entry(GroupKey("g"), None)

@@ -1,0 +1,109 @@
+"""ConsumerGroupHeartbeat, v0-v1 (KIP-848): a member joins, lives, tells what it has, learns what it is to have, leaves.
+
+v1 the client makes its own member id, and may subscribe by regular expression.
+
+Differences from Kafka: a classic group that has members is not moved over (GROUP_ID_NOT_FOUND, as in Kafka with
+`group.consumer.migration.policy` disabled); an empty one gives way, for which the client is asked to come again.
+Regular expressions that could take long to match are refused with INVALID_REGULAR_EXPRESSION.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.answering import then
+from ottla.broker.context import Answer, BrokerContext, Reply
+from ottla.broker.groups import client_host
+from ottla.broker.groups.consumer import ASSIGNORS, AWAY, LEAVING, Beat, BeatAnswer, by_topic, compiled
+from ottla.wire import Request
+
+
+def handle(context: BrokerContext, request: Request) -> Reply:
+    body = request.body
+    beat = _beat(context, request)
+    refused = _check(body.group_id, beat)
+    if refused is not None:
+        return _row(context, refused)
+    shard = context.groups.shard_of(body.group_id)
+    if isinstance(shard, ErrorCode):
+        return _row(context, BeatAnswer(shard))
+    found = shard.beat(body.group_id, beat)
+    return _row(context, found) if isinstance(found, BeatAnswer) else then(found, lambda answer: _row(context, answer))
+
+
+def _beat(context: BrokerContext, request: Request) -> Beat:
+    body = request.body
+    owned = None
+    if body.topic_partitions is not None:
+        owned = frozenset((row.topic_id, index) for row in body.topic_partitions for index in row.partitions)
+    member_id = body.member_id
+    if not member_id and body.member_epoch == 0 and request.api_version == 0:
+        member_id = str(UUID(int=context.rng.getrandbits(128), version=4))
+    return Beat(
+        member_id=member_id,
+        epoch=body.member_epoch,
+        instance_id=body.instance_id,
+        rack_id=body.rack_id,
+        client_id=request.client_id or "",
+        client_host=client_host(request.connection.peer),
+        rebalance_ms=round(body.rebalance_timeout.total_seconds() * 1000),
+        topics=body.subscribed_topic_names,
+        regex=getattr(body, "subscribed_topic_regex", None),
+        assignor=body.server_assignor,
+        owned=owned,
+    )
+
+
+def _check(group_id: str, beat: Beat) -> BeatAnswer | None:
+    problem = _problem(group_id, beat)
+    if problem is not None:
+        return BeatAnswer(ErrorCode.invalid_request, message=problem)
+    if beat.assignor is not None and beat.assignor not in ASSIGNORS:
+        supported = ", ".join(ASSIGNORS)
+        message = f"ServerAssignor {beat.assignor} is not supported. Supported assignors: {supported}."
+        return BeatAnswer(ErrorCode.unsupported_assignor, message=message)
+    if beat.regex and compiled(beat.regex) is None:
+        message = f"SubscribedTopicRegex `{beat.regex}` is not a regular expression that this broker takes."
+        return BeatAnswer(ErrorCode.invalid_regular_expression, message=message)
+    return None
+
+
+def _problem(group_id: str, beat: Beat) -> str | None:
+    for name, value in (("GroupId", group_id), ("MemberId", beat.member_id)):
+        if not value.strip():
+            return f"{name} can't be empty."
+    for name, given in (("InstanceId", beat.instance_id), ("RackId", beat.rack_id)):
+        if given is not None and not given.strip():
+            return f"{name} can't be empty."
+    if beat.epoch < AWAY:
+        return "MemberEpoch is invalid."
+    if beat.epoch == AWAY and beat.instance_id is None:
+        return "InstanceId can't be null."
+    return _problem_of_first(beat) if beat.epoch == 0 else None
+
+
+def _problem_of_first(beat: Beat) -> str | None:
+    if beat.rebalance_ms < 0:
+        return "RebalanceTimeoutMs must be provided in first request."
+    if beat.owned is None or beat.owned:
+        return "TopicPartitions must be empty when (re-)joining."
+    if beat.topics is None and beat.regex is None:
+        return "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining."
+    return None
+
+
+def _row(context: BrokerContext, answer: BeatAnswer) -> Answer:
+    leaving = answer.epoch in (LEAVING, AWAY)
+    row: dict[str, object] = {
+        "error_code": answer.error,
+        "error_message": answer.message,
+        "member_id": answer.member_id or None,
+        "member_epoch": answer.epoch if answer.error is ErrorCode.none else 0,
+        "heartbeat_interval": 0 if leaving else context.groups.config.group_consumer_heartbeat_interval_ms,
+    }
+    if answer.assignment is not None and not leaving:
+        topics = [{"topic_id": topic, "partitions": indexes} for topic, indexes in by_topic(answer.assignment)]
+        row["assignment"] = {"topic_partitions": topics}
+    return row
