@@ -227,18 +227,20 @@ FAILOVERS = ("kill", "isolate")
 
 MUTANTS: dict[str, Mutant] = {
     "acknowledge before replication": Mutant(acknowledge_before_replication, FAILOVERS, 1),
-    "truncate to the high watermark": Mutant(truncate_to_the_high_watermark, ("kill", "pause"), 3),
-    "keep no window of producers": Mutant(keep_no_window_of_producers, ("resets", "kill"), 3),
-    "forget producers when leading": Mutant(forget_producers_when_leading, FAILOVERS, 5),
-    "show what is not committed": Mutant(show_what_is_not_committed, FAILOVERS, 3),
-    "trust an unclean return": Mutant(trust_an_unclean_return, ("lone power off", "stop", "pause"), 3, settings=OS),
-    "elect anybody": Mutant(elect_anybody, FAILOVERS, 8, seconds=6.0),
+    "truncate to the high watermark": Mutant(truncate_to_the_high_watermark, ("kill", "pause"), 10),
+    "keep no window of producers": Mutant(keep_no_window_of_producers, ("resets", "kill"), 12),
+    "forget producers when leading": Mutant(forget_producers_when_leading, FAILOVERS, 12),
+    "show what is not committed": Mutant(show_what_is_not_committed, FAILOVERS, 12),
+    "trust an unclean return": Mutant(
+        trust_an_unclean_return, ("lone power off", "stop", "pause"), 15, 6.0, settings=OS
+    ),
+    "elect anybody": Mutant(elect_anybody, FAILOVERS, 15, seconds=6.0),
     "keep the leader epoch": Mutant(keep_the_leader_epoch, ("kill",), 2),
     "give the same producer ids twice": Mutant(give_the_same_producer_ids_twice, ("kill",), 2),
-    "append without comparing": Mutant(append_without_comparing, FAILOVERS, 2),
+    "append without comparing": Mutant(append_without_comparing, FAILOVERS, 6),
     "vote twice": Mutant(vote_twice, ("kill all",), 12),
     "forget the vote": Mutant(forget_the_vote, ("kill",), 1),
-    "forget the term": Mutant(forget_the_term, FAILOVERS, 4),
+    "forget the term": Mutant(forget_the_term, FAILOVERS, 12),
     "vote without sync": Mutant(vote_without_sync, ("power off",), 2, settings=SYNCED),
     "acknowledge entries before sync": Mutant(acknowledge_entries_before_sync, ("kill",), 1),
     "count the own copy before sync": Mutant(count_the_own_copy_before_sync, ("kill",), 1),
