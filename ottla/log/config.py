@@ -25,4 +25,8 @@ class LogConfig:
     message_timestamp_type: Literal["CreateTime", "LogAppendTime"] = "CreateTime"
     cleanup_policy: Literal["delete", "compact", "compact,delete"] = "delete"
     file_delete_delay_ms: int = 60_000
+    delete_retention_ms: int = 24 * 3600 * 1000
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = 2**63 - 1
+    min_cleanable_dirty_ratio: float = 0.5
     producer_id_expiration_ms: int = 24 * 3600 * 1000

@@ -5,14 +5,15 @@ from __future__ import annotations
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, encode_epochs
 from ottla.log.damage import DAMAGED_FILE, UNSYNCED_FILE, leave_mark
 from ottla.log.errors import DiskError, LogOffline
-from ottla.log.log_state import LogState
 from ottla.log.reader import header_at, locate
 from ottla.log.retention import count_deletable
+from ottla.log.scan import scan_headers
 from ottla.log.segment import Segment
 from ottla.log.snapshots import list_snapshots, remove_snapshots, restore, write_snapshot
+from ottla.log.swapping import LogSwapping
 
 
-class LogMaintenance(LogState):
+class LogMaintenance(LogSwapping):
     """What changes a log other than by appending. Durability first: every cut is on disk before it returns."""
 
     # --- truncation
@@ -30,11 +31,15 @@ class LogMaintenance(LogState):
             self.truncate_fully_and_start_at(offset, now_ms=self._active.created_ms)
             return
         try:
+            self.abort_cleaning()
             at = self._segment_index(offset)
             segment = self._segments[at]
             position = locate(segment, offset)
             header = header_at(segment, position)
             end = offset if header is None else min(offset, header.base_offset)
+            if self._sparse:
+                # The log ends with a batch: after a restart nothing else would tell where it does.
+                end = self._end_before(segment, position)
             self._begin_cut(end)
             self._remove_from(at + 1)
             segment.truncate(position, end)
@@ -48,6 +53,7 @@ class LogMaintenance(LogState):
         """Remove everything; the next record gets `offset`. Raises as truncate_to does."""
         self._check_online()
         try:
+            self.abort_cleaning()
             self._begin_cut(min(offset, self._segments[0].base_offset))
             self._remove_from(0)
             segment = Segment.create(
@@ -73,6 +79,14 @@ class LogMaintenance(LogState):
             self.recovery_point = min(self.recovery_point, end)
         if lowered and self.on_recovery_point_lowered is not None:
             self.on_recovery_point_lowered()
+
+    def _end_before(self, segment: Segment, position: int) -> int:
+        """The offset after the last batch that ends at or before `position`."""
+        end = segment.base_offset
+        start = segment.index.boundary_at_most(max(position - 1, 0))[1]
+        for _, header in scan_headers(segment.file, start, position):
+            end = header.next_offset
+        return end
 
     def _remove_from(self, at: int) -> None:
         """Newest first, each removal durable before the next, so that a crash leaves no hole in the log."""
@@ -168,6 +182,8 @@ class LogMaintenance(LogState):
         With `defer` their files stay until `purge`, which may run in an executor.
         """
         self._check_online()
+        if self._cleaning is not None or self._swapped is not None:
+            return 0
         self._forget_old_epochs()
         count = count_deletable(self._segments, self._config, now_ms, high_watermark, self.log_start_offset)
         if count and count == len(self._segments):
@@ -219,6 +235,7 @@ class LogMaintenance(LogState):
             return
         try:
             self._check_online()
+            self.abort_cleaning()
             self.purge()
             if self._change_mark() != self._opened_as:
                 self._active.write_indexes()
@@ -244,6 +261,7 @@ class LogMaintenance(LogState):
         self._disk.remove_tree(self.directory)
 
     def _close_files(self) -> None:
+        self.abort_cleaning(leave=True)
         self._closed = True
         if self._failure is None:
             self._failure = LogOffline(f"{self.directory} is closed")

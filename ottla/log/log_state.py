@@ -90,8 +90,11 @@ class LogState:
     @config.setter
     def config(self, config: LogConfig) -> None:
         self._config = config
-        self._limits = (config.segment_bytes, config.segment_ms, config.segment_index_bytes)
-        self._gaps = self._sparse or config.cleanup_policy != "delete"
+        compacted = "compact" in config.cleanup_policy
+        # A record cannot be cleaned before its segment is closed.
+        segment_ms = min(config.segment_ms, config.max_compaction_lag_ms) if compacted else config.segment_ms
+        self._limits = (config.segment_bytes, segment_ms, config.segment_index_bytes)
+        self._gaps = self._sparse or compacted
         self._append_time = config.message_timestamp_type == "LogAppendTime"
 
     @property

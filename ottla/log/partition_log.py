@@ -124,10 +124,12 @@ class PartitionLog(LogMaintenance):
         """
         if self._failure is not None:
             self._raise_offline()
-        runs = split_runs(data, self.log_end_offset, self.last_epoch, self._config.segment_bytes)
+        runs = split_runs(data, self.log_end_offset, self.last_epoch, self._config.segment_bytes, gaps=self._gaps)
         base, newest = self.log_end_offset, -1
         view = memoryview(data)
         for run in runs:
+            if self._gaps and not self._sparse:
+                self._note_gaps(run.headers)
             self._append_run(view[run.start : run.end], run.headers)
             newest = max(newest, run.max_timestamp)
         return Appended(base, self.log_end_offset - 1, newest, -1, self.log_start_offset)
@@ -151,6 +153,15 @@ class PartitionLog(LogMaintenance):
             if header.producer_id >= 0:
                 self.producers.update(header, header.base_offset)
         self.log_end_offset = last.last_offset + 1
+
+    def _note_gaps(self, headers: Sequence[BatchHeader]) -> None:
+        """Whoever opens this log has to know that offsets may be missing before the first is."""
+        expected = self.log_end_offset
+        for header in headers:
+            if header.base_offset != expected:
+                self.mark_compacted()
+                return
+            expected = header.next_offset
 
     def _check_epoch(self, leader_epoch: int) -> None:
         if leader_epoch < self.last_epoch:
@@ -192,7 +203,7 @@ class PartitionLog(LogMaintenance):
             segment.rebuild_indexes(str(error))
             data = read_segment(segment, offset, max_bytes, up_to, min_one)
             check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._gaps)
-        if not data and min_one and offset < min(up_to, segment.next_offset):
+        if not data and min_one and offset < min(up_to, segment.next_offset) and not self._gaps:
             raise CorruptFile(f"{segment.path('.log')}: no batch at offset {offset}")
         return data
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import structlog
 
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, decode_epochs, encode_epochs
-from ottla.log.damage import UNSYNCED_FILE, refuse_damaged, write_again
+from ottla.log.damage import COMPACTED_FILE, UNSYNCED_FILE, refuse_damaged, write_again
 from ottla.log.disk import Disk
 from ottla.log.epochs import EpochCache
 from ottla.log.errors import CorruptFile, DiskFull
@@ -28,10 +28,12 @@ from ottla.log.segment import (
     TIME_INDEX_SUFFIX,
     Segment,
 )
+from ottla.log.swaps import complete_swaps
+from ottla.records import BatchHeader
 
 log = structlog.get_logger(__name__)
 
-_SWEPT = (DELETED_SUFFIX, ".tmp", ".cleaned")
+_SWEPT = (DELETED_SUFFIX, ".tmp", ".cleaned", ".swap")
 
 
 @dataclass(slots=True)
@@ -39,8 +41,9 @@ class Recovered:
     """What was found. `cut_bytes` were removed from the end; `below_recovery_point` says that synced data was among it.
 
     `scanned_from` is the first offset that was read and checked, None after a clean open. `epochs_file` is what the
-    leader epoch checkpoint holds, if it is sound. `created`: there was no log, and the names of the new files are not
-    durable yet.
+    leader epoch checkpoint holds, if it is sound. `sparse`: compaction
+    has taken batches away. `created`: there was no log, and the names of the new files are not
+    durable yet. `unsynced`: a sync had failed before.
     """
 
     segments: list[Segment]
@@ -52,6 +55,8 @@ class Recovered:
     snapshots: list[int] = field(default_factory=list)
     epochs_file: bytes | None = None
     created: bool = False
+    sparse: bool = False
+    unsynced: bool = False
 
 
 def open_segments(
@@ -71,6 +76,8 @@ def open_segments(
     when damage was found in it before.
     """
     refuse_damaged(disk, directory)
+    complete_swaps(disk, directory)
+    sparse = disk.exists(f"{directory}/{COMPACTED_FILE}")
     unsynced = disk.exists(f"{directory}/{UNSYNCED_FILE}")
     bases, snapshots = _sweep(disk, directory)
     if not bases:
@@ -81,12 +88,13 @@ def open_segments(
     for segment, following in pairwise(segments):
         segment.next_offset = following.base_offset
     entries = _load_epochs(disk, directory)
-    result = Recovered(segments, EpochCache(entries or ()), snapshots=snapshots)
+    result = Recovered(segments, EpochCache(entries or ()), snapshots=snapshots, sparse=sparse)
     result.epochs_file = None if entries is None else encode_epochs(entries)
     if clean and not unsynced and _settle_active(segments[-1], result, entries is not None):
         return result
     _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end)
     if unsynced:
+        result.unsynced = True
         for segment in segments:
             if segment.next_offset > recovery_point:
                 write_again(segment)
@@ -149,9 +157,10 @@ def _settle_active(segment: Segment, result: Recovered, epochs_known: bool) -> b
     indexed, index_end = segment.index.boundary_at_most(size) if size else (-1, 0)
     end = index_end
     for position, header in scan_headers(segment.file, index_end, size):
-        follows = (
-            header.last_offset == indexed if 0 < index_end == position else header.base_offset == segment.next_offset
-        )
+        if 0 < index_end == position:
+            follows = header.last_offset == indexed
+        else:
+            follows = _follows(header.base_offset, segment.next_offset, result)
         if not follows:
             return False
         segment.next_offset = header.next_offset
@@ -183,7 +192,7 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
     expected = scanned_from
     for at in range(first, len(segments)):
         segment = segments[at]
-        sound = segment.base_offset == expected
+        sound = _follows(segment.base_offset, expected, result)
         file_size = segment.size
         if sound:
             _scan(segment, result, known, recovery_point)
@@ -208,6 +217,17 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
     )
 
 
+def _follows(offset: int, expected: int, result: Recovered) -> bool:
+    return offset == expected or (result.sparse and offset > expected)
+
+
+def _adopt_epochs(epochs: EpochCache, known: EpochCache, header: BatchHeader) -> None:
+    """Where an epoch began can be read from the log only while the first batch of it is there."""
+    for epoch, start in known.entries:
+        if epochs.latest < epoch <= header.leader_epoch and start <= header.base_offset:
+            epochs.assign(epoch, start)
+
+
 def _write_indexes(segment: Segment) -> None:
     """Without room for them there are none, and they are rebuilt when needed: a half-written one could mislead."""
     try:
@@ -225,12 +245,14 @@ def _scan(segment: Segment, result: Recovered, known: EpochCache, recovery_point
     segment.reset_indexes()
     segment.size, segment.next_offset = 0, segment.base_offset
     for _, header in scan_verified(segment.file, 0, file_size):
-        if header.base_offset != segment.next_offset or header.leader_epoch < result.last_epoch:
+        if not _follows(header.base_offset, segment.next_offset, result) or header.leader_epoch < result.last_epoch:
             break
         if header.base_offset < recovery_point and known.epoch_for_offset(header.base_offset) != header.leader_epoch:
             break
         segment.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
         if header.leader_epoch > result.last_epoch:
+            if result.sparse:
+                _adopt_epochs(result.epochs, known, header)
             result.epochs.assign(header.leader_epoch, header.base_offset)
             result.last_epoch = header.leader_epoch
 

@@ -88,6 +88,10 @@ class Segment:
             self._file = self.disk.open(self.path(LOG_SUFFIX))
         return self._file
 
+    def adopt(self, file: File) -> None:
+        """Use this open file until it is closed, whatever its name is meanwhile."""
+        self._file = file
+
     @property
     def is_open(self) -> bool:
         return self._file is not None

@@ -26,13 +26,13 @@ class Run:
     max_timestamp: int = -1
 
 
-def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int) -> list[Run]:
+def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gaps: bool = False) -> list[Run]:
     """Check batches that are to follow `offset` and `epoch`, and part them where a segment is full.
 
-    Raises CorruptBatch, OffsetsOutOfOrder.
+    `gaps`: offsets may be missing, as in a compacted log. Raises CorruptBatch, OffsetsOutOfOrder.
     """
     runs: list[Run] = []
-    for start, header in _checked(data, offset, epoch):
+    for start, header in _checked(data, offset, epoch, gaps):
         if not runs or start + header.size - runs[-1].start > segment_bytes:
             runs.append(Run(start, start))
         run = runs[-1]
@@ -44,11 +44,12 @@ def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int) -> lis
     return runs
 
 
-def _checked(data: Buffer, offset: int, epoch: int) -> Iterator[tuple[int, BatchHeader]]:
+def _checked(data: Buffer, offset: int, epoch: int, gaps: bool) -> Iterator[tuple[int, BatchHeader]]:
     position = 0
     while position < len(data):
         header = verify_batch(data, position)
-        if header.base_offset != offset or header.last_offset_delta < 0:
+        follows = header.base_offset == offset or (gaps and header.base_offset > offset)
+        if not follows or header.last_offset_delta < 0:
             raise OffsetsOutOfOrder(f"a batch at offset {header.base_offset} where {offset} is next")
         if header.leader_epoch < epoch:
             raise OffsetsOutOfOrder(f"epoch {header.leader_epoch} at offset {offset} after {epoch}")

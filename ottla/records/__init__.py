@@ -12,6 +12,7 @@ from ottla.records.header import (
     stamped_prefix,
     verify_batch,
 )
+from ottla.records.rewrite import rewrite_batch
 
 __all__ = [
     "HEADER_SIZE",
@@ -28,6 +29,7 @@ __all__ = [
     "encode_batch",
     "iter_headers",
     "read_header",
+    "rewrite_batch",
     "stamped_prefix",
     "verify_batch",
 ]

@@ -92,6 +92,8 @@ def decode_batch(buf: Buffer, pos: int = 0, *, max_bytes: int = MAX_DECOMPRESSED
     """
     header = verify_batch(buf, pos)
     payload = memoryview(buf)[pos + HEADER_SIZE : pos + header.size]
+    if not header.count and not payload:
+        return []  # compaction has emptied it, whatever its codec
     data = bytes(decompress(header.compression, payload, max_bytes))
     if header.count < 0 or header.count * _SMALLEST_RECORD > len(data):
         raise CorruptBatch(f"{header.count} records cannot stand in {len(data)} bytes")

@@ -1,0 +1,203 @@
+"""One cleaning of one log: which segments, the map of their keys, and the new segments in place of the old.
+
+The plan is made on the event loop; what reads and writes runs in an executor, on files of its own, and stops when
+`aborted` is set. A new segment is written as ``.cleaned`` and made durable; renamed to ``.swap`` it counts, also after
+a crash; then the old files go, and it takes its name. How the log takes it in is in `ottla.log.swapping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ottla.log.compaction import KeyOffsets, Rules, clean_batch, emptied
+from ottla.log.config import LogConfig
+from ottla.log.disk import Disk, File
+from ottla.log.errors import LogError
+from ottla.log.scan import CHUNK, scan_headers
+from ottla.log.segment import LOG_SUFFIX, MAX_RELATIVE, Segment
+from ottla.records import BatchHeader, CorruptBatch, verify_batch
+
+CLEANED_SUFFIX, SWAP_SUFFIX = ".log.cleaned", ".log.swap"
+
+
+class CleaningAborted(LogError):
+    """The log was truncated, closed or deleted meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A segment as it was when the plan was made; no longer written to."""
+
+    segment: Segment
+    base_offset: int
+    next_offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class Cleaning:
+    """`sources` are all segments from the log's first; keys are taken from `first_dirty` on. `ratio`: what is dirty."""
+
+    disk: Disk
+    config: LogConfig
+    sources: Sequence[Source]
+    first_dirty: int
+    ratio: float
+    now_ms: int
+    producers: Mapping[int, int]
+    aborted: bool = False
+    committed: Segment | None = None
+    bytes_before: int = 0
+    bytes_after: int = 0
+    keys: KeyOffsets = field(init=False)
+
+    def check(self) -> None:
+        if self.aborted:
+            raise CleaningAborted("the log was truncated, closed or deleted")
+
+    def map_keys(self, max_bytes: int) -> int:
+        """Read the dirty part; returns the offset below which it fits into the map. Blocks.
+
+        Raises CleaningAborted, CorruptBatch, DiskError.
+        """
+        self.keys = KeyOffsets(self.first_dirty, max_bytes)
+        for source in self.sources:
+            if source.next_offset <= self.first_dirty:
+                continue
+            for header, data in self._batches(source):
+                if header.last_offset >= self.first_dirty and not self.keys.add(header, data):
+                    return self.keys.end
+            self.keys.end = max(self.keys.end, source.next_offset)
+        return self.keys.end
+
+    def groups(self) -> list[list[Source]]:
+        """Neighbours that together make no more than one segment; all that have something below the end of the map."""
+        groups: list[list[Source]] = []
+        size = 0
+        for source in self.sources:
+            if source.base_offset >= self.keys.end:
+                break
+            size += source.size
+            small = size <= self.config.segment_bytes
+            if groups and small and source.next_offset - groups[-1][0].base_offset <= MAX_RELATIVE:
+                groups[-1].append(source)
+            else:
+                groups.append([source])
+                size = source.size
+        return groups
+
+    def write(self, group: Sequence[Source]) -> Segment:
+        """The survivors of a group as a durable ``.cleaned`` file. Its last batch stays, empty if need be, so that the
+        segment says itself where it ends. Blocks; raises as map_keys does.
+        """
+        first = group[0]
+        new = Segment(
+            self.disk,
+            first.segment.directory,
+            first.base_offset,
+            size=0,
+            next_offset=first.base_offset,
+            interval=self.config.index_interval_bytes,
+        )
+        new.reset_indexes()
+        new.created_ms = first.segment.created_ms
+        path = new.path(CLEANED_SUFFIX)
+        self.check()
+        file = self.disk.open(path, create=True)
+        file.truncate(0)
+        new.adopt(file)
+        rules = Rules(self.keys, self.now_ms, self.config.delete_retention_ms, self.producers)
+        pending: list[bytes] = []
+        last: BatchHeader | None = None
+        for source in group:
+            self.bytes_before += source.size
+            for header, data in self._batches(source):
+                kept = clean_batch(header, data, rules)
+                last = header if kept is None else None
+                if kept is not None:
+                    _add(new, pending, header, kept)
+            self._write_out(file, pending)
+        if last is not None:
+            _add(new, pending, last, emptied(last))
+            self._write_out(file, pending)
+        file.sync()
+        self.disk.sync_dir(first.segment.directory)
+        new.next_offset = group[-1].next_offset
+        self.bytes_after += new.size
+        return new
+
+    def _write_out(self, file: File, pending: list[bytes]) -> None:
+        self.check()
+        for batch in pending:
+            file.append((batch,))
+        pending.clear()
+
+    def _batches(self, source: Source) -> Iterator[tuple[BatchHeader, bytes]]:
+        file = self.disk.open(source.segment.path(LOG_SUFFIX))
+        try:
+            position = 0
+            chunk, start = b"", 0
+            for position, header in scan_headers(file, 0, source.size, chunk_size=CHUNK):
+                if position + header.size > start + len(chunk):
+                    self.check()
+                    chunk, start = file.pread(position, min(max(CHUNK, header.size), source.size - position)), position
+                data = chunk[position - start : position - start + header.size]
+                verify_batch(data)
+                yield header, data
+                position += header.size
+            if position != source.size:
+                raise CorruptBatch(f"{source.segment.path(LOG_SUFFIX)}: no batch at {position}")
+        finally:
+            file.close()
+
+
+def _add(new: Segment, pending: list[bytes], header: BatchHeader, batch: bytes) -> None:
+    pending.append(batch)
+    new.note(len(batch), header.base_offset, header.last_offset, header.max_timestamp)
+
+
+def plan(
+    disk: Disk,
+    config: LogConfig,
+    segments: Sequence[Segment],
+    *,
+    first_dirty: int,
+    bound: int,
+    now_ms: int,
+    producers: Mapping[int, int],
+) -> Cleaning | None:
+    """What may be cleaned: closed segments below `bound` whose records are all older than min.compaction.lag.ms.
+
+    None when there is nothing dirty among them. Whether it is worth the while, `is_due` says.
+    """
+    sources = []
+    for segment in segments[:-1]:
+        young = config.min_compaction_lag_ms and segment.largest_timestamp() > now_ms - config.min_compaction_lag_ms
+        if segment.next_offset > bound or young:
+            break
+        sources.append(Source(segment, segment.base_offset, segment.next_offset, segment.size))
+    if not segments[0].base_offset <= first_dirty <= segments[-1].next_offset:
+        first_dirty = segments[0].base_offset
+    total = sum(source.size for source in sources)
+    dirty = sum(source.size for source in sources if source.next_offset > first_dirty)
+    if not dirty:
+        return None
+    return Cleaning(disk, config, sources, first_dirty, dirty / total, now_ms, producers)
+
+
+def is_due(cleaning: Cleaning) -> bool:
+    """Enough of it is dirty, or something has been for longer than max.compaction.lag.ms."""
+    if cleaning.ratio > cleaning.config.min_cleanable_dirty_ratio:
+        return True
+    oldest = min(
+        (
+            header.max_timestamp
+            for source in cleaning.sources
+            if source.next_offset > cleaning.first_dirty
+            for _, header in scan_headers(source.segment.file, 0, min(source.size, CHUNK))
+            if header.max_timestamp >= 0
+        ),
+        default=cleaning.now_ms,
+    )
+    return cleaning.now_ms - oldest > cleaning.config.max_compaction_lag_ms

@@ -1,0 +1,151 @@
+"""How a log takes in what its cleaner wrote, without a moment in which a record is missing or there twice.
+
+`begin_cleaning`, `install` and `abort_cleaning` belong to the event loop; `commit` and `finish_swap` block and are for
+an executor. A truncation, a close or a deletion aborts the cleaning first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ottla.log.cleaner import CLEANED_SUFFIX, SWAP_SUFFIX, Cleaning, CleaningAborted, Source, plan
+from ottla.log.damage import COMPACTED_FILE, leave_mark
+from ottla.log.errors import DiskError
+from ottla.log.log_state import LogState
+from ottla.log.segment import LOG_SUFFIX, Segment
+
+
+class LogSwapping(LogState):
+    """Adds to a log that segments of it can be replaced by cleaned ones."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._cleaning: Cleaning | None = None
+        self._swapped: tuple[Segment, list[Segment]] | None = None
+        self._swap_lock = threading.Lock()
+
+    # --- on the event loop
+
+    def begin_cleaning(self, first_dirty: int, high_watermark: int, now_ms: int) -> Cleaning | None:
+        """A plan for what is dirty from `first_dirty` on; None when nothing is, or one is under way.
+
+        Nothing at or above the high watermark is touched, nor above the first open transaction.
+        """
+        if self._failure is not None or self._cleaning is not None or self._detached:
+            return None
+        unstable = self.producers.first_unstable_offset()
+        return plan(
+            self._disk,
+            self._config,
+            self._segments,
+            first_dirty=first_dirty,
+            bound=high_watermark if unstable is None else min(high_watermark, unstable),
+            now_ms=now_ms,
+            producers={
+                entry.producer_id: entry.batches[-1].last_offset
+                for entry in self.producers.entries.values()
+                if entry.batches
+            },
+        )
+
+    def start_cleaning(self, cleaning: Cleaning) -> None:
+        """From here on retention waits, and whatever cuts the log aborts the cleaning."""
+        self._cleaning = cleaning
+
+    def end_cleaning(self) -> None:
+        self._cleaning = None
+
+    def install(self, cleaning: Cleaning, group: Sequence[Source]) -> None:
+        """Serve the committed segment in the place of `group`. Touches no file. Raises CleaningAborted."""
+        cleaning.check()
+        new = cleaning.committed
+        assert new is not None
+        old = [source.segment for source in group]
+        at = self._segments.index(old[0])
+        assert self._segments[at : at + len(old)] == old, "nothing takes segments away while a cleaning is under way"
+        with self._state_lock:
+            self._segments[at : at + len(old)] = [new]
+            self._bases[at : at + len(old)] = [new.base_offset]
+            self._swapped, cleaning.committed = (new, old), None
+        for segment in old:
+            segment.removed = True
+            segment.close_file()
+
+    def abort_cleaning(self, *, leave: bool = False) -> None:
+        """Nothing of a cleaning that is under way takes effect any more; what already has is brought to its end.
+
+        With `leave` the files stay as they are: the directory is about to go, or to be opened again.
+        """
+        cleaning = self._cleaning
+        if cleaning is None and self._swapped is None:
+            return
+        if cleaning is not None:
+            cleaning.aborted = True
+        with self._swap_lock:
+            self._cleaning = None
+            if leave:
+                self._swapped = None
+                return
+            if cleaning is not None and cleaning.committed is not None:
+                cleaning.committed.close_file()
+                self._disk.remove(cleaning.committed.path(SWAP_SUFFIX))
+                self._disk.sync_dir(self.directory)
+                cleaning.committed = None
+            self._finish_swap()
+
+    # --- in an executor
+
+    def mark_compacted(self) -> None:
+        """Durably say that offsets may be missing, before the first is."""
+        if not self._sparse:
+            leave_mark(self._disk, self.directory, COMPACTED_FILE, "offsets may be missing")
+            self._disk.sync_dir(self.directory)
+            self._sparse = self._gaps = True
+
+    def commit(self, cleaning: Cleaning, new: Segment) -> None:
+        """From here on the new segment counts, whatever happens. Raises CleaningAborted, DiskError (log offline)."""
+        with self._swap_lock:
+            cleaning.check()
+            try:
+                self._disk.rename(new.path(CLEANED_SUFFIX), new.path(SWAP_SUFFIX))
+                self._disk.sync_dir(self.directory)
+            except DiskError as error:
+                self._fail(error, "clean")
+                raise
+            cleaning.committed = new
+
+    def finish_swap(self) -> None:
+        """Remove the replaced files and give the new one its name. Raises DiskError, with the log offline."""
+        with self._swap_lock:
+            self._finish_swap()
+
+    def _finish_swap(self) -> None:
+        if self._swapped is None:
+            return
+        new, old = self._swapped
+        try:
+            old[0].remove_index_files()
+            for segment in reversed(old[1:]):
+                segment.remove_files()
+            self._disk.sync_dir(self.directory)
+            self._disk.rename(new.path(SWAP_SUFFIX), new.path(LOG_SUFFIX))
+            new.write_indexes()
+            new.sync(indexes=True)
+            self._disk.sync_dir(self.directory)
+        except DiskError as error:
+            self._fail(error, "clean")
+            raise
+        self._swapped = None
+        self._note_open(new)
+
+    def discard(self, cleaned: Segment) -> None:
+        """Remove a ``.cleaned`` file that is not wanted."""
+        cleaned.close_file()
+        path = cleaned.path(CLEANED_SUFFIX)
+        if self._disk.exists(path):
+            self._disk.remove(path)
+
+
+__all__ = ["CleaningAborted", "LogSwapping"]
