@@ -4,7 +4,7 @@ from ottla.broker.api import TABLE, build_registry, load_schemas
 from ottla.broker.broker import Broker
 from ottla.broker.context import BrokerConfig, BrokerContext, Clock, QuorumMember, QuorumStatus
 from ottla.broker.fetch_sessions import SessionCache
-from ottla.broker.groups import GroupConfig
+from ottla.broker.groups import GroupConfig, GroupSummary
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
 from ottla.broker.replication import (
     ClusterConnector,
@@ -26,6 +26,7 @@ __all__ = [
     "ClusterConnector",
     "ClusterCredentials",
     "GroupConfig",
+    "GroupSummary",
     "LeaderState",
     "Partition",
     "ProducerIdBlock",

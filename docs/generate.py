@@ -26,7 +26,7 @@ from ottla.controller import (
     TopicImage,
 )
 from ottla.controller.rpc.watch_state import MAX_PROBES, TRANSITIONS, Sign, Standing
-from ottla.gateway import MetadataChanges, NodeViews, ReplicaRow
+from ottla.gateway import GroupRow, MetadataChanges, NodeViews, ReplicaRow
 from ottla.gateway.metrics import make_registry
 from ottla.node.reference import WITHOUT_EFFECT, describe_settings
 from ottla.simulation.faults import GROUPS, needs_sync
@@ -274,6 +274,7 @@ def _example() -> NodeViews:
         raft_log_end=lambda: 2,
         standings=lambda: {2: "watching"},
         replicas=lambda: [replica],
+        groups=lambda: [GroupRow("group", "Stable", 1, {(topic.name, 0): 1})],
         traffic=lambda: Stats(requests={0: 1}),
         changes=lambda: changes,
     )

@@ -6,7 +6,7 @@ it. What is promised to a group's members stands in that log, replicated, before
 
 from ottla.broker.groups.config import GroupConfig
 from ottla.broker.groups.coordinator import GroupCoordinator
-from ottla.broker.groups.inspection import described, overviews, topics_in_use
+from ottla.broker.groups.inspection import GroupSummary, described, overviews, topics_in_use
 from ottla.broker.groups.offsets import At, Position
 from ottla.broker.groups.partitioning import INTERNAL_TOPICS, OFFSETS_TOPIC, partition_for
 from ottla.broker.groups.records import OffsetValue
@@ -20,6 +20,7 @@ __all__ = [
     "At",
     "GroupConfig",
     "GroupCoordinator",
+    "GroupSummary",
     "OffsetValue",
     "OffsetsTopic",
     "Position",

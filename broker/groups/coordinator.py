@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -13,6 +13,7 @@ from ottla.broker.groups.classic import Now
 from ottla.broker.groups.config import GroupConfig
 from ottla.broker.groups.consumer import Topic
 from ottla.broker.groups.deadlines import Deadlines
+from ottla.broker.groups.inspection import GroupSummary, summaries
 from ottla.broker.groups.partitioning import OFFSETS_TOPIC, partition_for
 from ottla.broker.groups.primitives import BadRecord
 from ottla.broker.groups.retention import expire, forget_topics
@@ -85,6 +86,12 @@ class GroupCoordinator:
     def shards(self) -> Iterable[Shard]:
         """Those that this broker leads, ready or not."""
         return tuple(shard for shard in self._shards.values() if shard.log.leads)
+
+    def summaries(self) -> Iterator[GroupSummary]:
+        """Every group that is served here, for metrics."""
+        for shard in self.shards():
+            if shard.log.ready:
+                yield from summaries(shard)
 
     # For shards
 

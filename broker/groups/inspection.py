@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups import classic
 from ottla.broker.groups.classic import State
-from ottla.broker.groups.offsets import Standing
+from ottla.broker.groups.offsets import At, Standing
+from ottla.broker.groups.records import OffsetValue
 from ottla.broker.groups.shard import Shard
 from ottla.broker.groups.views import OFFSETS_ONLY, Described, Overview, describe, overview
+
+
+class GroupSummary(NamedTuple):
+    """One group for metrics: not to be kept, as `offsets` is the store's own."""
+
+    group_id: str
+    state: str
+    members: int
+    offsets: Mapping[At, OffsetValue]
+
+
+def summaries(shard: Shard) -> Iterator[GroupSummary]:
+    for row in overviews(shard):
+        group = shard.groups.get(row.group_id) or shard.consumers.groups.get(row.group_id)
+        members = 0 if group is None else len(group.members)
+        yield GroupSummary(row.group_id, row.state, members, shard.offsets.of(row.group_id))
 
 
 def overviews(shard: Shard) -> list[Overview]:

@@ -3,6 +3,6 @@
 from ottla.gateway.app import Gateway
 from ottla.gateway.changes import MetadataChanges
 from ottla.gateway.replicas import replica_rows
-from ottla.gateway.views import NodeViews, ReplicaRow
+from ottla.gateway.views import GroupRow, NodeViews, ReplicaRow
 
-__all__ = ["Gateway", "MetadataChanges", "NodeViews", "ReplicaRow", "replica_rows"]
+__all__ = ["Gateway", "GroupRow", "MetadataChanges", "NodeViews", "ReplicaRow", "replica_rows"]

@@ -6,6 +6,7 @@ Kafka's own JMX beans as Strimzi exports them (per node), and `ottla_` for what 
 this node carry its id in the label `node`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kio.schema.index import api_key_map
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ottla.controller import MetadataImage, PartitionImage
-from ottla.gateway.views import NodeViews, ReplicaRow
+from ottla.gateway.views import GroupRow, NodeViews, ReplicaRow
 
 _PRODUCE, _FETCH = 0, 1
 
@@ -55,6 +56,7 @@ class NodeCollector:
             yield from _cluster(image)
         yield from _offsets(rows)
         yield from _replicas(views.node_id, rows)
+        yield from _groups(views.node_id, list(views.groups()), rows)
         yield from self._controller(image)
         yield from self._raft()
         yield from self._traffic()
@@ -211,6 +213,35 @@ def _offsets(rows: list[ReplicaRow]) -> Iterator[Metric]:
     led = [row for row in rows if row.is_leader]
     yield _per_partition("kafka_topic_partition_current_offset", "High watermark.", led, lambda row: row.high_watermark)
     yield _per_partition("kafka_topic_partition_oldest_offset", "Log start.", led, lambda row: row.log_start_offset)
+
+
+def _groups(node: int, groups: list[GroupRow], rows: list[ReplicaRow]) -> Iterator[Metric]:
+    """A group is told of by its coordinator, and so by one node. The lag is counted to the high watermark as this
+    node's own replica knows it: where it has none, there is no sample."""
+    ends = {(row.topic, row.partition): row.high_watermark for row in rows}
+    offsets = [(group.group, at, offset) for group in groups for at, offset in group.offsets.items()]
+    lags = [(group, at, max(ends[at] - offset, 0)) for group, at, offset in offsets if at in ends]
+    labels = ["consumergroup", "topic", "partition"]
+    families = (
+        ("current_offset", "Committed offset.", offsets),
+        ("lag", "Records that the group has yet to read.", lags),
+    )
+    for name, doc, values in families:
+        sums: Counter[tuple[str, str]] = Counter()
+        for group_id, (topic, _), value in values:
+            sums[group_id, topic] += value
+        samples = [([group_id, *at], value) for group_id, at, value in values]
+        yield _gauge(f"kafka_consumergroup_{name}", doc, labels, samples)
+        yield _gauge(f"kafka_consumergroup_{name}_sum", f"{doc} Over the topic.", labels[:2], sums.items())
+    members = [([group.group], group.members) for group in groups]
+    yield _gauge("kafka_consumergroup_members", "Members of the group.", ["consumergroup"], members)
+    states = Counter(group.state for group in groups)
+    yield _gauge(
+        "ottla_groups",
+        "Groups that this node coordinates, by state.",
+        ["node", "state"],
+        [([node, state], count) for state, count in sorted(states.items())],
+    )
 
 
 def _replicas(node: int, rows: list[ReplicaRow]) -> Iterator[Metric]:

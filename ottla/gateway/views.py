@@ -24,6 +24,15 @@ class ReplicaRow(NamedTuple):
     followers: Mapping[int, int]
 
 
+class GroupRow(NamedTuple):
+    """One group that this node coordinates. `offsets` is by (topic, partition)."""
+
+    group: str
+    state: str
+    members: int
+    offsets: Mapping[tuple[str, int], int]
+
+
 class Traffic(Protocol):
     """Counters of the Kafka listeners since the start (`ottla.wire.Stats`); `requests` is by api key."""
 
@@ -63,7 +72,7 @@ class NodeViews:
 
     `reasons_not_ready` is empty when the node is registered, unfenced and caught up. `raft_log_end` is the index after
     the last entry here. `standings` is the death watch's opinion of every peer. On a node without the broker role
-    `replicas` and `traffic` yield nothing.
+    `replicas`, `groups` and `traffic` yield nothing.
     """
 
     node_id: int
@@ -75,5 +84,6 @@ class NodeViews:
     raft_dropped: Callable[[], int] = lambda: 0
     standings: Callable[[], Mapping[int, str]] = dict
     replicas: Callable[[], Iterable[ReplicaRow]] = tuple
+    groups: Callable[[], Iterable[GroupRow]] = tuple
     traffic: Callable[[], Traffic | None] = lambda: None
     changes: Callable[[], Changes | None] = lambda: None

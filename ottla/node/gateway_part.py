@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ottla.broker import QuorumStatus
 from ottla.controller import MetadataImage
-from ottla.gateway import Gateway, MetadataChanges, NodeViews, ReplicaRow, replica_rows
+from ottla.gateway import Gateway, GroupRow, MetadataChanges, NodeViews, ReplicaRow, replica_rows
 from ottla.node.node import Node
 from ottla.wire import Stats
 
@@ -28,6 +28,7 @@ class GatewayPart:
                 raft_dropped=lambda: node.quorum.dropped_messages if node.quorum else 0,
                 standings=self._standings,
                 replicas=self._replicas,
+                groups=self._groups,
                 traffic=self._traffic,
                 changes=self._seen_changes,
             )
@@ -70,6 +71,12 @@ class GatewayPart:
     def _replicas(self) -> Iterable[ReplicaRow]:
         broker = self._node.broker
         return replica_rows(broker.replicas.partitions()) if broker and broker.replicas else ()
+
+    def _groups(self) -> Iterable[GroupRow]:
+        broker = self._node.broker
+        for found in broker.groups() if broker else ():
+            offsets = {at: value.offset for at, value in found.offsets.items()}
+            yield GroupRow(found.group_id, found.state, found.members, offsets)
 
     def _traffic(self) -> Stats | None:
         broker = self._node.broker

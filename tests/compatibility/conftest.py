@@ -27,7 +27,11 @@ def background() -> Iterator[BackgroundLoop]:
 
 @pytest.fixture(scope="package")
 def three_nodes(background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    settings = {"num.partitions": 2, "group.initial.rebalance.delay.ms": 100}
+    settings = {
+        "num.partitions": 2,
+        "group.initial.rebalance.delay.ms": 100,
+        "group.consumer.heartbeat.interval.ms": 500,
+    }
     cluster = Cluster.start_new(background, tmp_path_factory.mktemp("cluster"), 3, settings)
     _clusters.append(cluster)
     yield cluster

@@ -66,18 +66,17 @@ class ConfluentMember(Member):
     library = "confluent-kafka"
 
     def run(self, bootstrap: str, group: str, topic: str, settings: dict[str, Any]) -> None:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": group,
-                "auto.offset.reset": "earliest",
-                "enable.auto.commit": False,
-                "session.timeout.ms": SESSION_MS,
-                "heartbeat.interval.ms": BEAT_MS,
-                "partition.assignment.strategy": "range",
-                **settings,
-            }
-        )
+        given = {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "session.timeout.ms": SESSION_MS,
+            "heartbeat.interval.ms": BEAT_MS,
+            "partition.assignment.strategy": "range",
+            **settings,
+        }
+        consumer = Consumer({name: value for name, value in given.items() if value is not None})
         try:
             consumer.subscribe([topic])
             while not self._stopping.is_set():
@@ -95,6 +94,16 @@ class ConfluentMember(Member):
                         self.refused[str(error)] += 1
         finally:
             consumer.close()
+
+
+class NewConfluentMember(ConfluentMember):
+    """Of a KIP-848 group: librdkafka then leaves these settings to the broker, and refuses them."""
+
+    library = "confluent-kafka, group.protocol=consumer"
+
+    def run(self, bootstrap: str, group: str, topic: str, settings: dict[str, Any]) -> None:
+        own = {"group.protocol": "consumer", "session.timeout.ms": None, "heartbeat.interval.ms": None}
+        super().run(bootstrap, group, topic, {**own, "partition.assignment.strategy": None, **settings})
 
 
 class AioMember(Member):
@@ -168,7 +177,9 @@ class KafkaPythonMember(Member):
             consumer.close()
 
 
-MEMBERS: Mapping[str, type[Member]] = {kind.library: kind for kind in (ConfluentMember, AioMember, KafkaPythonMember)}
+_KINDS: tuple[type[Member], ...] = (ConfluentMember, NewConfluentMember, AioMember, KafkaPythonMember)
+MEMBERS: Mapping[str, type[Member]] = {kind.library: kind for kind in _KINDS}
+LIBRARIES = tuple(kind.library for kind in _KINDS if kind is not NewConfluentMember)
 
 
 def committed(bootstrap: str, group: str, topic: str, partitions: int) -> list[int]:

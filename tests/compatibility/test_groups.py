@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from ottla.broker.groups import partition_for
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent
-from tests.compatibility.members import MEMBERS, Member, committed
+from tests.compatibility.members import LIBRARIES, MEMBERS, Member, NewConfluentMember, committed
 from tests.compatibility.model import How, Library, Message
 
 PARTITIONS = 6
@@ -126,11 +126,31 @@ def test_who_comes_back_reads_exactly_what_came_after_its_commit(
     assert sorted(int(value) for _, _, value in again.seen) == list(range(60, 6060))
 
 
+def test_the_new_protocol_survives_its_coordinator(cluster: Cluster, topic: str) -> None:
+    """KIP-848: two members by name, one by pattern; one leaves, the coordinator dies, another comes."""
+    group, library = f"g-{topic}", NewConfluentMember.library
+    make(cluster, topic)
+    write(cluster, topic, 0, 120)
+    with ExitStack() as stack:
+        members = [start(stack, cluster, library, group, name) for name in (topic, topic, f"^{topic[:-1]}.$")]
+        eventually(shared(members), "three members share the partitions")
+        eventually(all_seen(members, 120), "120 records were handed out")
+        members[0].stop()
+        eventually(shared(members[1:]), "two members share the partitions after one has left", within=40)
+        victim = coordinator_of(cluster, group)
+        cluster.kill(victim)
+        write(cluster, topic, 120, 120)
+        eventually(all_seen(members, 240), "240 records were handed out", within=40)
+        fourth = start(stack, cluster, library, group, topic)
+        eventually(shared([*members[1:], fourth]), "three members share the partitions again", within=40)
+    assert committed(cluster.bootstrap, group, topic, PARTITIONS) == [40] * PARTITIONS
+
+
 def test_libraries_share_one_group(cluster: Cluster, topic: str) -> None:
     group = f"g-{topic}"
     make(cluster, topic)
     write(cluster, topic, 0, 60)
     with ExitStack() as stack:
-        members = [start(stack, cluster, name, group, topic) for name in MEMBERS]
+        members = [start(stack, cluster, name, group, topic) for name in LIBRARIES]
         eventually(shared(members), "three libraries share the partitions", within=40)
         eventually(all_seen(members, 60), "60 records were handed out")

@@ -1,0 +1,268 @@
+"""The KIP-848 machine under random schedules, with records that are committed later, and coordinators that move."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.groups import consumer
+from ottla.broker.groups.consumer import AWAY, LEAVING, Beat, BeatAnswer, ConsumerGroup, Partitions, Topic
+from ottla.broker.groups.consumer.assignors import range_assignor, uniform_assignor
+from ottla.broker.groups.consumer.records import (
+    Current,
+    CurrentKey,
+    Epoch,
+    EpochKey,
+    Key,
+    MemberFacts,
+    MemberKey,
+    Target,
+    TargetEpoch,
+    TargetEpochKey,
+    TargetKey,
+    Value,
+)
+from ottla.broker.groups.records import Entry, decode, encode_key, encode_value
+
+A, B = UUID(int=1), UUID(int=2)
+NOTHING: Partitions = frozenset()
+
+
+@dataclass
+class Member:
+    """A client that does what KIP-848 asks: it gives up at once what is not in its assignment."""
+
+    id: str
+    instance: str | None
+    topics: tuple[str, ...] = ("a",)
+    epoch: int = 0
+    owned: Partitions = NOTHING
+    resubscribe: bool = True
+
+
+@dataclass
+class World:
+    group: ConsumerGroup = field(default_factory=lambda: ConsumerGroup("g"))
+    topics: dict[str, Topic] = field(default_factory=lambda: {"a": Topic(A, 4), "b": Topic(B, 3)})
+    log: list[tuple[Key, Value | None]] = field(default_factory=list)
+    members: dict[str, Member] = field(default_factory=dict)
+    incarnations: int = 0
+
+    def commit(self, decision: consumer.Decision) -> None:
+        for key, value in decision.entries:
+            found = decode(encode_key(key), encode_value(value))
+            assert found == Entry(key, value), "what is written is what is read"
+            self.log.append((key, value))
+            self.group.replay(key, value)
+
+    def replayed(self) -> ConsumerGroup:
+        group = ConsumerGroup("g")
+        for key, value in self.log:
+            group.replay(key, value)
+        return group
+
+    def beat(self, member: Member, *, lose_answer: bool = False, lose_write: bool = False) -> BeatAnswer:
+        full = member.epoch == 0 or member.resubscribe
+        request = Beat(
+            member.id,
+            member.epoch,
+            member.instance,
+            None,
+            "c",
+            "/h",
+            1000 if full else -1,
+            member.topics if full else None,
+            None,
+            None,
+            member.owned,
+        )
+        decision = consumer.beat(self.group, request, self.topics)
+        if lose_write:
+            member.resubscribe = True
+            return BeatAnswer(ErrorCode.not_coordinator)
+        self.commit(decision)
+        answer = decision.answer
+        if lose_answer:
+            member.resubscribe = True  # a client says everything again when it does not know what was heard
+        else:
+            self.take(member, answer)
+        return answer
+
+    def take(self, member: Member, answer: BeatAnswer) -> None:
+        member.resubscribe = False
+        if answer.error in (ErrorCode.unknown_member_id, ErrorCode.fenced_member_epoch, ErrorCode.fenced_instance_id):
+            member.epoch, member.owned, member.resubscribe = 0, NOTHING, True
+        elif answer.error is ErrorCode.none and answer.epoch >= 0:
+            member.epoch = answer.epoch
+            if answer.assignment is not None:
+                member.owned = answer.assignment
+
+    def leave(self, member: Member, epoch: int) -> None:
+        request = Beat(member.id, epoch, member.instance, None, "c", "/h", -1, None, None, None, None)
+        decision = consumer.beat(self.group, request, self.topics)
+        self.commit(decision)
+        member.owned, member.epoch, member.resubscribe = NOTHING, 0, True
+        if decision.answer.error is ErrorCode.none and member.instance is not None:
+            self.incarnations += 1
+            member.id = f"{member.instance}-{self.incarnations}"
+
+    def expire(self, member: Member) -> None:
+        """Its session has ended: only of one that the group does not hear of any more."""
+        if member.id in self.group.members:
+            member.owned, member.epoch, member.resubscribe = NOTHING, 0, True
+            self.commit(consumer.remove(self.group, (member.id,)))
+
+    def check(self) -> None:
+        seen: dict[tuple[UUID, int], str] = {}
+        for member in self.members.values():
+            if member.id in self.group.members and self.group.of(member.id).epoch == member.epoch:
+                for at in member.owned:
+                    assert at not in seen, f"{at} is owned by {seen[at]} and {member.id}"
+                    seen[at] = member.id
+        given_out: set[tuple[UUID, int]] = set()
+        for current in self.group.current.values():
+            assert not given_out & (current.assigned | current.revoking)
+            given_out |= current.assigned | current.revoking
+        assert state_of(self.replayed()) == state_of(self.group)
+        assert self.group.target_epoch <= self.group.epoch
+
+
+def state_of(group: ConsumerGroup) -> tuple[object, ...]:
+    return (
+        group.epoch,
+        group.target_epoch,
+        group.metadata_hash,
+        group.members,
+        group.targets,
+        group.current,
+        group.instances,
+        group.owners,
+    )
+
+
+NAMES = ("m1", "m2", "m3", "s1", "s2")
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["beat"] * 6 + ["all"] * 2 + ["lost answer", "lost write", "leave", "away", "expire", "topics", "grow"]
+        ),
+        st.sampled_from(NAMES),
+    ),
+    max_size=80,
+)
+
+
+def run(world: World, what: str, name: str) -> None:
+    static = name.startswith("s")
+    member = world.members.setdefault(name, Member(f"{name}-0", name if static else None))
+    if what == "beat":
+        world.beat(member)
+    elif what == "all":
+        for each in world.members.values():
+            world.beat(each)
+    elif what == "lost answer":
+        world.beat(member, lose_answer=True)
+    elif what == "lost write":
+        world.beat(member, lose_write=True)
+    elif what == "leave":
+        world.leave(member, LEAVING)
+    elif what == "away" and static:
+        world.leave(member, AWAY)
+    elif what == "expire":
+        world.expire(member)
+    elif what == "topics":
+        member.topics = {("a",): ("a", "b"), ("a", "b"): ("b",), ("b",): ("a",)}[member.topics]
+        member.resubscribe = True
+    elif what == "grow":
+        world.topics = {**world.topics, "b": Topic(B, world.topics["b"].partitions + 1)}
+
+
+@given(steps)
+def test_no_partition_has_two_owners_and_all_are_given_out_in_the_end(schedule: list[tuple[str, str]]) -> None:
+    world = World()
+    for what, name in schedule:
+        run(world, what, name)
+        world.check()
+    for _ in range(12):
+        for member in world.members.values():
+            world.beat(member)
+            world.check()
+    if world.members:
+        assert world.group.state == "Stable"
+        alive = [member for member in world.members.values() if member.id in world.group.members]
+        wanted = {(topic.id, index) for topic in world.topics.values() for index in range(topic.partitions)}
+        topics = {world.topics[name].id for member in alive for name in member.topics}
+        assert {at for member in alive for at in member.owned} == {at for at in wanted if at[0] in topics}
+
+
+@given(st.integers(0, 10_000))
+def test_uniform_is_even_and_sticky(seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = {UUID(int=number): rng.randrange(1, 9) for number in range(1, rng.randrange(2, 5))}
+    wishes = {f"m{number}": frozenset(sizes) for number in range(rng.randrange(1, 7))}
+    first = uniform_assignor(wishes, sizes, {})
+    loads = [len(owned) for owned in first.values()]
+    assert max(loads) - min(loads) <= 1 and sum(loads) == sum(sizes.values())
+    assert uniform_assignor(wishes, sizes, first) == first
+    fewer = dict(wishes)
+    if len(fewer) > 1:
+        gone = fewer.popitem()[0]
+        second = uniform_assignor(fewer, sizes, first)
+        assert all(first[member] <= second[member] for member in fewer), "what stays is not moved"
+        assert frozenset().union(*second.values()) == frozenset().union(*first.values()), gone
+
+
+@given(st.integers(0, 10_000))
+def test_any_wishes_are_met_by_both(seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = {UUID(int=number): rng.randrange(1, 6) for number in range(1, 5)}
+    wishes = {f"m{number}": frozenset(topic for topic in sizes if rng.random() < 0.6) for number in range(5)}
+    for assignor in (uniform_assignor, range_assignor):
+        plan = assignor(wishes, sizes, {})
+        owned = [at for partitions in plan.values() for at in partitions]
+        wanted = frozenset().union(*wishes.values())
+        assert sorted(owned) == sorted((topic, at) for topic in sizes if topic in wanted for at in range(sizes[topic]))
+        assert all(at[0] in wishes[member] for member, partitions in plan.items() for at in partitions)
+
+
+def test_regular_expressions_that_could_explode_are_refused() -> None:
+    for good in ("topic-.*", "a|b", r"^logs\.[a-z]+-\d{1,3}$", "(?:a|b)-.*", r"x\+\*\(\)"):
+        assert consumer.compiled(good) is not None, good
+    for bad in ("(a+)+b", "(a*)*", "(a|aa){5,}", "a*a*a*a*b", "(", "[", r"(a)\1", "(?=a+)b", "a++", "x" * 600):
+        assert consumer.compiled(bad) is None, bad
+
+
+def test_known_bytes() -> None:
+    """Keys and values as Kafka's schemas (all flexible, version 0) have them."""
+    rows: list[tuple[Key, str, Value, str]] = [
+        (EpochKey("g"), "0003000167", Epoch(5), "00000000000500"),
+        (EpochKey("g"), "0003000167", Epoch(5, 7), "0000000000050100080000000000000007"),
+        (TargetEpochKey("g"), "0006000167", TargetEpoch(5), "00000000000500"),
+        (
+            TargetKey("g", "m"),
+            "000700016700016d",
+            Target(frozenset({(A, 2)})),
+            "000002" + A.hex + "02000000020000",
+        ),
+        (
+            CurrentKey("g", "m"),
+            "000800016700016d",
+            Current(5, 4, 1, NOTHING, frozenset({(A, 2)})),
+            "00000000000500000004010102" + A.hex + "02000000020000",
+        ),
+        (
+            MemberKey("g", "m"),
+            "000500016700016d",
+            MemberFacts(None, "r", "c", "/h", ("a",), None, 1000, "range"),
+            "00000002720263032f6802026100000003e80672616e676500",
+        ),
+    ]
+    for key, key_bytes, value, value_bytes in rows:
+        assert encode_key(key).hex() == key_bytes
+        assert encode_value(value) == bytes.fromhex(value_bytes)
+        assert decode(encode_key(key), encode_value(value)) == Entry(key, value)
