@@ -1,0 +1,208 @@
+"""KIP-848 APIs on one broker: heartbeats and the log, sessions, commits by epoch, and groups that change protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.groups.partitioning import OFFSETS_TOPIC
+from ottla.broker.groups.shard import Shard
+from tests.broker.world import World, topic_id
+from tests.groups.test_serving import acknowledge, commit, fetched, join_values, stable_member, world
+
+__all__ = ["world"]
+
+BEAT, DESCRIBE, LIST, DELETE, JOIN, LEAVE, DESCRIBE_CLASSIC = 68, 69, 16, 42, 11, 13, 15
+
+
+def values(member: str, epoch: int = 0, **more: Any) -> dict[str, Any]:
+    first: dict[str, Any] = (
+        {"rebalance_timeout": 1000, "subscribed_topic_names": ["t"], "topic_partitions": []}
+        if epoch == 0
+        else {"rebalance_timeout": -1, "subscribed_topic_names": None, "topic_partitions": None}
+    )
+    return {"group_id": "g", "member_id": member, "member_epoch": epoch, **first, **more}
+
+
+async def beat(world: World, member: str, epoch: int = 0, *, version: int = 1, **more: Any) -> Any:
+    return await world.call(BEAT, version, values(member, epoch, **more))
+
+
+def owned(response: Any) -> list[int]:
+    return [index for row in response.assignment.topic_partitions for index in row.partitions]
+
+
+def shard_of(world: World) -> Shard:
+    (shard,) = world.broker.groups.shards()
+    return shard
+
+
+async def test_members_share_one_after_the_other(world: World) -> None:
+    await world.coordinate()
+    first = await beat(world, "a")
+    assert (first.error_code, first.member_epoch, owned(first)) == (ErrorCode.none, 1, [0, 1, 2])
+    second = await beat(world, "b")
+    assert (second.member_epoch, owned(second)) == (2, []), "nothing is free yet"
+    again = await beat(world, "a", 1)
+    assert (again.member_epoch, len(owned(again))) == (1, 2), "to be given up first"
+    (group,) = (await world.call(DESCRIBE, 1, {"group_ids": ["g"]})).groups
+    assert (group.group_state, group.group_epoch, group.assignment_epoch, group.assignor_name) == (
+        "Reconciling",
+        2,
+        2,
+        "uniform",
+    )
+    kept = [{"topic_id": topic_id("t"), "partitions": owned(again)}]
+    done = await beat(world, "a", 1, topic_partitions=kept)
+    assert done.member_epoch == 2
+    late = await beat(world, "b", 2)
+    assert sorted([*owned(late), *owned(again)]) == [0, 1, 2]
+    (group,) = (await world.call(DESCRIBE, 1, {"group_ids": ["g"]})).groups
+    assert group.group_state == "Stable"
+    quiet = await beat(world, "b", 2)
+    assert (quiet.error_code, quiet.assignment) == (ErrorCode.none, None)
+    assert (await beat(world, "b", 7)).error_code is ErrorCode.fenced_member_epoch
+    assert (await beat(world, "b", -1)).member_epoch == -1
+    assert (await beat(world, "b", 2)).error_code is ErrorCode.unknown_member_id
+
+
+async def test_nothing_is_told_before_it_is_replicated(world: World) -> None:
+    (partition,) = world.add_topic(OFFSETS_TOPIC, replicas=(1, 2))
+    acknowledge(partition)
+    world.broker.apply(world.view.image)
+    await world.broker.groups.replayed()
+    answers = [world.start(BEAT, 1, values(member)) for member in "ab"]
+    await asyncio.sleep(0.01)
+    assert not any(answer.done() for answer, _ in answers)
+    acknowledge(partition)
+    await asyncio.sleep(0)
+    assert [answer.done() for answer, _ in answers] == [True, False], "the second is decided after the first"
+    acknowledge(partition)
+    epochs = [world.decoded(BEAT, 1, await answer, route).member_epoch for answer, route in answers]
+    assert epochs == [1, 2]
+
+
+async def test_commits_carry_the_epoch(world: World) -> None:
+    await world.coordinate()
+    await beat(world, "a")
+    own = {"member_id": "a", "generation_id_or_member_epoch": 1}
+    assert await commit(world, 5, **own) is ErrorCode.none
+    assert await commit(world, 6, member_id="a", generation_id_or_member_epoch=0) is ErrorCode.stale_member_epoch
+    assert await commit(world, 6, member_id="x", generation_id_or_member_epoch=1) is ErrorCode.unknown_member_id
+    assert await commit(world, 6) is ErrorCode.unknown_member_id
+    assert await fetched(world) == 5
+
+
+async def test_a_silent_member_is_out_after_its_session(world: World) -> None:
+    await world.coordinate()
+    await beat(world, "a")
+    shard = shard_of(world)
+    group = shard.consumers.groups["g"]
+    group.sessions["a"] = 0.0
+    shard.tick("g")
+    assert not group.members and group.state == "Empty"
+    assert (await beat(world, "a", 1)).error_code is ErrorCode.unknown_member_id
+
+
+async def test_who_does_not_give_up_is_out_after_its_rebalance_timeout(world: World) -> None:
+    await world.coordinate()
+    await beat(world, "a")
+    await beat(world, "b")
+    await beat(world, "a", 1)
+    shard = shard_of(world)
+    group = shard.consumers.groups["g"]
+    epoch, _ = group.revocations["a"]
+    group.revocations["a"] = epoch, 0.0
+    shard.tick("g")
+    assert list(group.members) == ["b"]
+    assert owned(await beat(world, "b", 2)) == [0, 1, 2]
+
+
+async def test_a_group_is_there_after_its_coordinator_moved(world: World) -> None:
+    await world.coordinate()
+    await beat(world, "a")
+    shard = shard_of(world)
+    before = shard.consumers.groups["g"]
+    shard.close()
+    world.broker.apply(world.view.image)
+    await world.broker.groups.replayed()
+    after = shard_of(world).consumers.groups["g"]
+    assert after is not before and after.sessions.keys() == {"a"}
+    assert (after.epoch, after.members, after.current) == (before.epoch, before.members, before.current)
+    assert (await beat(world, "a", 1)).error_code is ErrorCode.none
+
+
+async def test_an_empty_group_may_change_its_protocol(world: World) -> None:
+    await world.coordinate()
+    joined = await stable_member(world)
+    assert (await beat(world, "a")).error_code is ErrorCode.group_id_not_found
+    await world.call(LEAVE, 5, {"group_id": "g", "members": [{"member_id": joined.member_id}]})
+    assert await commit(world, 5) is ErrorCode.none
+    assert (await beat(world, "a")).error_code is ErrorCode.coordinator_load_in_progress
+    assert (await beat(world, "a")).error_code is ErrorCode.none
+    (row,) = (await world.call(LIST, 5, {"types_filter": ["Consumer"]})).groups
+    assert (row.group_type, row.group_state) == ("consumer", "Stable")
+    assert (await world.call(DESCRIBE_CLASSIC, 6, {"groups": ["g"]})).groups[0].error_code is (
+        ErrorCode.group_id_not_found
+    )
+    assert (await world.call(JOIN, 3, join_values())).error_code is ErrorCode.inconsistent_group_protocol
+    (deleted,) = (await world.call(DELETE, 2, {"groups_names": ["g"]})).results
+    assert deleted.error_code is ErrorCode.non_empty_group
+    await beat(world, "a", -1)
+    assert (await world.call(JOIN, 3, join_values())).error_code is ErrorCode.coordinator_load_in_progress
+    assert (await world.call(JOIN, 3, join_values())).error_code is ErrorCode.none
+    assert await fetched(world) == 5, "offsets outlive the protocol"
+
+
+async def test_an_empty_group_is_deleted_with_its_offsets(world: World) -> None:
+    await world.coordinate()
+    await beat(world, "a")
+    assert await commit(world, 5, member_id="a", generation_id_or_member_epoch=1) is ErrorCode.none
+    await beat(world, "a", -1)
+    (deleted,) = (await world.call(DELETE, 2, {"groups_names": ["g"]})).results
+    assert deleted.error_code is ErrorCode.none
+    assert (await world.call(LIST, 5, {})).groups == () and await fetched(world) == -1
+    assert not list(shard_of(world).ids())
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"group_id": ""}, ErrorCode.invalid_request),
+        ({"member_id": ""}, ErrorCode.invalid_request),
+        ({"instance_id": " "}, ErrorCode.invalid_request),
+        ({"rack_id": ""}, ErrorCode.invalid_request),
+        ({"member_epoch": -3}, ErrorCode.invalid_request),
+        ({"member_epoch": -2}, ErrorCode.invalid_request),
+        ({"rebalance_timeout": -1}, ErrorCode.invalid_request),
+        ({"topic_partitions": None}, ErrorCode.invalid_request),
+        ({"subscribed_topic_names": None}, ErrorCode.invalid_request),
+        ({"server_assignor": "mine"}, ErrorCode.unsupported_assignor),
+        ({"subscribed_topic_regex": "(a+)+"}, ErrorCode.invalid_regular_expression),
+        ({"member_epoch": 4}, ErrorCode.group_id_not_found),
+    ],
+)
+async def test_bad_heartbeats(world: World, more: dict[str, Any], error: ErrorCode) -> None:
+    await world.coordinate()
+    response = await world.call(BEAT, 1, values("a") | more)
+    assert response.error_code is error
+    assert (await world.call(LIST, 5, {})).groups == ()
+
+
+async def test_a_pattern_takes_new_topics_in(world: World) -> None:
+    await world.coordinate()
+    pattern = {"subscribed_topic_names": None, "subscribed_topic_regex": "t.*"}
+    first = await beat(world, "a", **pattern)
+    assert owned(first) == [0, 1, 2]
+    world.add_topic("t2", 2)
+    grown = await beat(world, "a", 1)
+    assert (grown.member_epoch, len(owned(grown))) == (2, 5)
+
+
+async def test_the_server_makes_the_id_for_the_first_version(world: World) -> None:
+    await world.coordinate()
+    response = await beat(world, "", version=0)
+    assert response.error_code is ErrorCode.none and len(response.member_id) == 36
