@@ -22,6 +22,7 @@ LEADER_EPOCH_FILE = "leader-epoch-checkpoint"
 PARTITION_METADATA_FILE = "partition.metadata"
 META_PROPERTIES_FILE = "meta.properties"
 CLEAN_SHUTDOWN_FILE = ".kafka_cleanshutdown"
+RUNNING_FILE = ".running"
 LOCK_FILE = ".lock"
 
 TopicPartition = tuple[str, int]
@@ -128,6 +129,20 @@ def decode_clean_shutdown(data: bytes) -> int:
         return int(values["brokerEpoch"])
     except (ValueError, KeyError, TypeError):
         return -1
+
+
+def encode_running(boot_id: str, broker_epoch: int) -> bytes:
+    """Which registration a process ran under, and since when its page cache has been there."""
+    return json.dumps({"version": 0, "bootId": boot_id, "brokerEpoch": broker_epoch}).encode()
+
+
+def decode_running(data: bytes) -> tuple[str, int]:
+    """(boot id, broker epoch); ("", -1) when it cannot be read."""
+    try:
+        values = json.loads(data)
+        return str(values["bootId"]), int(values["brokerEpoch"])
+    except (ValueError, KeyError, TypeError):
+        return "", -1
 
 
 @dataclass(frozen=True, slots=True)

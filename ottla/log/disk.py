@@ -20,6 +20,7 @@ from ottla.log.errors import DiskError, DiskFull, DiskLocked, FileClosed
 Buffer = bytes | bytearray | memoryview
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 
@@ -81,6 +82,9 @@ class Disk(Protocol):
 
     def lock(self, path: str) -> Lock:
         """Take an exclusive lock that dies with the process. Raises DiskLocked."""
+
+    def boot_id(self) -> str:
+        """What stays the same as long as the page cache does, and never comes again; "" if that cannot be told."""
 
 
 @contextlib.contextmanager
@@ -281,3 +285,9 @@ class OsDisk:
             os.close(fd)
             raise DiskLocked(error.errno or errno.EAGAIN, "in use by another process", path) from error
         return OsLock(fd)
+
+    def boot_id(self) -> str:
+        try:
+            return self.read(_BOOT_ID).decode("ascii").strip()
+        except DiskError:
+            return ""

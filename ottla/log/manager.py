@@ -20,19 +20,23 @@ from ottla.log.checkpoints import (
     LOG_START_FILE,
     PARTITION_METADATA_FILE,
     RECOVERY_POINT_FILE,
+    RUNNING_FILE,
     TopicPartition,
     decode_clean_shutdown,
     decode_offsets,
     decode_partition_metadata,
+    decode_running,
     encode_clean_shutdown,
     encode_offsets,
     encode_partition_metadata,
+    encode_running,
 )
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, Lock
 from ottla.log.errors import CorruptFile, DiskError, InconsistentTopicId, LogError
 from ottla.log.group_commit import GroupCommit
 from ottla.log.partition_log import PartitionLog
+from ottla.log.segment import overwrite
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +61,7 @@ class LogManager:
         self.directory = directory
         self.was_clean = False
         self.last_broker_epoch = -1
+        self._only_process_died = False
         self.offline: dict[TopicPartition, Exception] = {}
         self._disk = disk
         self._clock = clock
@@ -108,6 +113,11 @@ class LogManager:
                 self._disk.remove(marker)
                 self._disk.sync_dir(self.directory)
                 self.was_clean = True
+            elif self._disk.exists(f"{self.directory}/{RUNNING_FILE}"):
+                boot, epoch = decode_running(self._disk.read(f"{self.directory}/{RUNNING_FILE}"))
+                if boot and boot == self._disk.boot_id():
+                    self._only_process_died = True
+                    self.last_broker_epoch = epoch
         except BaseException:
             self._unlock()
             raise
@@ -167,8 +177,15 @@ class LogManager:
 
     @property
     def kept_everything(self) -> bool:
-        """Whether every log is as it was when the last process here ended cleanly."""
-        return self.was_clean and not self.offline and not any(each.recovered.cut_bytes for _, each in self)
+        """Whether every log is as the last process here left it: it ended cleanly, or only the process died and the
+        page cache is still there, and nothing had to be cut or was found damaged."""
+        if self.offline or not (self.was_clean or self._only_process_died):
+            return False
+        return not any(each.recovered.cut_bytes or each.recovered.unsynced for _, each in self)
+
+    def note_running(self, broker_epoch: int) -> None:
+        """Remember under which registration this process runs. Not synced: it is to live as long as the page cache."""
+        overwrite(self._disk, f"{self.directory}/{RUNNING_FILE}", encode_running(self._disk.boot_id(), broker_epoch))
 
     def is_damaged(self, topic: str, partition: int) -> bool:
         """Whether the log was not opened because records in it that had been sound are not any more."""

@@ -126,6 +126,7 @@ class ModelledDisk:
         self.operations = 0
         self.crash_at: int | None = None
         self.generation = 0
+        self.boots = 0
         self.locks: set[str] = set()
         self.rotten: set[str] = set()
         self.mutex = threading.RLock()
@@ -141,6 +142,7 @@ class ModelledDisk:
         """Lose power: any subset of what was not synced survives, torn at will. Files opened before are dead."""
         with self.mutex:
             self.generation += 1
+            self.boots += 1
             self.crash_at = None
             self.locks.clear()
             names = dict(self._durable_names)
@@ -390,6 +392,9 @@ class ModelledDisk:
             raise DiskLocked(errno.EAGAIN, "in use by another process", path)
         self.locks.add(path)
         return ModelledLock(self, path)
+
+    def boot_id(self) -> str:
+        return f"boot {self.boots}"
 
     def _change_name(self, kind: str, path: str, target: str | None, node: _Node | None) -> None:
         _rename_in(self._names, kind, path, target, node)

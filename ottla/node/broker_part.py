@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import structlog
@@ -14,7 +14,6 @@ from ottla.broker import (
     ClusterConnector,
     ClusterCredentials,
     GroupConfig,
-    GroupSummary,
     Partition,
     ReplicaManager,
     ReplicationConfig,
@@ -23,7 +22,7 @@ from ottla.broker import (
     topic_settings,
 )
 from ottla.controller import ClusterIdentity, Delta, ListenerModel, MetadataImage, resolve
-from ottla.log import Disk, GroupCommit, LogConfig, LogManager
+from ottla.log import Disk, DiskError, GroupCommit, LogConfig, LogManager
 from ottla.node.config import NodeConfig
 from ottla.node.errors import NodeError
 from ottla.node.quorum import Quorum
@@ -135,7 +134,16 @@ class BrokerPart:
             ),
             heartbeat_interval=config.broker_heartbeat_interval_ms / 1000,
             session_timeout=config.broker_session_timeout_ms / 1000,
+            on_registered=self._note_running,
         )
+
+    def _note_running(self, epoch: int) -> None:
+        assert self._logs is not None
+        try:
+            self._logs.note_running(epoch)
+        except DiskError as error:
+            # Then a death of this process counts as a loss of power.
+            log.warning("registration_not_noted", epoch=epoch, error=str(error))
 
     def _make_replicas(
         self, quorum: Quorum, registration: Registration, logs: LogManager, loop: asyncio.AbstractEventLoop
@@ -182,10 +190,6 @@ class BrokerPart:
         )
         self._caught_up = behind == 0
         return behind
-
-    def groups(self) -> Iterable[GroupSummary]:
-        """The groups that this broker coordinates."""
-        return () if self._broker is None else self._broker.groups.summaries()
 
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         """The node has one data directory; as in Kafka, a broker without any cannot go on."""

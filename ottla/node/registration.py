@@ -6,6 +6,7 @@ Sources: KIP-500, KIP-631 (broker registration and heartbeats), KIP-903 (broker 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -49,7 +50,7 @@ class Advertisement:
 
 
 class Registration:
-    """Keeps one broker registered."""
+    """Keeps one broker registered. `on_registered` is told each new broker epoch."""
 
     def __init__(
         self,
@@ -58,7 +59,9 @@ class Registration:
         *,
         heartbeat_interval: float,
         session_timeout: float,
+        on_registered: Callable[[int], None],
     ) -> None:
+        self._on_registered = on_registered
         self._quorum = quorum
         self._advertisement = advertisement
         self._interval = heartbeat_interval
@@ -90,6 +93,7 @@ class Registration:
         )
         response = await self._until_registered(request)
         self.epoch = response.epoch
+        self._on_registered(self.epoch)
         await self._until_known(response.offset)
         log.info("registered", broker=about.node_id, epoch=self.epoch)
 

@@ -46,7 +46,9 @@ class FakeQuorum:
 def make(answer: Answer) -> tuple[FakeQuorum, Registration]:
     quorum = FakeQuorum(answer)
     about = Advertisement(node_id=1, incarnation="life", cluster_id="c", listeners=(), rack=None, http="")
-    return quorum, Registration(cast(Quorum, quorum), about, heartbeat_interval=0.001, session_timeout=0.1)
+    return quorum, Registration(
+        cast(Quorum, quorum), about, heartbeat_interval=0.001, session_timeout=0.1, on_registered=lambda _epoch: None
+    )
 
 
 def in_use() -> Exception:

@@ -53,7 +53,7 @@ def test_kinds_for_a_size():
 def test_which_kinds_need_synced_records():
     assert needs_sync(["power off"])
     assert not needs_sync(["lone power off", "pause"])
-    assert needs_sync(["lone power off", "kill"])
+    assert not needs_sync(["lone power off", "kill"])
     assert not needs_sync(["kill", "partition"])
 
 

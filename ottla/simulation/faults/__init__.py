@@ -37,6 +37,6 @@ def kinds_for(nodes: int) -> list[str]:
 
 def needs_sync(kinds: Iterable[str]) -> bool:
     """Whether only a cluster with flush = synced can take these faults without loss: power fails on any number of
-    nodes at once, or on one while others are killed, which their controller cannot tell from the same."""
-    losses = {FAULTS[name].loses for name in kinds}
-    return Loses.CACHES in losses or losses >= {Loses.ONE_CACHE, Loses.PROCESSES}
+    nodes at once. A kill beside it loses nothing, as a process knows by the boot id that its page cache is still
+    there."""
+    return any(FAULTS[name].loses is Loses.CACHES for name in kinds)

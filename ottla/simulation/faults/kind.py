@@ -19,7 +19,7 @@ class Loses(enum.Enum):
     """What a kind of fault can take away, which decides whether acknowledged records may be in the page cache only."""
 
     NOTHING = "nothing"
-    PROCESSES = "processes, which nobody can tell from a machine without power"
+    PROCESSES = "processes, but no page cache"
     ONE_CACHE = "the page cache of one machine, while all others are well"
     CACHES = "the page caches of any number of machines"
 
