@@ -12,6 +12,8 @@ Keys name partitions ("orders-0"); values are integers, unique per key. By `f`, 
 * subscribe: a list of topics; crash: null;
 * ends: ``{key: [end offset, leader epoch]}``, what ListOffsets answers for the latest offset (a list of keys when
   invoked);
+* leads: ``{key: leader epoch}``, noted by somebody who looks into all nodes (process 0) before the next outcome: no
+  later epoch has begun by then. Keys that stay as they were need not be named;
 * epochs: ``{key: [[leader epoch, its first offset], ...]}``, seen by somebody who has read everything.
 """
 
@@ -28,7 +30,7 @@ from kio.schema.errors import ErrorCode
 from ottla.client import BrokerResponseError, KafkaError
 
 Kind = Literal["invoke", "ok", "fail", "info"]
-Function = Literal["send", "poll", "txn", "assign", "subscribe", "crash", "ends", "epochs"]
+Function = Literal["send", "poll", "txn", "assign", "subscribe", "crash", "ends", "leads", "epochs"]
 
 CRASHED: Final = "the client crashed"
 """The error of an operation that its own client did not live to see the end of."""

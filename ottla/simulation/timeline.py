@@ -22,6 +22,8 @@ def _told(history: Iterable[Entry]) -> Iterator[Happening]:
     for entry in history:
         if entry.f == "poll" and entry.type in ("invoke", "ok") and not _brought(entry):
             continue
+        if entry.f == "leads":
+            continue  # nodes log that better
         fields = [("what", _what(entry))]
         fields += [] if entry.node is None else [("node", str(entry.node))]
         fields += [] if entry.error is None else [("error", entry.error)]

@@ -16,12 +16,14 @@ from ottla.simulation.history import CRASHED, History, classify
 T = TypeVar("T")
 
 _LATEST: Final = -1
+# The process that looks into all nodes; those of clients begin with 1.
+_OBSERVER: Final = 0
 
 
 @dataclass(slots=True)
 class Shared:
     """What all clients of a run share. `acknowledged` counts records; `known` is, by partition, the end that follows
-    from what any client was shown."""
+    from what any client was shown, `leads` the leader epoch that the history has."""
 
     rng: random.Random
     history: History
@@ -29,6 +31,7 @@ class Shared:
     value_size: int
     acknowledged: int = 0
     known: dict[TopicPartition, int] = field(init=False)
+    leads: dict[TopicPartition, int] = field(default_factory=dict)
     partitions: list[TopicPartition] = field(init=False)
     _sent: dict[TopicPartition, int] = field(init=False)
 
@@ -128,6 +131,7 @@ class Client:
             self._cluster.invariants.acknowledged(where.topic, where.partition, offset)
             self._shared.show(where, offset + 1)
         self._shared.acknowledged += acknowledged
+        self._note_leaders()
         if not errors:
             self._history.complete(invoked, "ok", self._sent(records, offsets))
             return True
@@ -173,6 +177,7 @@ class Client:
             self._shared.show(where, records[-1].offset + 1)
             if self._attentive:
                 self._note_epochs(where, records)
+        self._note_leaders()
         self._history.complete(invoked, "ok", [["poll", shown]])
         return True
 
@@ -207,6 +212,19 @@ class Client:
         """Which leader epochs wrote what it has read."""
         invoked = self._history.invoke(self.process, "epochs", None)
         self._history.complete(invoked, "ok", self._by_key(self._epochs.items()))
+
+    def _note_leaders(self) -> None:
+        """Which leader epochs there are by now. To be called before what was learned is put down."""
+        image = self._cluster.invariants.metadata.latest
+        began: dict[TopicPartition, int] = {}
+        for where in self._shared.partitions:
+            state = image.partition(where.topic, where.partition)
+            if state is not None and self._shared.leads.get(where) != state.leader_epoch:
+                began[where] = state.leader_epoch
+        if began:
+            self._shared.leads.update(began)
+            noted = self._by_key(began.items())
+            self._history.complete(self._history.invoke(_OBSERVER, "leads", noted), "ok", noted)
 
     def _another_assignment(self) -> dict[TopicPartition, int | None]:
         rng, known = self._rng, self._shared.known

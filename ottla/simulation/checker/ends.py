@@ -19,8 +19,12 @@ def stale_end(model: Model) -> Iterator[Finding]:
     what earlier ones have committed).
 
     Later epochs do not count: a leader that was replaced and has not heard of it tells the end as it was, in Kafka too.
+    Nor does the epoch in which a record was written, once there is a later one: its leader may have committed it, and
+    told so (to a producer that repeats itself, to a consumer), while the one that wrote it does not know. Answers of
+    the later epoch must have it in either case.
     """
     epochs: _Epochs = {}
+    newest: dict[str, int] = {}
     for op in model.ops:
         if op.f == "epochs" and op.type == "ok":
             epochs.update(op.value)
@@ -32,7 +36,9 @@ def stale_end(model: Model) -> Iterator[Finding]:
             continue
         if op.f == "ends":
             yield from _judge(op, asked.pop(op.index))
-        for key, end, epoch in _shown(model, op, epochs):
+        if op.f == "leads":
+            newest.update(op.value)
+        for key, end, epoch in _shown(model, op, epochs, newest):
             ends = known.setdefault(key, {})
             if epoch not in ends or ends[epoch][0] < end:
                 ends[epoch] = (end, op)
@@ -55,8 +61,9 @@ def _judge(op: Op, known: dict[str, _Ends]) -> Iterator[Finding]:
             yield Finding("stale-end", key, (before.index, op.index), text)
 
 
-def _shown(model: Model, op: Op, epochs: _Epochs) -> Iterator[tuple[str, int, int]]:
-    """Keys, with what the end of their log is at least after this operation, and in which epoch that was so."""
+def _shown(model: Model, op: Op, epochs: _Epochs, newest: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    """Keys, with what the end of their log is at least after this operation, and in which epoch that was so at the
+    latest; `newest` is the last epoch so far."""
     if op.f == "ends":
         for key, (end, epoch) in op.value.items():
             yield key, end, epoch
@@ -65,4 +72,5 @@ def _shown(model: Model, op: Op, epochs: _Epochs) -> Iterator[tuple[str, int, in
     for key, offset in offsets:
         if key in epochs:
             at = bisect_right(epochs[key], offset, key=lambda each: each[1])
-            yield key, offset + 1, epochs[key][at - 1][0] if at else -1
+            written = epochs[key][at - 1][0] if at else -1
+            yield key, offset + 1, written if newest.get(key) == written else written + 1

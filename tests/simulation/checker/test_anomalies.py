@@ -280,6 +280,7 @@ def test_sends_of_two_processes_have_no_order_and_others_may_come_between():
 @pytest.mark.parametrize("known", ["acknowledged", "read", "asked"])
 def test_stale_end(known):
     tale = Tale()
+    tale.does(9, "leads", {K: 3})
     before = tale.sends(0, (1, 7 if known != "read" else None))
     if known == "read":
         before = tale.polls(1, (7, 1))
@@ -297,6 +298,20 @@ def test_a_leader_that_was_replaced_may_not_know_what_later_ones_have_committed(
     tale.does(2, "ends", [K], {K: [2, 4]})
     tale.does(3, "epochs", None, {K: [[4, 0], [5, 2]]})
     assert tale.found() == {}
+
+
+@pytest.mark.parametrize("answered_in, stale", [(0, False), (1, True), (2, True)])
+@pytest.mark.parametrize("known", ["acknowledged", "read"])
+def test_a_leader_that_was_replaced_may_not_know_that_its_own_records_are_committed(known, answered_in, stale):
+    """Offset 7 was written in epoch 0; the leader of epoch 1 has it, too, commits it and says so."""
+    tale = Tale()
+    tale.does(9, "leads", {K: 0})
+    tale.begins_to_send(1, 1)
+    tale.does(9, "leads", {K: 1})
+    before = tale.sends(0, (2, 7)) if known == "acknowledged" else tale.polls(2, (7, 1))
+    asked = tale.does(2, "ends", [K], {K: [7, answered_in]})
+    tale.does(3, "epochs", None, {K: [[0, 0], [1, 8]]})
+    assert tale.found(unfinished=True) == ({"stale-end": (before.index, asked.index)} if stale else {})
 
 
 def test_an_end_may_be_older_than_what_was_acknowledged_after_it_was_asked_for():

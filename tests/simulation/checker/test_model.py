@@ -36,6 +36,7 @@ class Cluster:
         self.floating: list[tuple[str, int]] = []
 
     def run(self, steps: int) -> Tale:
+        self.tale.does(0, "leads", dict.fromkeys(KEYS, 0))
         alive = [self.start() for _ in range(3)]
         for _ in range(steps):
             process = self.rng.choice(alive)
