@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 
 import structlog
@@ -14,6 +14,7 @@ from ottla.broker import (
     ClusterConnector,
     ClusterCredentials,
     GroupConfig,
+    GroupSummary,
     Partition,
     ReplicaManager,
     ReplicationConfig,
@@ -190,6 +191,10 @@ class BrokerPart:
         )
         self._caught_up = behind == 0
         return behind
+
+    def groups(self) -> Iterable[GroupSummary]:
+        """The groups that this broker coordinates."""
+        return () if self._broker is None else self._broker.groups.summaries()
 
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         """The node has one data directory; as in Kafka, a broker without any cannot go on."""
