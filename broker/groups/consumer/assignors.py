@@ -62,13 +62,28 @@ def _even_out(plan: dict[str, set[tuple[UUID, int]]], wanting: Mapping[UUID, Seq
     moved = True
     while moved:
         moved = False
+        lightest = min(map(len, plan.values()), default=0)
         for member in sorted(plan, key=lambda each: (-len(plan[each]), each)):
-            for at in _ordered(plan[member]):
-                least = min(wanting[at[0]], key=lambda each: len(plan[each]))
-                if len(plan[least]) + 1 < len(plan[member]):
-                    plan[member].discard(at)
-                    plan[least].add(at)
-                    moved = True
+            if len(plan[member]) <= lightest + 1:
+                break
+            moved |= _lighten(plan, member, wanting)
+
+
+def _lighten(plan: dict[str, set[tuple[UUID, int]]], member: str, wanting: Mapping[UUID, Sequence[str]]) -> bool:
+    """Whether anything was taken from this member."""
+    moved = False
+    least: dict[UUID, str] = {}
+    for at in _ordered(plan[member]):
+        topic = at[0]
+        other = least.get(topic)
+        if other is None:
+            other = least[topic] = min(wanting[topic], key=lambda each: len(plan[each]))
+        if len(plan[other]) + 1 < len(plan[member]):
+            plan[member].discard(at)
+            plan[other].add(at)
+            least.clear()
+            moved = True
+    return moved
 
 
 def _ordered(partitions: set[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
