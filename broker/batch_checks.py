@@ -1,4 +1,5 @@
-"""What a produced batch must be before it is appended; looks at the header and the checksum, at no record.
+"""What a produced batch must be before it is appended; looks at the header and the checksum, and at
+records only for a compacted topic.
 
 The codes are Kafka's for the same fault (its `LogValidator` and `ProduceRequest.validateRecords`). Where Kafka lets an
 exception escape as UNKNOWN_SERVER_ERROR there is a definite code here: that one makes the Java client write again
@@ -11,7 +12,16 @@ from typing import NamedTuple
 
 from kio.schema.errors import ErrorCode
 
-from ottla.records import HEADER_SIZE, LOG_OVERHEAD, BatchHeader, Compression, CorruptBatch, read_header, verify_batch
+from ottla.records import (
+    HEADER_SIZE,
+    LOG_OVERHEAD,
+    BatchHeader,
+    Compression,
+    CorruptBatch,
+    decode_batch,
+    read_header,
+    verify_batch,
+)
 
 FIRST_VERSION_WITH_ZSTD = 7
 _MAGIC_AT = 16
@@ -27,6 +37,7 @@ class BatchLimits(NamedTuple):
     log_append_time: bool
     timestamp_before_max_ms: int
     timestamp_after_max_ms: int
+    compacted: bool = False
 
 
 class BadBatch(NamedTuple):
@@ -59,7 +70,17 @@ def check_batch(
         return BadBatch(ErrorCode.corrupt_message, str(error))
     if header.batch_length + LOG_OVERHEAD != size:
         return _SEVERAL
-    return _check_header(header, version, limits, now_ms) or header
+    bad = _check_header(header, version, limits, now_ms) or (_check_keys(records) if limits.compacted else None)
+    return bad or header
+
+
+def _check_keys(records: bytes | memoryview) -> BadBatch | None:
+    """Compaction keeps the last record of every key: what has none has no place there."""
+    try:
+        keyless = any(record.key is None for record in decode_batch(records))
+    except CorruptBatch as error:
+        return BadBatch(ErrorCode.corrupt_message, str(error))
+    return BadBatch(ErrorCode.invalid_record, "A compacted topic takes no record without a key.") if keyless else None
 
 
 def _too_large(records: bytes | memoryview, size: int, limits: BatchLimits) -> BadBatch:

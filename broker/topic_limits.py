@@ -15,6 +15,7 @@ _KEYS = (
     "message.timestamp.type",
     "message.timestamp.before.max.ms",
     "message.timestamp.after.max.ms",
+    "cleanup.policy",
 )
 
 
@@ -49,4 +50,5 @@ class TopicLimits:
             log_append_time=values["message.timestamp.type"] == "LogAppendTime",
             timestamp_before_max_ms=int(values["message.timestamp.before.max.ms"]),
             timestamp_after_max_ms=int(values["message.timestamp.after.max.ms"]),
+            compacted="compact" in values["cleanup.policy"],
         )

@@ -43,17 +43,13 @@ UNREAD_SETTINGS: frozenset[str] = frozenset()
 UNREAD_TOPIC_CONFIGS = frozenset(
     {
         "compression.type",
-        "delete.retention.ms",
         "follower.replication.throttled.replicas",
         "leader.replication.throttled.replicas",
-        "max.compaction.lag.ms",
-        "min.cleanable.dirty.ratio",
-        "min.compaction.lag.ms",
         "preallocate",
         "segment.jitter.ms",
     }
 )
-"""The same for topic configs: clients may set and describe them. `cleanup.policy` is read, but nothing compacts yet."""
+"""The same for topic configs: clients may set and describe them."""
 
 TOPIC_SYNONYMS = {synonym.name: row.name for row in TOPIC_CONFIGS.values() for synonym in row.synonyms}
 """Broker configs that give topics their defaults, and the topic config that each one gives."""

@@ -29,6 +29,8 @@ class ReplicationConfig:
     replica_high_watermark_checkpoint_interval_ms: int = 5_000
     log_retention_check_interval_ms: int = 300_000
     log_flush_offset_checkpoint_interval_ms: int = 60_000
+    log_cleaner_backoff_ms: int = 15_000
+    log_cleaner_dedupe_buffer_size: int = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
     asked = number("flush.messages", _NEVER) != _NEVER or number("flush.ms", _NEVER) != _NEVER
     flush: Literal["os", "synced"] = "synced" if asked else "os"
     append_time = values.get("message.timestamp.type") == "LogAppendTime"
+    ratio = values.get("min.cleanable.dirty.ratio")
     policy = values.get("cleanup.policy")
     policies = frozenset(policy if isinstance(policy, tuple) else str(policy or "delete").split(","))
     compact: Literal["compact", "compact,delete"] = "compact,delete" if "delete" in policies else "compact"
@@ -69,6 +72,12 @@ def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
             message_timestamp_type="LogAppendTime" if append_time else "CreateTime",
             cleanup_policy=compact if "compact" in policies else "delete",
             file_delete_delay_ms=number("file.delete.delay.ms", base.file_delete_delay_ms),
+            delete_retention_ms=number("delete.retention.ms", base.delete_retention_ms),
+            min_compaction_lag_ms=number("min.compaction.lag.ms", base.min_compaction_lag_ms),
+            max_compaction_lag_ms=number("max.compaction.lag.ms", base.max_compaction_lag_ms),
+            min_cleanable_dirty_ratio=float(ratio)
+            if isinstance(ratio, int | float)
+            else base.min_cleanable_dirty_ratio,
         ),
         number("min.insync.replicas", 1),
     )

@@ -10,7 +10,7 @@ import structlog
 
 from ottla.broker.replication.config import ReplicationConfig
 from ottla.broker.replication.partition import Partition
-from ottla.log import DiskError, GroupCommit, LogError, LogManager
+from ottla.log import DiskError, GroupCommit, LogCleaner, LogError, LogManager
 from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,7 @@ class Housekeeping:
         self._logs = logs
         self._group = group
         self._partitions = partitions
+        self._cleaner = LogCleaner(logs, group, max_bytes=config.log_cleaner_dedupe_buffer_size)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -39,6 +40,7 @@ class Housekeeping:
             ("high-watermarks", config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint),
             ("log-flush", config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
             ("log-retention", config.log_retention_check_interval_ms, self._retain),
+            ("log-cleaner", config.log_cleaner_backoff_ms, self._clean),
         )
         self._tasks = [start_task(_every(ms / 1000, name, what), name) for name, ms, what in work]
 
@@ -63,11 +65,15 @@ class Housekeeping:
             partition.shrink_isr()
 
     async def _retain(self) -> None:
+        await self._logs.retention_pass(self._high_watermarks())
+
+    async def _clean(self) -> None:
+        await self._cleaner.clean(self._high_watermarks())
+
+    def _high_watermarks(self) -> Callable[[str, int], int]:
         """Nothing above the high watermark goes, nor anything of a log that is no partition's."""
-        high_watermarks = {
-            (partition.topic, partition.index): partition.high_watermark for partition in self._partitions()
-        }
-        await self._logs.retention_pass(lambda topic, index: high_watermarks.get((topic, index), 0))
+        found = {(partition.topic, partition.index): partition.high_watermark for partition in self._partitions()}
+        return lambda topic, index: found.get((topic, index), 0)
 
 
 async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -68,6 +68,8 @@ _STATIC = (
     _static("replica.fetch.wait.max.ms", _INT, 500, "The longest a follower's fetch waits."),
     _static("replica.fetch.max.bytes", _INT, 1_048_576, "Bytes per partition in a follower's fetch."),
     _static("log.retention.check.interval.ms", _LONG, 300_000, "How often old segments are looked for."),
+    _static("log.cleaner.backoff.ms", _LONG, 15_000, "How often compacted logs are looked at."),
+    _static("log.cleaner.dedupe.buffer.size", _LONG, 134_217_728, "Memory for the keys of a log that is compacted."),
     _static("socket.request.max.bytes", _INT, 104_857_600, "The largest request."),
 )
 

@@ -1,6 +1,7 @@
 """One partition's log on disk, in Apache Kafka's own file format, and the seam to the file system."""
 
 from ottla.log.checkpoints import LOCK_FILE, MetaProperties, decode_uuid, encode_uuid
+from ottla.log.cleaning import LogCleaner
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, File, Lock, OsDisk
 from ottla.log.epochs import EpochCache
@@ -39,6 +40,7 @@ __all__ = [
     "GroupCommit",
     "InconsistentTopicId",
     "Lock",
+    "LogCleaner",
     "LogConfig",
     "LogError",
     "LogManager",

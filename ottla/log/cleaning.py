@@ -9,10 +9,9 @@ import structlog
 
 from ottla.log.checkpoints import TopicPartition, decode_offsets, encode_offsets
 from ottla.log.cleaner import Cleaning, CleaningAborted, is_due
-from ottla.log.disk import Disk
 from ottla.log.errors import CorruptFile, DiskError, LogError
 from ottla.log.group_commit import GroupCommit
-from ottla.log.manager import Clock, LogManager
+from ottla.log.manager import LogManager
 from ottla.log.partition_log import PartitionLog
 from ottla.records import CorruptBatch
 
@@ -28,13 +27,11 @@ class LogCleaner:
     `max_bytes` bounds the memory for keys (log.cleaner.dedupe.buffer.size): a log with more keys takes several rounds.
     """
 
-    def __init__(
-        self, logs: LogManager, disk: Disk, commits: GroupCommit, clock: Clock, *, max_bytes: int = DEDUPE_BUFFER_BYTES
-    ) -> None:
+    def __init__(self, logs: LogManager, commits: GroupCommit, *, max_bytes: int = DEDUPE_BUFFER_BYTES) -> None:
         self._logs = logs
         self._commits = commits
-        self._clock = clock
-        self._disk = disk
+        self._clock = logs.clock
+        self._disk = logs.disk
         self._path = f"{logs.directory}/{CLEANER_OFFSETS_FILE}"
         self._max_bytes = max_bytes
         self._dirty_from: dict[TopicPartition, int] | None = None

@@ -199,6 +199,14 @@ class LogManager:
     def __len__(self) -> int:
         return len(self._logs)
 
+    @property
+    def disk(self) -> Disk:
+        return self._disk
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
     def get(self, topic: str, partition: int) -> PartitionLog | None:
         return self._logs.get((topic, partition))
 

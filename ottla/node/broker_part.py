@@ -237,6 +237,8 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
         replica_fetch_response_max_bytes=config.replica_fetch_response_max_bytes,
         replica_high_watermark_checkpoint_interval_ms=config.replica_high_watermark_checkpoint_interval_ms,
         log_retention_check_interval_ms=config.log_retention_check_interval_ms,
+        log_cleaner_backoff_ms=config.log_cleaner_backoff_ms,
+        log_cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
         log_flush_offset_checkpoint_interval_ms=config.log_flush_offset_checkpoint_interval_ms,
     )
 

@@ -90,6 +90,10 @@ class Settings(BaseModel):
         "os", "os: the page cache, as Kafka. synced: records are on disk before they are acknowledged."
     )
     log_retention_check_interval_ms: int = _key(300_000, "How often old segments are looked for.", ge=1)
+    log_cleaner_backoff_ms: int = _key(15_000, "How often compacted logs are looked at.", ge=1)
+    log_cleaner_dedupe_buffer_size: int = _key(
+        134_217_728, "Memory for the keys of a log that is compacted; more keys take several rounds.", ge=1_048_576
+    )
     log_flush_offset_checkpoint_interval_ms: int = _key(
         60_000, "How often recovery points and log start offsets are written down.", ge=1
     )

@@ -14,7 +14,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication import FetchWant
 from ottla.log import LogConfig
-from ottla.records import Compression, decode_batch, read_header
+from ottla.records import Compression, Record, decode_batch, encode_batch, read_header
 from ottla.wire import CLOSE, NO_RESPONSE, Connection
 from tests.broker.world import NOW_MS, World, batch
 
@@ -138,6 +138,16 @@ async def test_timestamps_may_be_unknown_or_bounded_by_the_topic(world: World) -
     world.set_config("topic", "t", message_timestamp_before_max_ms="1000")
     assert (await world.produce("t", batch(timestamp=NOW_MS - 1001))).error_code is ErrorCode.invalid_timestamp
     assert (await world.produce("t", batch(timestamp=NOW_MS - 1000))).error_code is ErrorCode.none
+
+
+async def test_a_compacted_topic_takes_no_record_without_a_key(world: World) -> None:
+    world.add_topic("t")
+    keyless = encode_batch([Record(0, NOW_MS, b"k", b"v"), Record(1, NOW_MS, None, b"v")])
+    assert (await world.produce("t", keyless)).error_code is ErrorCode.none
+    for policy in ("compact", "compact,delete"):
+        world.set_config("topic", "t", cleanup_policy=policy)
+        assert (await world.produce("t", keyless)).error_code is ErrorCode.invalid_record
+        assert (await world.produce("t", batch(3))).error_code is ErrorCode.none
 
 
 class TestAddressing:

@@ -275,7 +275,7 @@ async def test_the_cleaner_takes_the_logs_that_are_due_and_remembers_how_far_it_
         log = manager.create_log(topic, UUID(int=1), 0, config)
         for number in range(40):
             lead(log, pairs((b"k", b"%d" % number)))
-    cleaner = LogCleaner(manager, disk, commits, lambda: 1000)
+    cleaner = LogCleaner(manager, commits)
     assert await cleaner.clean(lambda _topic, _partition: 40) == 1
     assert await cleaner.clean(lambda _topic, _partition: 40) == 0
     kept, compacted = manager.get("kept", 0), manager.get("compacted", 0)
@@ -284,7 +284,7 @@ async def test_the_cleaner_takes_the_logs_that_are_due_and_remembers_how_far_it_
     end = compacted.segments[-1].base_offset
     assert f"compacted 0 {end}\n".encode() in disk.read(f"data/{CLEANER_OFFSETS_FILE}")
     assert read_header(compacted.read(0, 1, up_to=40)).last_offset < 40
-    again = LogCleaner(manager, disk, commits, lambda: 1000)
+    again = LogCleaner(manager, commits)
     assert await again.clean(lambda _topic, _partition: 40) == 0
 
 
