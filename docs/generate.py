@@ -17,6 +17,8 @@ from prometheus_client.metrics_core import Metric
 
 from ottla.broker import TABLE, QuorumStatus
 from ottla.broker.api import Row
+from ottla.broker.groups.classic import TRANSITIONS as GROUP_TRANSITIONS
+from ottla.broker.groups.classic import State
 from ottla.controller import (
     TOPIC_CONFIGS,
     BrokerImage,
@@ -62,6 +64,7 @@ def pages() -> Mapping[str, str]:
         "configuration.md": configuration(),
         "faults.md": faults(),
         "metrics.md": metrics(),
+        "group-states.md": group_states(),
         "peer-watch.md": peer_watch(),
     }
 
@@ -318,6 +321,38 @@ SIGNS = {
 def _next(standing: Standing, sign: Sign) -> str:
     after = TRANSITIONS.get((standing, sign))
     return "·" if after is None else after.value
+
+
+# group-states.md
+
+
+def group_states() -> str:
+    return _page(_group_states())
+
+
+def _group_states() -> Iterator[str]:
+    yield "# The states of a classic group\n"
+    yield from _prose(
+        "From the table that the coordinator itself goes by; any other step ends in an error. A group that is loaded "
+        "from the log begins in Stable when it has members, and else in Empty."
+    )
+    yield "```mermaid\nstateDiagram-v2"
+    yield "    [*] --> Empty"
+    for state, following in GROUP_TRANSITIONS.items():
+        for after in sorted(following, key=lambda each: list(State).index(each)):
+            yield f"    {state.value} --> {after.value}"
+    yield "    Dead --> [*]\n```\n"
+    for state, meaning in GROUP_STATES.items():
+        yield from _item(f"*{state.value}*: {meaning}")
+
+
+GROUP_STATES = {
+    State.EMPTY: "no members; committed offsets may be there.",
+    State.PREPARING_REBALANCE: "waits for its members to join, at most for the largest of their rebalance timeouts.",
+    State.COMPLETING_REBALANCE: "has a new generation, and waits for its leader's assignment to be replicated.",
+    State.STABLE: "every member can have its assignment.",
+    State.DEAD: "its tombstone is being written.",
+}
 
 
 def main() -> None:
