@@ -14,10 +14,12 @@ from ottla.log.compaction import KeyOffsets, Rules, clean_batch, emptied
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, File
 from ottla.log.errors import LogError
+from ottla.log.reader import header_at
 from ottla.log.scan import CHUNK, scan_headers
 from ottla.log.segment import LOG_SUFFIX, MAX_RELATIVE, Segment
 from ottla.records import BatchHeader, CorruptBatch, verify_batch
 
+_NEVER = 2**63 - 1
 CLEANED_SUFFIX, SWAP_SUFFIX = ".log.cleaned", ".log.swap"
 
 
@@ -190,14 +192,17 @@ def is_due(cleaning: Cleaning) -> bool:
     """Enough of it is dirty, or something has been for longer than max.compaction.lag.ms."""
     if cleaning.ratio > cleaning.config.min_cleanable_dirty_ratio:
         return True
-    oldest = min(
-        (
-            header.max_timestamp
-            for source in cleaning.sources
-            if source.next_offset > cleaning.first_dirty
-            for _, header in scan_headers(source.segment.file, 0, min(source.size, CHUNK))
-            if header.max_timestamp >= 0
-        ),
-        default=cleaning.now_ms,
-    )
+    if cleaning.config.max_compaction_lag_ms >= _NEVER:
+        return False
+    firsts = [_first_timestamp(source) for source in cleaning.sources if source.next_offset > cleaning.first_dirty]
+    oldest = min((timestamp for timestamp in firsts if timestamp >= 0), default=cleaning.now_ms)
     return cleaning.now_ms - oldest > cleaning.config.max_compaction_lag_ms
+
+
+def _first_timestamp(source: Source) -> int:
+    """That of the first batch, as in Kafka; -1 if it has none."""
+    was_open = source.segment.is_open
+    header = header_at(source.segment, 0)
+    if not was_open:
+        source.segment.close_file()
+    return -1 if header is None else header.max_timestamp

@@ -104,6 +104,7 @@ async def clean_log(each: PartitionLog, cleaning: Cleaning, commits: GroupCommit
     Raises CleaningAborted when the log was cut, closed or deleted meanwhile; CorruptBatch, DiskError.
     """
     each.start_cleaning(cleaning)
+    done = False
     try:
         await commits.run_blocking(each.mark_compacted)
         end = await commits.run_blocking(functools.partial(cleaning.map_keys, max_bytes))
@@ -117,7 +118,8 @@ async def clean_log(each: PartitionLog, cleaning: Cleaning, commits: GroupCommit
                 raise
             each.install(cleaning, group)
             await commits.run_blocking(each.finish_swap)
+        done = True
         return end
     finally:
         if not cleaning.aborted:
-            each.end_cleaning()
+            each.end_cleaning(done=done)

@@ -75,6 +75,7 @@ class LogMaintenance(LogSwapping):
         self.purge()
         with self._state_lock:
             self._cuts += 1
+            self._clean_below = min(self._clean_below, end)
             lowered = end < self.recovery_point
             self.recovery_point = min(self.recovery_point, end)
         if lowered and self.on_recovery_point_lowered is not None:

@@ -16,6 +16,8 @@ from ottla.log.errors import DiskError
 from ottla.log.log_state import LogState
 from ottla.log.segment import LOG_SUFFIX, Segment
 
+_ANY = 2**63 - 1
+
 
 class LogSwapping(LogState):
     """Adds to a log that segments of it can be replaced by cleaned ones."""
@@ -25,6 +27,8 @@ class LogSwapping(LogState):
         self._cleaning: Cleaning | None = None
         self._swapped: tuple[Segment, list[Segment]] | None = None
         self._swap_lock = threading.Lock()
+        # What a checkpoint of the cleaner says of offsets from here on is of records that are gone.
+        self._clean_below = 0 if self.recovered.created else _ANY
 
     # --- on the event loop
 
@@ -40,7 +44,7 @@ class LogSwapping(LogState):
             self._disk,
             self._config,
             self._segments,
-            first_dirty=first_dirty,
+            first_dirty=min(first_dirty, self._clean_below),
             bound=high_watermark if unstable is None else min(high_watermark, unstable),
             now_ms=now_ms,
             producers={
@@ -54,8 +58,10 @@ class LogSwapping(LogState):
         """From here on retention waits, and whatever cuts the log aborts the cleaning."""
         self._cleaning = cleaning
 
-    def end_cleaning(self) -> None:
+    def end_cleaning(self, *, done: bool) -> None:
         self._cleaning = None
+        if done:
+            self._clean_below = _ANY
 
     def install(self, cleaning: Cleaning, group: Sequence[Source]) -> None:
         """Serve the committed segment in the place of `group`. Touches no file. Raises CleaningAborted."""

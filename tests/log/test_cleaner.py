@@ -288,6 +288,42 @@ async def test_the_cleaner_takes_the_logs_that_are_due_and_remembers_how_far_it_
     assert await again.clean(lambda _topic, _partition: 40) == 0
 
 
+async def test_a_checkpoint_of_an_older_log_of_this_name_and_of_records_cut_off_does_not_count():
+    disk, commits = ModelledDisk(random.Random(3)), Inline()
+    manager = await LogManager.open(
+        disk, "data", lambda _topic: CONFIG, clock=lambda: 1000, rng=random.Random(0), commits=commits
+    )
+    cleaner = LogCleaner(manager, commits)
+    log = manager.create_log("t", UUID(int=1), 0, CONFIG)
+    for round_ in range(3):
+        for number in range(40):
+            lead(log, pairs((b"k", b"%d" % number)))
+        log.roll(0)
+        assert await cleaner.clean(lambda _topic, _partition: 40) == 1
+        assert [record.offset for record in contents(log)] == [39]
+        if round_ == 0:
+            manager.delete_log("t", 0)
+            log = manager.create_log("t", UUID(int=2), 0, CONFIG)
+        else:
+            log.truncate_fully_and_start_at(0)
+
+
+async def test_what_is_dirty_for_too_long_is_cleaned_however_little_it_is():
+    disk, commits, clock = ModelledDisk(random.Random(3)), Inline(), [1000]
+    manager = await LogManager.open(
+        disk, "data", lambda _topic: CONFIG, clock=lambda: clock[0], rng=random.Random(0), commits=commits
+    )
+    config = LogConfig(
+        segment_bytes=400, cleanup_policy="compact", min_cleanable_dirty_ratio=1.0, max_compaction_lag_ms=5000
+    )
+    log = manager.create_log("t", UUID(int=1), 0, config)
+    for number in range(20):
+        lead(log, pairs((b"k", b"%d" % number)))
+    cleaner = LogCleaner(manager, commits)
+    for clock[0], done in ((6000, 0), (6001, 1), (7000, 0)):
+        assert await cleaner.clean(lambda _topic, _partition: 20) == done
+
+
 @pytest.mark.parametrize("codec", range(5))
 def test_every_codec(codec):
     log = open_log(ModelledDisk(random.Random(0)))
