@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from ottla.broker.groups import partition_for
+from ottla.broker.groups.primitives import Reader
+from ottla.broker.groups.records import Entry, OffsetKey, OffsetValue, StoredGroup, decode
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent
 from tests.compatibility.members import LIBRARIES, MEMBERS, Member, NewConfluentMember, committed
@@ -144,6 +147,92 @@ def test_the_new_protocol_survives_its_coordinator(cluster: Cluster, topic: str)
         fourth = start(stack, cluster, library, group, topic)
         eventually(shared([*members[1:], fourth]), "three members share the partitions again", within=40)
     assert committed(cluster.bootstrap, group, topic, PARTITIONS) == [40] * PARTITIONS
+
+
+def test_ten_members_come_and_go_while_nodes_die(cluster: Cluster, topic: str) -> None:
+    """Of all libraries in one group. What happened is then read from the group's own log."""
+    group, names = f"g-{topic}", itertools.cycle(LIBRARIES)
+    make(cluster, topic)
+    members: list[Member] = []
+    running: list[Member] = []
+    total = 0
+    with ExitStack() as stack:
+
+        def come(count: int) -> None:
+            for _ in range(count):
+                running.append(start(stack, cluster, next(names), group, topic))
+                members.append(running[-1])
+
+        def produce(count: int) -> None:
+            nonlocal total
+            write(cluster, topic, total, count)
+            total += count
+
+        come(4)
+        produce(120)
+        eventually(all_seen(members, total), "the first records", within=40)
+        first = coordinator_of(cluster, group)
+        cluster.kill(first)
+        come(3)
+        produce(120)
+        running.pop(0).stop()
+        eventually(all_seen(members, total), "records after the coordinator died", within=60)
+        cluster.start(first)
+        eventually(lambda: whole(cluster), "every replica is in sync again")
+        come(3)
+        cluster.kill(coordinator_of(cluster, group))
+        running.pop(1).stop()
+        produce(120)
+        eventually(all_seen(members, total), "records after another coordinator died", within=60)
+        cluster.restore()
+        eventually(shared_by(running), "the group is stable", within=60)
+    assert committed(cluster.bootstrap, group, topic, PARTITIONS) == [total // PARTITIONS] * PARTITIONS
+    check_history(history(cluster, group), topic)
+
+
+def shared_by(members: Sequence[Member]) -> Callable[[], bool]:
+    """Every partition has one owner; there are more members than partitions."""
+    return lambda: sorted(index for member in members for index in member.assigned) == list(range(PARTITIONS))
+
+
+def history(cluster: Cluster, group: str) -> list[Entry]:
+    """All that was written of the group, in order."""
+    with Confluent().admin(cluster.bootstrap) as admin:
+        partition = partition_for(group, len(admin.describe(OFFSETS)))
+    with Confluent().reader(cluster.bootstrap, OFFSETS, partition) as reader:
+        records = reader.take(reader.bounds()[1])
+    entries = [decode(record.key or b"", record.value) for record in records]
+    return [entry for entry in entries if entry is not None and entry.key.group == group]
+
+
+def check_history(entries: Sequence[Entry], topic: str) -> None:
+    """No partition has two owners in one generation, generations go up, and commits never go back."""
+    last: dict[int, int] = {}
+    generation = 0
+    for entry in entries:
+        value = entry.value
+        if isinstance(value, StoredGroup):
+            assert value.generation > generation
+            generation = value.generation
+            owned = [at for member in value.members for at in assigned(member.assignment, topic)]
+            assert len(owned) == len(set(owned)), f"generation {generation}: {sorted(owned)}"
+        elif isinstance(value, OffsetValue) and isinstance(entry.key, OffsetKey):
+            assert value.offset >= last.get(entry.key.partition, 0), (entry, last)
+            last[entry.key.partition] = value.offset
+    assert generation and len(last) == PARTITIONS
+
+
+def assigned(assignment: bytes, topic: str) -> list[int]:
+    """The partitions in a ConsumerProtocolAssignment."""
+    reader = Reader(assignment)
+    found: list[int] = []
+    if assignment:
+        reader.int16()
+        for _ in range(reader.count()):
+            name = reader.string()
+            indexes = [reader.int32() for _ in range(reader.count())]
+            found += indexes if name == topic else []
+    return found
 
 
 def test_libraries_share_one_group(cluster: Cluster, topic: str) -> None:

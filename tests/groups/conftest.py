@@ -1,0 +1,3 @@
+from tests.broker.conftest import world
+
+__all__ = ["world"]
