@@ -131,18 +131,28 @@ def decode_clean_shutdown(data: bytes) -> int:
         return -1
 
 
-def encode_running(boot_id: str, broker_epoch: int) -> bytes:
-    """Which registration a process ran under, and since when its page cache has been there."""
-    return json.dumps({"version": 0, "bootId": boot_id, "brokerEpoch": broker_epoch}).encode()
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Under which registration a process runs, since when its page cache has been there, and whether every record that
+    it answers for is synced first."""
 
+    boot_id: str = ""
+    broker_epoch: int = -1
+    synced: bool = False
 
-def decode_running(data: bytes) -> tuple[str, int]:
-    """(boot id, broker epoch); ("", -1) when it cannot be read."""
-    try:
-        values = json.loads(data)
-        return str(values["bootId"]), int(values["brokerEpoch"])
-    except (ValueError, KeyError, TypeError):
-        return "", -1
+    def encode(self) -> bytes:
+        return json.dumps(
+            {"version": 0, "bootId": self.boot_id, "brokerEpoch": self.broker_epoch, "synced": self.synced}
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Running:
+        """The default, which promises nothing, when it cannot be read."""
+        try:
+            values = json.loads(data)
+            return cls(str(values["bootId"]), int(values["brokerEpoch"]), values["synced"] is True)
+        except (ValueError, KeyError, TypeError):
+            return cls()
 
 
 @dataclass(frozen=True, slots=True)

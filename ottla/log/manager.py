@@ -21,15 +21,14 @@ from ottla.log.checkpoints import (
     PARTITION_METADATA_FILE,
     RECOVERY_POINT_FILE,
     RUNNING_FILE,
+    Running,
     TopicPartition,
     decode_clean_shutdown,
     decode_offsets,
     decode_partition_metadata,
-    decode_running,
     encode_clean_shutdown,
     encode_offsets,
     encode_partition_metadata,
-    encode_running,
 )
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, Lock
@@ -61,7 +60,7 @@ class LogManager:
         self.directory = directory
         self.was_clean = False
         self.last_broker_epoch = -1
-        self._only_process_died = False
+        self._promises_hold = False
         self.offline: dict[TopicPartition, Exception] = {}
         self._disk = disk
         self._clock = clock
@@ -114,10 +113,10 @@ class LogManager:
                 self._disk.sync_dir(self.directory)
                 self.was_clean = True
             elif self._disk.exists(f"{self.directory}/{RUNNING_FILE}"):
-                boot, epoch = decode_running(self._disk.read(f"{self.directory}/{RUNNING_FILE}"))
-                if boot and boot == self._disk.boot_id():
-                    self._only_process_died = True
-                    self.last_broker_epoch = epoch
+                ran = Running.decode(self._disk.read(f"{self.directory}/{RUNNING_FILE}"))
+                if ran.synced or (ran.boot_id and ran.boot_id == self._disk.boot_id()):
+                    self._promises_hold = True
+                    self.last_broker_epoch = ran.broker_epoch
         except BaseException:
             self._unlock()
             raise
@@ -177,15 +176,20 @@ class LogManager:
 
     @property
     def kept_everything(self) -> bool:
-        """Whether every log is as the last process here left it: it ended cleanly, or only the process died and the
-        page cache is still there, and nothing had to be cut or was found damaged."""
-        if self.offline or not (self.was_clean or self._only_process_died):
+        """Whether every log holds all that the last process here answered for: it ended cleanly, or only the process
+        died and the page cache is still there, or it synced first; and nothing had to be cut or was found damaged."""
+        if self.offline or not (self.was_clean or self._promises_hold):
             return False
         return not any(each.recovered.cut_bytes or each.recovered.unsynced for _, each in self)
 
-    def note_running(self, broker_epoch: int) -> None:
-        """Remember under which registration this process runs. Not synced: it is to live as long as the page cache."""
-        overwrite(self._disk, f"{self.directory}/{RUNNING_FILE}", encode_running(self._disk.boot_id(), broker_epoch))
+    async def note_running(self, broker_epoch: int, *, synced: bool) -> None:
+        """Remember under which registration this process runs. Called before it answers for any record.
+
+        Without `synced` the note itself is not synced either: it is to live as long as the page cache.
+        """
+        note = Running(self._disk.boot_id(), broker_epoch, synced).encode()
+        write = self._disk.write_atomic if synced else functools.partial(overwrite, self._disk)
+        await self._commits.run_blocking(functools.partial(write, f"{self.directory}/{RUNNING_FILE}", note))
 
     def is_damaged(self, topic: str, partition: int) -> bool:
         """Whether the log was not opened because records in it that had been sound are not any more."""

@@ -138,12 +138,12 @@ class BrokerPart:
             on_registered=self._note_running,
         )
 
-    def _note_running(self, epoch: int) -> None:
+    async def _note_running(self, epoch: int) -> None:
         assert self._logs is not None
         try:
-            self._logs.note_running(epoch)
+            await self._logs.note_running(epoch, synced=self._config.ottla_flush == "synced")
         except DiskError as error:
-            # Then a death of this process counts as a loss of power.
+            # Then the death of this process counts as the loss of what it answered for.
             log.warning("registration_not_noted", epoch=epoch, error=str(error))
 
     def _make_replicas(

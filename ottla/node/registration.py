@@ -6,7 +6,7 @@ Sources: KIP-500, KIP-631 (broker registration and heartbeats), KIP-903 (broker 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -59,7 +59,7 @@ class Registration:
         *,
         heartbeat_interval: float,
         session_timeout: float,
-        on_registered: Callable[[int], None],
+        on_registered: Callable[[int], Awaitable[None]],
     ) -> None:
         self._on_registered = on_registered
         self._quorum = quorum
@@ -93,7 +93,7 @@ class Registration:
         )
         response = await self._until_registered(request)
         self.epoch = response.epoch
-        self._on_registered(self.epoch)
+        await self._on_registered(self.epoch)
         await self._until_known(response.offset)
         log.info("registered", broker=about.node_id, epoch=self.epoch)
 

@@ -43,11 +43,15 @@ class FakeQuorum:
         return self.answer(request)
 
 
+async def noted(_epoch: int) -> None:
+    pass
+
+
 def make(answer: Answer) -> tuple[FakeQuorum, Registration]:
     quorum = FakeQuorum(answer)
     about = Advertisement(node_id=1, incarnation="life", cluster_id="c", listeners=(), rack=None, http="")
     return quorum, Registration(
-        cast(Quorum, quorum), about, heartbeat_interval=0.001, session_timeout=0.1, on_registered=lambda _epoch: None
+        cast(Quorum, quorum), about, heartbeat_interval=0.001, session_timeout=0.1, on_registered=noted
     )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ottla.log import ModelledDisk
+from ottla.log.checkpoints import Running
+from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.errors import Anomaly
 from ottla.simulation.storm import storm
 
@@ -28,8 +29,38 @@ def test_one_loses_its_power_while_others_are_killed(seed: int):
     assert storm(f"disk {seed}", seconds=15, kinds=POWER)
 
 
-def test_it_loses_records_if_nobody_can_tell_a_kill_from_a_loss_of_power(monkeypatch: pytest.MonkeyPatch):
-    assert storm("disk 8", seconds=15, kinds=POWER)
-    monkeypatch.setattr(ModelledDisk, "boot_id", lambda _disk: "")
-    with pytest.raises(Anomaly, match="committed is"):
-        storm("disk 8", seconds=15, kinds=POWER)
+def two_go_down_and_the_third_is_wiped(seed: int, flush: str, how: str) -> None:
+    """The two hold everything that was acknowledged."""
+
+    async def scenario() -> None:
+        async with SimulatedCluster(settings={"ottla.flush": flush}) as cluster:
+            await cluster.create_topic("orders")
+            async with cluster.traffic("orders", 1, interval=0.02) as traffic:
+                await cluster.advance(1)
+                for node_id in (1, 2):
+                    getattr(cluster, how)(node_id)
+                cluster.wipe(3)
+                await cluster.advance(0.5)
+                for node_id in (1, 2, 3):
+                    cluster.start(node_id)
+                await cluster.until(lambda: cluster.full("orders"), "every replica is in sync", within=30)
+                await traffic.start_reading()
+                await traffic.stop_writing(within=60)
+                await traffic.read_everything()
+                assert traffic.ledger.verdict().clean
+
+    run(scenario, seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
+def test_two_go_down_that_have_everything_and_the_third_is_wiped(seed: int, flush: str, how: str):
+    two_go_down_and_the_third_is_wiped(seed, flush, how)
+
+
+@pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
+def test_it_loses_everything_if_all_three_look_the_same(flush: str, how: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Running, "decode", lambda _data: Running())
+    with pytest.raises((Anomaly, TimeoutError)):
+        for seed in range(4):
+            two_go_down_and_the_third_is_wiped(seed, flush, how)
