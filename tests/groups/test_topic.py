@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,9 @@ async def test_clients_get_it_in_its_own_form(world: World) -> None:
     """By asking for its metadata, and by making it by hand."""
     made = controller(world)
     await world.call(3, 13, {"topics": [{"name": "__consumer_offsets"}], "allow_auto_topic_creation": True})
+    async with asyncio.timeout(5):
+        while not made:  # noqa: ASYNC110 - nothing tells when a background task of the broker is done
+            await asyncio.sleep(0)
     row = {"name": "__consumer_offsets", "num_partitions": 5, "replication_factor": 1, "configs": []}
     await world.call(19, 7, {"topics": [row]})
     for topic in made:
