@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from ottla.simulation.checker import Finding, Progress, check, progress
 from ottla.simulation.cluster import SimulatedCluster
-from ottla.simulation.errors import Anomaly
+from ottla.simulation.errors import Anomaly, SimulationError
 from ottla.simulation.faults import Fault, draw, kinds_for, needs_sync, swarm
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
@@ -183,7 +183,14 @@ async def _heal(cluster: SimulatedCluster, workload: Workload) -> float:
             if await node.stopping():
                 node.start()
         for node in cluster.nodes.values():
-            await node.ready()
+            try:
+                await node.ready()
+            except SimulationError:
+                # What failed on its disk before that was mended may end it only now.
+                if not node.excused:
+                    raise
+                node.start()
+                await node.ready()
         await workload.write_everywhere(within=HEALED_S)
         await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync", within=HEALED_S)
     return cluster.world.loop.time() - began

@@ -63,6 +63,11 @@ class PartitionTruth:
         self.bases.append(base)
         self.end = end
 
+    @property
+    def latest_epoch(self) -> int:
+        """That anybody has led in."""
+        return max(self._leaders, default=-1)
+
     def joined(self, node: int) -> None:
         """The controller has put a replica into the ISR. Raises Anomaly when it lacks what is committed."""
         replica = self.replicas.get(node)
@@ -146,7 +151,8 @@ class Replica:
         if isinstance(role, LeaderState):
             truth = self.truth
             truth.led_by(self.node, epoch)
-            self._has_everything()
+            if epoch == truth.latest_epoch:
+                self._has_everything()  # one that was stalled hears late of an epoch that is over
 
     def _has_everything(self) -> None:
         """As a leader must."""
