@@ -117,6 +117,62 @@ class OffsetOutOfRangeError(BrokerResponseError):
     """The position is outside of the log, and there is no reset policy."""
 
 
+class CommitFailedError(BrokerResponseError):
+    """The offsets are not committed, and must not be: the partitions may have another owner by now."""
+
+
+class FencedInstanceIdError(BrokerResponseError):
+    """Another consumer has joined under the same `group_instance_id` (KIP-345)."""
+
+
+class InconsistentGroupProtocolError(BrokerResponseError):
+    """The group's members have no assignor in common with this one, or it is of another kind."""
+
+
+class InvalidSessionTimeoutError(BrokerResponseError):
+    """The session timeout is outside of what the broker allows."""
+
+
+class InvalidGroupIdError(BrokerResponseError):
+    """The group id is empty or not allowed."""
+
+
+class GroupMaxSizeReachedError(BrokerResponseError):
+    """The group takes no more members."""
+
+
+class GroupIdNotFoundError(BrokerResponseError):
+    """No such group."""
+
+
+class NonEmptyGroupError(BrokerResponseError):
+    """The group has members."""
+
+
+class GroupCoordinatorNotAvailableError(BrokerResponseError):
+    """The group has no coordinator at the moment."""
+
+
+class NotCoordinatorForGroupError(BrokerResponseError):
+    """The broker does not coordinate this group."""
+
+
+class GroupLoadInProgressError(BrokerResponseError):
+    """The coordinator is still reading what it has to know about the group."""
+
+
+class UnknownMemberIdError(BrokerResponseError):
+    """The coordinator does not know this member (any more)."""
+
+
+class IllegalGenerationError(BrokerResponseError):
+    """The generation of the group is another one."""
+
+
+class RebalanceInProgressError(BrokerResponseError):
+    """The group's members are joining."""
+
+
 class LogTruncationError(KafkaError):
     """The log was truncated below what this consumer had already read (KIP-320).
 
@@ -161,6 +217,19 @@ _TYPES: dict[ErrorCode, type[BrokerResponseError]] = {
     ErrorCode.invalid_producer_epoch: ProducerFenced,
     ErrorCode.producer_fenced: ProducerFenced,
     ErrorCode.offset_out_of_range: OffsetOutOfRangeError,
+    ErrorCode.fenced_instance_id: FencedInstanceIdError,
+    ErrorCode.inconsistent_group_protocol: InconsistentGroupProtocolError,
+    ErrorCode.invalid_session_timeout: InvalidSessionTimeoutError,
+    ErrorCode.invalid_group_id: InvalidGroupIdError,
+    ErrorCode.group_max_size_reached: GroupMaxSizeReachedError,
+    ErrorCode.group_id_not_found: GroupIdNotFoundError,
+    ErrorCode.non_empty_group: NonEmptyGroupError,
+    ErrorCode.coordinator_not_available: GroupCoordinatorNotAvailableError,
+    ErrorCode.not_coordinator: NotCoordinatorForGroupError,
+    ErrorCode.coordinator_load_in_progress: GroupLoadInProgressError,
+    ErrorCode.unknown_member_id: UnknownMemberIdError,
+    ErrorCode.illegal_generation: IllegalGenerationError,
+    ErrorCode.rebalance_in_progress: RebalanceInProgressError,
 }
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ottla.client.backoff import Backoff
 
 DEFAULT_PORT = 9092
+
+Clock = Callable[[], int]
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch; the default clock of a client outside of simulations."""
+    return time.time_ns() // 1_000_000
 
 
 class Address(NamedTuple):

@@ -64,6 +64,15 @@ class OffsetAndTimestamp(NamedTuple):
     leader_epoch: int = -1
 
 
+class OffsetAndMetadata(NamedTuple):
+    """A committed position: the offset of the next record to read, and whatever the program wants to remember."""
+
+    offset: int
+    metadata: str = ""
+    leader_epoch: int = -1
+    """Of the record before it, -1 if not known (KIP-320)."""
+
+
 class RecordMetadata(NamedTuple):
     """Where an acknowledged record is.
 

@@ -1,5 +1,6 @@
 """Reading records."""
 
 from ottla.client.consumer.consumer import Consumer
+from ottla.client.consumer.listener import ConsumerRebalanceListener
 
-__all__ = ["Consumer"]
+__all__ = ["Consumer", "ConsumerRebalanceListener"]

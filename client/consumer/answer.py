@@ -9,7 +9,7 @@ import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.consumer.chunk import Chunk, Deserializer
-from ottla.client.consumer.position import PartitionState, Phase
+from ottla.client.consumer.position import PartitionState, Phase, Reset
 from ottla.client.errors import CorruptRecordError, LogTruncationError, error_for
 from ottla.client.network import Network
 from ottla.client.structs import TopicPartition
@@ -22,7 +22,7 @@ class FetchAnswer(NamedTuple):
 
     network: Network
     broker: int
-    reset_to: int | None
+    reset_to: Reset | None
     now: float
     key: Deserializer
     value: Deserializer
@@ -125,7 +125,7 @@ def _out_of_range(context: FetchAnswer, state: PartitionState) -> None:
     state.reset(context.reset_to)
 
 
-def on_truncation(state: PartitionState, error: LogTruncationError, reset_to: int | None) -> None:
+def on_truncation(state: PartitionState, error: LogTruncationError, reset_to: Reset | None) -> None:
     """Records that were handed out are gone: without a reset policy the program must decide (KIP-320)."""
     state.phase = Phase.VALIDATE
     if reset_to is None:

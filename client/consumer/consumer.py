@@ -5,38 +5,55 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
-from kio.schema.errors import ErrorCode
-
 from ottla.client.consumer.chunk import Deserializer, as_is
-from ottla.client.consumer.fetcher import Fetcher, FetchOptions
-from ottla.client.consumer.position import PartitionState
-from ottla.client.errors import ConsumerStoppedError, IllegalStateError, KafkaError, error_for
+from ottla.client.consumer.fetch_options import FetchOptions
+from ottla.client.consumer.fetcher import Fetcher
+from ottla.client.consumer.grouping import Grouping
+from ottla.client.consumer.listener import ConsumerRebalanceListener
+from ottla.client.consumer.reader import Reader
+from ottla.client.consumer.settings import ISOLATION, Strategy, group_settings, reset_policy
+from ottla.client.errors import IllegalStateError
+from ottla.client.group.offsets import Committed
 from ottla.client.network import Network
-from ottla.client.offsets import EARLIEST, LATEST, list_offsets
-from ottla.client.options import make_options
-from ottla.client.structs import ConsumerRecord, OffsetAndTimestamp, TopicPartition
+from ottla.client.options import Clock, make_options, wall_clock_ms
+from ottla.client.structs import OffsetAndMetadata, TopicPartition
 
-_RESETS = {"earliest": EARLIEST, "latest": LATEST, "none": None}
-_ISOLATION = {"read_uncommitted": 0, "read_committed": 1}
+Offsets = Mapping[TopicPartition, int | OffsetAndMetadata | tuple[int, str]]
 
 
-class Consumer:
-    """Reads partitions from positions of its own, without a consumer group.
+class Consumer(Reader):
+    """Reads records: as a member of a consumer group, or by itself.
 
-    `Consumer("a", "b")` reads all partitions of the topics, also those that are added later; without topics, `assign`
-    says what to read. Use it as an async context manager, or call `start` and `stop`. Every batch's checksum is
-    checked. Positions are checked against leader epochs, so that a truncated log is noticed (KIP-320).
+    `Consumer("a", "b", group_id="g")` shares the partitions of the topics with the other members of the group.
+    Without `group_id` it reads all partitions of the topics, also those that are added later. Without topics,
+    `subscribe` or `assign` says what to read. Use it as an async context manager, or call `start` and `stop`.
+
+    Every batch's checksum is checked. Positions are checked against leader epochs, so that a truncated log is noticed
+    (KIP-320). Automatic commits cover only records after which the program came back for more, so that a record whose
+    processing failed is handed out again: at least once.
 
     Args:
-        group_id: None; consuming as a member of a group is not offered.
-        auto_offset_reset: where a partition without a position begins: "earliest", "latest", or "none" for an error.
+        group_id: the consumer group; None: no group, and nothing to commit to.
+        group_instance_id: makes a static member of it: whoever restarts under the same id within the session timeout
+            gets the same partitions, and nobody else has to stop for that (KIP-345).
+        group_protocol: "classic".
+        auto_offset_reset: where a partition without a (valid) position begins: "earliest", "latest", "none" for an
+            error, or "by_duration:" and an ISO 8601 duration, such as "by_duration:PT1H": so long ago (KIP-1106).
+        enable_auto_commit, auto_commit_interval_ms: commit by itself, so often, before partitions are given up, and
+            when it is stopped.
+        partition_assignment_strategy: "range", "roundrobin", "sticky", "cooperative-sticky", one or several in order of
+            preference. Members keep what they own through a rebalance only if every one of them is cooperative.
+        session_timeout_ms: a member that is silent for so long is out. heartbeat_interval_ms: how often it is not.
+        max_poll_interval_ms: a program that does not come back for so long is out too. It is also how long the others
+            wait for it in a rebalance.
         max_poll_records: the most that one `getmany` gives.
         fetch_max_wait_ms, fetch_min_bytes, fetch_max_bytes, max_partition_fetch_bytes: as Kafka's keys.
         isolation_level: "read_uncommitted" or "read_committed".
+        clock, rng: sources of wall-clock time (ms since the epoch) and of randomness.
     """
 
     def __init__(
@@ -44,8 +61,16 @@ class Consumer:
         *topics: str,
         bootstrap_servers: str | Iterable[str] = "127.0.0.1:9092",
         client_id: str | None = None,
-        group_id: None = None,
-        auto_offset_reset: Literal["earliest", "latest", "none"] = "latest",
+        group_id: str | None = None,
+        group_instance_id: str | None = None,
+        group_protocol: Literal["classic", "consumer"] = "classic",
+        auto_offset_reset: str = "latest",
+        enable_auto_commit: bool = True,
+        auto_commit_interval_ms: float = 5000,
+        partition_assignment_strategy: Strategy | Sequence[Strategy] = ("range", "cooperative-sticky"),
+        session_timeout_ms: float = 45000,
+        heartbeat_interval_ms: float = 3000,
+        max_poll_interval_ms: float = 300000,
         key_deserializer: Deserializer | None = None,
         value_deserializer: Deserializer | None = None,
         fetch_max_wait_ms: float = 500,
@@ -62,14 +87,12 @@ class Consumer:
         connect_timeout_ms: float = 1000,
         metadata_max_age_ms: float = 300000,
         ssl_context: ssl.SSLContext | None = None,
+        clock: Clock = wall_clock_ms,
         rng: random.Random | None = None,
     ) -> None:
-        if group_id is not None:
-            raise ValueError("group_id: this consumer reads by assignment only")
-        if auto_offset_reset not in _RESETS:
-            raise ValueError(f"auto_offset_reset {auto_offset_reset!r} is none of {', '.join(_RESETS)}")
-        if isolation_level not in _ISOLATION:
-            raise ValueError(f"isolation_level {isolation_level!r} is none of {', '.join(_ISOLATION)}")
+        super().__init__()
+        if isolation_level not in ISOLATION:
+            raise ValueError(f"isolation_level {isolation_level!r} is none of {', '.join(ISOLATION)}")
         options = make_options(
             bootstrap_servers,
             client_id=client_id or "ottla-consumer",
@@ -86,20 +109,39 @@ class Consumer:
             min_bytes=fetch_min_bytes,
             max_bytes=fetch_max_bytes,
             max_partition_bytes=max_partition_fetch_bytes,
-            isolation_level=_ISOLATION[isolation_level],
-            reset_to=_RESETS[auto_offset_reset],
+            isolation_level=ISOLATION[isolation_level],
+            reset_to=reset_policy(auto_offset_reset),
             rack=client_rack,
             key=key_deserializer or as_is,
             value=value_deserializer or as_is,
+            clock=clock,
         )
         self._timeout = request_timeout_ms / 1000
-        self._isolation_level = _ISOLATION[isolation_level]
+        self._isolation_level = ISOLATION[isolation_level]
         self._max_poll_records = max_poll_records
         self._topics = tuple(dict.fromkeys(topics))
         self._network = Network(options, allow_auto_create=allow_auto_create_topics)
-        self._fetcher = Fetcher(self._network, fetch_options, self._on_data)
-        self._started = self._stopped = False
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._group = None
+        if group_id is not None:
+            settings = group_settings(
+                group_id,
+                instance_id=group_instance_id,
+                protocol=group_protocol,
+                strategy=partition_assignment_strategy,
+                auto_commit_ms=auto_commit_interval_ms if enable_auto_commit else None,
+                session_timeout_ms=session_timeout_ms,
+                heartbeat_interval_ms=heartbeat_interval_ms,
+                max_poll_interval_ms=max_poll_interval_ms,
+                rack=client_rack or None,
+                require_stable=bool(self._isolation_level),
+            )
+            self._group = Grouping(self._network, settings, self._on_data)
+        committed = None if self._group is None else self._group.lookup
+        self._fetcher = Fetcher(self._network, fetch_options, self._on_data, committed)
+        if self._group is not None:
+            self._group.fetcher = self._fetcher
+            if topics:
+                self._group.subscribe(topics, None, None)
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -110,196 +152,157 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        # What an exception came out of is not processed, and is not committed.
+        await self._stop(finished=kind is None)
 
     async def start(self) -> None:
-        """Connect, and begin to fetch. Raises NoBrokersAvailable, UnknownTopicOrPartitionError."""
+        """Connect, and begin to fetch; in a group, join, and wait for the first assignment for at most the request
+        timeout. Raises NoBrokersAvailable; without a group UnknownTopicOrPartitionError."""
         self._network.topics.update(self._topics)
         try:
             await self._network.start()
-            for topic in self._topics:
-                await self._network.ensure_topic(topic, self._timeout)
+            if self._group is None:
+                for topic in self._topics:
+                    await self._network.ensure_topic(topic, self._timeout)
         except BaseException:
             await self._network.close()
             raise
         self._started = True
-        if self._topics:
+        self._fetcher.start()
+        if self._group is not None:
+            try:
+                await self._group.start(self._timeout)
+            except BaseException:
+                await self._stop(finished=False)
+                raise
+        elif self._topics:
             self._follow_topics()
             self._network.on_change(self._follow_topics)
-        self._fetcher.start()
 
     async def stop(self) -> None:
-        """Stop fetching and close the connections. Whoever waits for records gets ConsumerStoppedError."""
+        """Commit what was handed out (if commits are automatic), leave the group (unless it is a static member), and
+        close the connections. Whoever waits for records gets ConsumerStoppedError."""
+        await self._stop(finished=True)
+
+    async def _stop(self, *, finished: bool) -> None:
         if self._stopped:
             return
         self._stopped = True
-        await self._fetcher.stop()
-        await self._network.close()
         self._on_data()
+        try:
+            if self._group is not None:
+                await self._group.stop(self._timeout, finished=finished)
+        finally:
+            await self._fetcher.stop()
+            await self._network.close()
 
     # -- what to read --------------------------------------------------------------------------------------
 
+    def subscribe(
+        self,
+        topics: Iterable[str] = (),
+        pattern: str | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> None:
+        """Share these topics, or all whose names match the regular expression from their beginning, with the group.
+
+        Takes the place of an earlier subscription; partitions that both have stay. Raises IllegalStateError without a
+        group, or when partitions were assigned by hand; ValueError for a pattern that is none.
+        """
+        if isinstance(topics, str):
+            raise TypeError("topics: a list of names is expected")
+        chosen = tuple(topics)
+        if bool(chosen) == (pattern is not None):
+            raise ValueError("subscribe takes either topics or a pattern")
+        group = self._in_group("subscribe")
+        if self._fetcher.states and not group.takes_part:
+            raise IllegalStateError("partitions are assigned; unsubscribe before subscribe")
+        group.subscribe(chosen, pattern, listener)
+
+    def subscription(self) -> frozenset[str]:
+        """The topics that are subscribed to; with a pattern, those that match at present."""
+        return frozenset(self._topics) if self._group is None else self._group.topics
+
+    def unsubscribe(self) -> None:
+        """Read nothing, and leave the group in the background."""
+        if self._group is not None and self._group.takes_part:
+            self._group.unsubscribe()
+        else:
+            self._topics = ()
+            self._fetcher.assign([])
+
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read exactly these partitions; those that were assigned before keep their position."""
-        if self._topics:
+        """Read exactly these partitions; those that were assigned before keep their position. Others begin where the
+        group has committed, if there is one."""
+        if self._topics and self._group is None:
             raise IllegalStateError("the consumer follows topics; assign needs one without topics")
+        if self._group is not None and self._group.takes_part:
+            raise IllegalStateError("the consumer is subscribed; unsubscribe before assign")
         wanted = [TopicPartition(*tp) for tp in partitions]
         self._network.topics = {tp.topic for tp in wanted}
         self._fetcher.assign(wanted)
         if self._started:
             self._network.request_refresh()
 
-    def assignment(self) -> set[TopicPartition]:
-        """The partitions that are read."""
-        return set(self._fetcher.states)
-
-    async def topics(self) -> set[str]:
-        """The names of all topics of the cluster."""
+    async def seek_to_committed(self, *partitions: TopicPartition) -> dict[TopicPartition, int | None]:
+        """Go to where the group has committed (default: in all partitions that are assigned), and wait until that is
+        done; where nothing is committed, by `auto_offset_reset`, and None in the result."""
         self._running()
-        answer = await self._network.fetch_metadata(None, self._timeout)
-        return {topic.name for topic in answer.topics if topic.name and topic.error_code is ErrorCode.none}
-
-    def partitions_for_topic(self, topic: str) -> set[int] | None:
-        """The topic's partitions, None if it is not among those that the consumer knows."""
-        return set(self._network.metadata.partitions_for(topic)) or None
-
-    async def partitions_of(self, topic: str) -> set[int]:
-        """The topic's partitions, asked of the cluster. Raises UnknownTopicOrPartitionError."""
-        self._running()
-        answer = await self._network.fetch_metadata([topic], self._timeout)
-        for found in answer.topics:
-            if found.error_code is not ErrorCode.none:
-                raise error_for(found.error_code, f"topic {topic!r}")
-        return {p.partition_index for found in answer.topics for p in found.partitions}
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on from `offset` in the partition."""
-        if offset < 0:
-            raise ValueError(f"offset {offset} is negative")
-        self._state(partition).seek(offset)
+        self._in_group("seek_to_committed")
+        chosen = list(partitions or self._fetcher.states)
+        for partition in chosen:
+            self._state(partition).reset_to_committed()
         self._fetcher.wake()
-        self._on_data()
-
-    async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
-        """Go to the first record of the partitions (default: all that are assigned), and wait until that is done."""
-        await self._seek_to(EARLIEST, partitions)
-
-    async def seek_to_end(self, *partitions: TopicPartition) -> None:
-        """Go behind the last record of the partitions (default: all that are assigned), and wait until that is done."""
-        await self._seek_to(LATEST, partitions)
-
-    async def position(self, partition: TopicPartition) -> int:
-        """The offset of the next record to be handed out; waits until it is known."""
-        state = self._state(partition)
-        while state.position < 0:
-            self._running()
-            if state.error is not None:
-                error, state.error = state.error, None
-                self._fetcher.wake()
-                raise error
-            await self._wait_for_data(None)
-        return state.position
-
-    def pause(self, *partitions: TopicPartition) -> None:
-        """Hand out nothing of these partitions until `resume`."""
-        for partition in partitions:
-            self._state(partition).paused = True
-
-    def resume(self, *partitions: TopicPartition) -> None:
-        """Undo `pause`."""
-        for partition in partitions:
-            self._state(partition).paused = False
-        self._fetcher.wake()
-        self._on_data()
-
-    def paused(self) -> set[TopicPartition]:
-        """The partitions that are paused."""
-        return {tp for tp, state in self._fetcher.states.items() if state.paused}
-
-    def highwater(self, partition: TopicPartition) -> int | None:
-        """The partition's high watermark as of the last fetch, None before the first."""
-        high_watermark = self._state(partition).high_watermark
-        return high_watermark if high_watermark >= 0 else None
-
-    def last_stable_offset(self, partition: TopicPartition) -> int | None:
-        """The partition's last stable offset as of the last fetch, None before the first."""
-        offset = self._state(partition).last_stable_offset
-        return offset if offset >= 0 else None
-
-    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The high watermarks (read_committed: last stable offsets) of any partitions."""
-        return await self._offsets(partitions, LATEST)
-
-    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The first offsets of any partitions."""
-        return await self._offsets(partitions, EARLIEST)
-
-    async def offsets_for_times(
-        self, timestamps: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
-        """The first record at or after each time (ms since the epoch), None if there is none."""
-        self._running()
-        if any(time < 0 for time in timestamps.values()):
-            raise ValueError("a time is negative")
-        found = await list_offsets(self._network, timestamps, self._timeout, self._isolation_level)
-        return {tp: place if place.offset >= 0 else None for tp, place in found.items()}
-
-    # -- reading -------------------------------------------------------------------------------------------
-
-    async def getone(self, *partitions: TopicPartition) -> ConsumerRecord:
-        """The next record of any of the partitions (default: all that are assigned)."""
-        while True:
-            records = self._take(partitions, 1)
-            if records:
-                return records[0]
-            await self._wait_for_data(None)
-
-    async def getmany(
-        self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Records by partition, as many as are there; waits up to `timeout_ms` for the first."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_ms / 1000
-        limit = max_records or self._max_poll_records
-        while True:
-            records = self._take(partitions, limit)
-            left = deadline - loop.time()
-            if records or left <= 0:
-                break
-            await self._wait_for_data(left)
-        result: dict[TopicPartition, list[ConsumerRecord]] = {}
-        for record in records:
-            result.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+        result = {}
+        for partition in chosen:
+            await self.position(partition)
+            result[partition] = await self.committed(partition)
         return result
 
-    def __aiter__(self) -> Self:
-        return self
+    # -- commits -------------------------------------------------------------------------------------------
 
-    async def __anext__(self) -> ConsumerRecord:
-        try:
-            return await self.getone()
-        except ConsumerStoppedError:
-            raise StopAsyncIteration from None
+    async def commit(self, offsets: Offsets | None = None) -> None:
+        """Commit these offsets, each that of the next record to read; default: of everything that was handed out.
+
+        Retried through any failover for as long as the partitions stay with this member. Raises CommitFailedError when
+        they do not: others go on from the last commit then. Raises a BrokerResponseError or KafkaTimeoutError when it
+        does not succeed within the request timeout.
+        """
+        self._running_or_stopping()
+        group = self._in_group("commit")
+        chosen = group.consumed() if offsets is None else _places(offsets)
+        await group.committer.commit(chosen, self._timeout)
+
+    def commit_nowait(self, offsets: Offsets | None = None) -> asyncio.Task[None]:
+        """`commit` in the background: what is to be committed is settled now. Await the result to learn the outcome."""
+        self._running_or_stopping()
+        group = self._in_group("commit_nowait")
+        chosen = group.consumed() if offsets is None else _places(offsets)
+        return asyncio.get_running_loop().create_task(group.committer.commit(chosen, self._timeout), name="commit")
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        """The offset that the group has committed last, whoever did it, or None."""
+        found = await self.committed_metadata(partition)
+        return None if found is None else found.offset
+
+    async def committed_metadata(self, partition: TopicPartition) -> OffsetAndMetadata | None:
+        """`committed` with what was committed along with the offset."""
+        self._running_or_stopping()
+        group = self._in_group("committed")
+        stable = bool(self._isolation_level)
+        return await group.committer.committed(TopicPartition(*partition), self._timeout, require_stable=stable)
 
     # -- insides -------------------------------------------------------------------------------------------
 
-    def _take(self, partitions: Collection[TopicPartition], limit: int) -> list[ConsumerRecord]:
-        self._running()
-        if self._fetcher.failure is not None:
-            raise KafkaError(f"the consumer failed: {self._fetcher.failure!r}") from self._fetcher.failure
-        for partition in partitions:
-            self._state(partition)
-        return self._fetcher.take(list(partitions or self._fetcher.states), limit)
+    def _in_group(self, what: str) -> Grouping:
+        if self._group is None:
+            raise IllegalStateError(f"{what} needs a group_id")
+        return self._group
 
-    def _running(self) -> None:
-        if not self._started or self._stopped:
-            raise ConsumerStoppedError("the consumer is not running")
-
-    def _state(self, partition: TopicPartition) -> PartitionState:
-        state = self._fetcher.states.get(partition)
-        if state is None:
-            raise IllegalStateError(f"{partition} is not assigned")
-        return state
+    def _running_or_stopping(self) -> None:
+        # A rebalance listener may commit while the consumer is being stopped.
+        if not self._started or (self._stopped and not self._fetcher.states):
+            self._running()
 
     def _follow_topics(self) -> None:
         known = self._network.metadata
@@ -307,30 +310,12 @@ class Consumer:
         if set(wanted) != set(self._fetcher.states):
             self._fetcher.assign(wanted)
 
-    async def _seek_to(self, where: int, partitions: Collection[TopicPartition]) -> None:
-        self._running()
-        chosen = list(partitions or self._fetcher.states)
-        for partition in chosen:
-            self._state(partition).reset(where)
-        self._fetcher.wake()
-        for partition in chosen:
-            await self.position(partition)
 
-    async def _offsets(self, partitions: Iterable[TopicPartition], where: int) -> dict[TopicPartition, int]:
-        self._running()
-        times = {TopicPartition(*tp): where for tp in partitions}
-        found = await list_offsets(self._network, times, self._timeout, self._isolation_level)
-        return {tp: place.offset for tp, place in found.items()}
-
-    async def _wait_for_data(self, timeout: float | None) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[future] = None
-        try:
-            await asyncio.wait([future], timeout=timeout)
-        finally:
-            self._waiters.pop(future, None)
-
-    def _on_data(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+def _places(offsets: Offsets) -> Committed:
+    places: Committed = {}
+    for tp, place in offsets.items():
+        full = OffsetAndMetadata(place) if isinstance(place, int) else OffsetAndMetadata(*place)
+        if full.offset < 0:
+            raise ValueError(f"offset {full.offset} is negative")
+        places[TopicPartition(*tp)] = full
+    return places

@@ -6,13 +6,13 @@ One Fetch is outstanding per leader broker, on a connection of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
 
 from ottla.client.consumer.answer import FetchAnswer, on_truncation, take_in
-from ottla.client.consumer.chunk import Deserializer
+from ottla.client.consumer.fetch_options import FetchOptions, time_of
 from ottla.client.consumer.position import PartitionState, Phase
 from ottla.client.errors import (
     CorruptRecordError,
@@ -23,7 +23,7 @@ from ottla.client.errors import (
     UnsupportedVersionError,
 )
 from ottla.client.network import Network
-from ottla.client.offsets import epoch_ends_once, list_offsets_once
+from ottla.client.offsets import LATEST, epoch_ends_once, list_offsets_once
 from ottla.client.stepping import step_when_due
 from ottla.client.structs import ConsumerRecord, TopicPartition
 from ottla.records import CorruptBatch
@@ -34,46 +34,33 @@ LAST_VERSION_WITH_NAMES: Final = 12
 STALL: Final = 1.0
 """Seconds beyond the long poll's own time after which other brokers are asked whether the leader has changed."""
 
+CommittedLookup = tuple[Mapping[TopicPartition, tuple[int, int]], Mapping[TopicPartition, KafkaError]]
+
 log = structlog.get_logger(__name__)
 
 
-class FetchOptions:
-    """Sizes in bytes, times in seconds; `reset_to` is what `auto_offset_reset` means, None for "none"."""
+class Fetcher:
+    """Owns the state of the assigned partitions. `on_data` is called when there may be something to take.
+
+    With `committed` a partition begins where the group has committed (a found offset and its epoch, or errors); it may
+    raise a KafkaError.
+    """
 
     def __init__(
         self,
-        *,
-        max_wait: float,
-        min_bytes: int,
-        max_bytes: int,
-        max_partition_bytes: int,
-        isolation_level: int,
-        reset_to: int | None,
-        rack: str,
-        key: Deserializer,
-        value: Deserializer,
+        network: Network,
+        options: FetchOptions,
+        on_data: Callable[[], None],
+        committed: Callable[[list[TopicPartition]], Awaitable[CommittedLookup]] | None = None,
     ) -> None:
-        self.max_wait = max_wait
-        self.min_bytes = min_bytes
-        self.max_bytes = max_bytes
-        self.max_partition_bytes = max_partition_bytes
-        self.isolation_level = isolation_level
-        self.reset_to = reset_to
-        self.rack = rack
-        self.key = key
-        self.value = value
-
-
-class Fetcher:
-    """Owns the state of the assigned partitions. `on_data` is called when there may be something to take."""
-
-    def __init__(self, network: Network, options: FetchOptions, on_data: Callable[[], None]) -> None:
         self.states: dict[TopicPartition, PartitionState] = {}
         self.failure: BaseException | None = None
         """Why the fetcher cannot go on, if it cannot."""
         self._network = network
         self._options = options
         self._on_data = on_data
+        self._committed = committed
+        self._handed: dict[PartitionState, None] = {}
         self._wake = asyncio.Event()
         self._busy: dict[int, float] = {}
         self._not_before: dict[int, tuple[int, float]] = {}
@@ -97,23 +84,37 @@ class Fetcher:
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Exactly these partitions from now on; those that stay keep their position."""
         wanted = list(dict.fromkeys(partitions))
-        self.states = {tp: self.states.get(tp) or PartitionState(tp, self._options.reset_to) for tp in wanted}
+        self.states = {tp: self.states.get(tp) or self._new(tp) for tp in wanted}
         self.wake()
+
+    def _new(self, tp: TopicPartition) -> PartitionState:
+        state = PartitionState(tp, self._options.reset_to)
+        if self._committed is not None:
+            state.phase = Phase.COMMITTED
+        return state
+
+    def note_done(self) -> None:
+        """The program has come back for more."""
+        for state in self._handed:
+            state.note_done()
+        self._handed.clear()
 
     def take(self, partitions: Iterable[TopicPartition], limit: int) -> list[ConsumerRecord]:
         """Up to `limit` buffered records. Raises the error of a partition that has one, once, if nothing is taken."""
         taken: list[ConsumerRecord] = []
         served: list[TopicPartition] = []
+        self.note_done()
         try:
             for tp in partitions:
                 state = self.states.get(tp)
-                if state is None or state.paused or len(taken) >= limit:
+                if state is None or state.paused or state.held or len(taken) >= limit:
                     continue
                 if state.error is not None and not taken:
                     error, state.error = state.error, None
                     raise error
                 if state.chunks:
                     served.append(tp)
+                    self._handed[state] = None
                     taken += self._take_from(state, limit - len(taken), first=not taken)
         finally:
             if served:
@@ -155,6 +156,7 @@ class Fetcher:
         wake_ups: list[float] = []
         resets: list[PartitionState] = []
         checks: list[PartitionState] = []
+        commits: list[PartitionState] = []
         fetches: dict[int, list[PartitionState]] = {}
         for tp, state in self.states.items():
             state.leader_changed(self._network.metadata.leader_epoch(tp))
@@ -167,6 +169,9 @@ class Fetcher:
             if state.retry_at > now:
                 wake_ups.append(state.retry_at)
                 continue
+            if state.phase is Phase.COMMITTED:
+                commits.append(state)
+                continue
             leader = self._network.metadata.leader(tp)
             if leader is None:
                 self._network.request_refresh()
@@ -176,6 +181,8 @@ class Fetcher:
                 checks.append(state)
             elif not state.paused and state.fetching is None and state.buffered < self._options.max_partition_bytes:
                 fetches.setdefault(leader, []).append(state)
+        if commits:
+            self._look_up(self._to_committed(commits), commits)
         if resets:
             self._look_up(self._reset(resets), resets)
         if checks:
@@ -287,9 +294,33 @@ class Fetcher:
         }
         return (FETCH_VERSIONS[0], last), values
 
+    async def _to_committed(self, states: list[PartitionState]) -> None:
+        asked = {state: state.generation for state in states}
+        assert self._committed is not None
+        found: Mapping[TopicPartition, tuple[int, int]] = {}
+        errors: Mapping[TopicPartition, KafkaError]
+        try:
+            found, errors = await self._committed([state.tp for state in states])
+        except KafkaError as error:
+            errors = dict.fromkeys((state.tp for state in states), error)
+        finally:
+            for state in states:
+                state.looking_up = False
+        for state, generation in asked.items():
+            if state.generation != generation or state.phase is not Phase.COMMITTED:
+                continue
+            if state.tp in errors:
+                self._retry_or_fail(state, errors[state.tp])
+            elif state.tp in found:
+                state.seek(*found[state.tp])
+            else:
+                state.reset(self._options.reset_to)
+        self._on_data()
+
     async def _reset(self, states: list[PartitionState]) -> None:
         asked = {state: state.generation for state in states}
-        times = {state.tp: state.reset_to for state in states if state.reset_to is not None}
+        clock = self._options.clock
+        times = {state.tp: time_of(state.reset_to, clock) for state in states if state.reset_to is not None}
         try:
             found, errors = await list_offsets_once(self._network, times, self._options.isolation_level)
         finally:
@@ -298,8 +329,11 @@ class Fetcher:
         for state, generation in asked.items():
             if state.generation != generation:
                 continue
-            if state.tp in found:
+            if state.tp in found and found[state.tp].offset >= 0:
                 state.seek(found[state.tp].offset)
+            elif state.tp in found:
+                # Everything is older than the policy asks for, so that it begins with what comes next.
+                state.reset(LATEST)
             elif state.tp in errors:
                 self._retry_or_fail(state, errors[state.tp])
         self._on_data()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 
 from ottla.client.consumer.chunk import Chunk
 from ottla.client.errors import KafkaError, LogTruncationError
 from ottla.client.structs import ConsumerRecord, TopicPartition
 
+Reset = int | timedelta
+"""A time to look up: ms since the epoch, LATEST or EARLIEST, or how long before now (KIP-1106)."""
+
 
 class Phase(Enum):
     """What has to happen before the partition can be fetched."""
 
+    COMMITTED = "the group's committed offset has to be looked up"
     RESET = "the position has to be looked up"
     VALIDATE = "a new leader has to confirm what was read (KIP-320)"
     FETCH = "nothing"
@@ -24,13 +29,14 @@ class PartitionState:
     """One assigned partition.
 
     `position` is the offset of the next record to hand out, `fetch_offset` of the next one to fetch; between them
-    lie `chunks`. `position_epoch` and `fetch_epoch` are the leader epochs of the records before those, -1 if none
+    lie `chunks`. `done` is the position up to which the program has come back for more, so that what is before it is
+    surely processed. `position_epoch` and `fetch_epoch` are the leader epochs of the records before those, -1 if none
     was read. `generation` grows whenever an outstanding answer must not be believed any more.
     """
 
     tp: TopicPartition
-    reset_to: int | None
-    """Time to look up: LATEST, EARLIEST; None: there is no policy."""
+    reset_to: Reset | None
+    """Time to look up: LATEST, EARLIEST, or so long ago; None: there is no policy."""
     phase: Phase = Phase.RESET
     position: int = -1
     position_epoch: int = -1
@@ -39,6 +45,10 @@ class PartitionState:
     leader_epoch: int = -1
     generation: int = 0
     paused: bool = False
+    held: bool = False
+    """Nothing is handed out: the program is being told that it gets or loses the partition."""
+    done: int = -1
+    done_epoch: int = -1
     high_watermark: int = -1
     last_stable_offset: int = -1
     log_start_offset: int = -1
@@ -50,20 +60,29 @@ class PartitionState:
     attempts: int = 0
     error: KafkaError | None = None
 
-    def seek(self, offset: int) -> None:
-        """Go on from `offset`, whatever was read before."""
+    def seek(self, offset: int, epoch: int = -1) -> None:
+        """Go on from `offset`, whatever was read before. With the epoch of the record before it, the leader has to
+        confirm that first (KIP-320)."""
         self._drop()
-        self.phase = Phase.FETCH
+        self.phase = Phase.FETCH if epoch < 0 else Phase.VALIDATE
         self.position = self.fetch_offset = offset
-        self.position_epoch = self.fetch_epoch = -1
+        self.position_epoch = self.fetch_epoch = epoch
+        self.note_done()
         self.error = None
 
-    def reset(self, to: int | None) -> None:
+    def reset(self, to: Reset | None) -> None:
         """Forget the position; look it up."""
-        self._drop()
+        self._forget()
         self.phase, self.reset_to = Phase.RESET, to
-        self.position = self.fetch_offset = self.position_epoch = self.fetch_epoch = -1
-        self.error = None
+
+    def reset_to_committed(self) -> None:
+        """Forget the position; go on from the group's committed offset."""
+        self._forget()
+        self.phase = Phase.COMMITTED
+
+    def note_done(self) -> None:
+        """The program has come back: what it was handed out is processed."""
+        self.done, self.done_epoch = self.position, self.position_epoch
 
     def rewind(self) -> None:
         """Throw away what was fetched and not handed out."""
@@ -78,7 +97,7 @@ class PartitionState:
         self.fetching = None
         self.generation += 1
         self.retry_at, self.attempts = 0.0, 0
-        if self.phase is not Phase.RESET and self.fetch_epoch >= 0:
+        if self.fetch_epoch >= 0:
             self.phase = Phase.VALIDATE
 
     def validated(self, end_offset: int) -> LogTruncationError | None:
@@ -116,6 +135,12 @@ class PartitionState:
                 self.chunks.popleft()
                 self.buffered -= chunk.size
         return taken
+
+    def _forget(self) -> None:
+        self._drop()
+        self.position = self.fetch_offset = self.position_epoch = self.fetch_epoch = -1
+        self.note_done()
+        self.error = None
 
     def _drop(self) -> None:
         self.chunks.clear()

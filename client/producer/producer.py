@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -22,7 +21,7 @@ from ottla.client.errors import (
     error_for,
 )
 from ottla.client.network import Network
-from ottla.client.options import make_options
+from ottla.client.options import Clock, make_options, wall_clock_ms
 from ottla.client.producer.batch import BATCH_OVERHEAD, Acked, Failed, Outcome, record_size
 from ottla.client.producer.core import CoreOptions, ProducerCore
 from ottla.client.producer.partitioner import Partitioner, StickyChooser, partition_by_key
@@ -31,14 +30,8 @@ from ottla.client.structs import Header, RecordMetadata, TopicPartition
 from ottla.records import Compression
 
 Serializer = Callable[[Any], bytes | None]
-Clock = Callable[[], int]
 
 CODECS = {codec.name.lower(): codec for codec in Compression}
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch; the default `clock` of a producer outside of simulations."""
-    return time.time_ns() // 1_000_000
 
 
 class Producer:

@@ -1,0 +1,143 @@
+"""The broker that coordinates a group, as far as one client knows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from ottla.client.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    error_for,
+)
+from ottla.client.network import Network
+from ottla.client.structs import BrokerMetadata
+
+FIND_COORDINATOR: Final = 10
+FIND_COORDINATOR_VERSIONS: Final = (0, 5)
+GROUP_KEY: Final = 0
+PATIENCE: Final = 1.0
+"""Seconds that one broker may take to name the coordinator."""
+DOUBT: Final = 2.0
+"""Seconds without an answer after which others are asked whether the coordinator is still the same."""
+
+CHANNEL: Final = "group"
+JOIN_CHANNEL: Final = "join"
+"""A join waits for all members, and holds up whatever follows it on its connection."""
+
+GONE: Final = frozenset({ErrorCode.not_coordinator, ErrorCode.coordinator_not_available})
+"""Answers after which the coordinator has to be looked up again."""
+
+log = structlog.get_logger(__name__)
+
+
+class Coordinator:
+    """Looks the coordinator of one group up, asks it, and notices when it is another one."""
+
+    def __init__(self, network: Network, group_id: str) -> None:
+        self.node: int | None = None
+        self._network = network
+        self._group_id = group_id
+        self._finding: asyncio.Task[int] | None = None
+
+    async def close(self) -> None:
+        if self._finding is not None:
+            self._finding.cancel()
+            await asyncio.gather(self._finding, return_exceptions=True)
+
+    def lost(self, node: int) -> None:
+        """This node does not coordinate the group, or cannot be reached."""
+        if self.node == node:
+            self.node = None
+
+    async def find(self) -> int:
+        """Its node id, however long it takes to learn it. Raises the error of an answer that waiting will not change,
+        and UnsupportedVersionError."""
+        if self.node is not None:
+            return self.node
+        if self._finding is None:
+            self._finding = asyncio.get_running_loop().create_task(self._find(), name="find coordinator")
+            self._finding.add_done_callback(self._found)
+        return await asyncio.shield(self._finding)
+
+    def _found(self, task: asyncio.Task[int]) -> None:
+        self._finding = None
+        if not task.cancelled() and task.exception() is None:
+            self.node = task.result()
+
+    async def _find(self) -> int:
+        options = self._network.options
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                return await self._ask(attempts)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            await asyncio.sleep(options.backoff.delay(attempts, options.rng))
+
+    async def _ask(self, attempts: int = 1) -> int:
+        values = {"key": self._group_id, "key_type": GROUP_KEY, "coordinator_keys": [self._group_id]}
+        answer = await self._network.call_any(
+            FIND_COORDINATOR, FIND_COORDINATOR_VERSIONS, values, timeout=3 * PATIENCE, patience=PATIENCE
+        )
+        rows = getattr(answer, "coordinators", None)
+        row = answer if rows is None else next((each for each in rows if each.key == self._group_id), None)
+        code = ErrorCode.coordinator_not_available if row is None else row.error_code
+        if row is None or code is not ErrorCode.none:
+            message = getattr(row, "error_message", None)
+            text = f"group {self._group_id!r}" + (f": {message}" if message else "")
+            raise error_for(code, text, attempts=attempts)
+        node = int(row.node_id)
+        brokers = self._network.metadata.brokers
+        known = brokers.get(node)
+        if known is None or (known.host, known.port) != (row.host, row.port):
+            brokers[node] = BrokerMetadata(node, row.host, row.port, known.rack if known is not None else None)
+        return node
+
+    async def call(
+        self,
+        api_key: int,
+        versions: tuple[int, int],
+        values: Mapping[str, Any],
+        *,
+        timeout: float,
+        channel: str = CHANNEL,
+    ) -> tuple[Any, int]:
+        """The answer and who gave it. Raises what `find` and `Network.call` raise; whoever did not answer is no longer
+        taken for the coordinator."""
+        node = await self.find()
+        loop = asyncio.get_running_loop()
+        work = self._network.call(node, api_key, versions, values, timeout=timeout, channel=channel)
+        asking = loop.create_task(work, name=f"ask coordinator {node}")
+        try:
+            while not (await asyncio.wait([asking], timeout=DOUBT))[0]:
+                # A paused broker shows as silence only; a join may rightly take minutes.
+                if await self._moved(node):
+                    raise KafkaConnectionError(f"group {self._group_id!r} is no longer coordinated by broker {node}")
+            return asking.result(), node
+        except (KafkaConnectionError, KafkaTimeoutError):
+            self.lost(node)
+            raise
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+
+    async def _moved(self, node: int) -> bool:
+        try:
+            now = await self._ask()
+        except KafkaError:
+            # Nobody knows of another one.
+            return False
+        if now == node:
+            return False
+        log.info("coordinator_moved", group=self._group_id, old=node, new=now)
+        self.node = now
+        return True
