@@ -3,10 +3,11 @@
 from ottla.simulation.cluster import SimulatedCluster, controller, follower_of, leader_of
 from ottla.simulation.errors import Anomaly, Deadlock, SimulationError
 from ottla.simulation.hold import Hold
+from ottla.simulation.link import Link
 from ottla.simulation.links import CLIENTS
 from ottla.simulation.loop import SimulatedLoop
 from ottla.simulation.messages import Message
-from ottla.simulation.network import Link, Network
+from ottla.simulation.network import Network
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.process import Machine, Process
 from ottla.simulation.trace import Happening, Trace

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ottla.simulation.hold import Hold
+from ottla.simulation.link import Harm, Link
 from ottla.simulation.messages import Message, Plane
-from ottla.simulation.network import Link
+from ottla.simulation.network import Undo
 from ottla.simulation.node import CONTROLLER_PORT, KAFKA_PORT, SimulatedNode
 from ottla.simulation.process import Machine
 from ottla.simulation.world import World
@@ -27,7 +28,8 @@ class Links:
 
     A link is one direction between two machines, and carries everything between them: clients, replication, and the
     controllers' RPC. Where `sources` and `targets` may be None, that means all nodes. Nothing here touches the links of
-    the clients, but for `isolate` with `clients=True`, `refuse_clients` and `hold`.
+    the clients, but for `isolate` with `clients=True`, `refuse_clients` and `hold`. What is done adds up, and what is
+    returned takes back that alone, if `heal` or `recover` has not done so already.
     """
 
     world: World
@@ -45,50 +47,67 @@ class Links:
     def _tell(self, event: str, **fields: object) -> None:
         self.world.trace.note("simulation", event, **fields)
 
+    def _harm(self, links: Iterable[Link], harm: Harm) -> Undo:
+        return self.world.network.harm(links, harm)
+
     # -- cuts
 
-    def partition(self, *sides: Iterable[int]) -> None:
+    def partition(self, *sides: Iterable[int]) -> Undo:
         """Cut every link between nodes of different sides, in both directions. Clients reach all of them."""
         groups = [list(side) for side in sides]
         self._tell("partition", sides=groups)
-        for one in groups:
-            for other in groups:
-                if one is not other:
-                    self.cut(one, other)
+        return self._cut([(one, other) for one in groups for other in groups if one is not other])
 
-    def cut(self, sources: Iterable[int], targets: Iterable[int]) -> None:
+    def cut(self, sources: Iterable[int], targets: Iterable[int]) -> Undo:
         """Silently drop everything from `sources` to `targets`; the other direction goes on."""
-        sources, targets = list(sources), list(targets)
-        self._tell("cut", sources=sources, targets=targets)
-        self.world.network.cut(self._links(sources, targets))
+        return self._cut([(list(sources), list(targets))])
+
+    def _cut(self, directions: Iterable[tuple[list[int], list[int]]], more: Iterable[Link] = ()) -> Undo:
+        links = list(more)
+        for sources, targets in directions:
+            self._tell("cut", sources=sources, targets=targets)
+            links += self._links(sources, targets)
+        return self._harm(links, Harm(cut=True))
 
     def isolate(self, who: int | Role, *, clients: bool = False) -> int:
-        """Cut one node off from all others, and from the clients too if so wished."""
+        """Cut one node off from all others, and from the clients too if so wished. Returns whom it was."""
         node = self.the(who)
-        self.partition([node.id], [other for other in self.nodes if other != node.id])
-        if clients:
-            network, home = self.world.network, self.world.home
-            network.cut([network.link(home, node.machine), network.link(node.machine, home)])
+        self.cut_off(node.id, clients=clients)
         return node.id
+
+    def cut_off(self, node_id: int, *, clients: bool = False) -> Undo:
+        """`isolate`, when it is known whom."""
+        others = [other for other in self.nodes if other != node_id]
+        home, machine, network = self.world.home, self.nodes[node_id].machine, self.world.network
+        with_clients = [network.link(home, machine), network.link(machine, home)] if clients else []
+        return self._cut([([node_id], others), (others, [node_id])], with_clients)
 
     def cut_controller(self, who: int | Role) -> int:
-        """Cut one node off from the controller listeners of all others, and them from its own. Replication goes on."""
+        """Cut one node off from the controller listeners of all others, and them from its own. Replication goes on.
+        Returns whom it was."""
         node = self.the(who)
-        self._tell("cut from controllers", node=node.id)
-        others = [other for other in self.nodes if other != node.id]
-        self.world.network.cut(self._links([node.id], others) + self._links(others, [node.id]), CONTROLLER_PORT)
+        self.cut_off_controller(node.id)
         return node.id
 
-    def majority_ring(self) -> None:
+    def cut_off_controller(self, node_id: int) -> Undo:
+        """`cut_controller`, when it is known whom."""
+        self._tell("cut from controllers", node=node_id)
+        others = [other for other in self.nodes if other != node_id]
+        links = self._links([node_id], others) + self._links(others, [node_id])
+        return self.world.network.cut(links, CONTROLLER_PORT)
+
+    def majority_ring(self) -> Undo:
         """Every node reaches a majority, and no two the same one: of five nodes, the one on either side of it."""
         ring = list(self.nodes)
         reach = (len(ring) // 2 + 1) // 2
         self._tell("majority ring")
+        directions = []
         for at, node_id in enumerate(ring):
             near = {ring[(at + step) % len(ring)] for step in range(-reach, reach + 1)}
-            self.cut([node_id], [other for other in ring if other not in near])
+            directions.append(([node_id], [other for other in ring if other not in near]))
+        return self._cut(directions)
 
-    def flap(self, sources: Nodes = None, targets: Nodes = None, *, period: float = 1.0) -> Callable[[], None]:
+    def flap(self, sources: Nodes = None, targets: Nodes = None, *, period: float = 1.0) -> Undo:
         """Cut these links for `period` seconds, then let them carry for as long, and so on, until what this returns is
         called. `heal` alone does not end it."""
         links = self._links(sources, targets)
@@ -96,21 +115,18 @@ class Links:
         self._tell("flapping", links=len(links), period=period)
 
         async def flapping() -> None:
-            try:
-                while True:
-                    network.cut(links)
+            while True:
+                undo = network.cut(links)
+                try:
                     await asyncio.sleep(period)
-                    network.heal(links)
-                    await asyncio.sleep(period)
-            finally:
-                network.heal(links)
+                finally:
+                    undo()
+                await asyncio.sleep(period)
 
         task = asyncio.get_running_loop().create_task(flapping(), name="flapping links")
 
         def stop() -> None:
-            # A task that was cancelled before it began never gets to its `finally`.
             task.cancel()
-            network.heal(links)
 
         return stop
 
@@ -118,7 +134,8 @@ class Links:
         """Every link carries everything again, also those of the clients. How fast is left as it is; see `recover`."""
         self._tell("heal")
         machines = [*self._machines(None), self.world.home]
-        self.world.network.heal(self.world.network.links(machines, machines))
+        network = self.world.network
+        network.heal(network.links(machines, machines), lambda harm: harm.stops)
 
     # -- how well they carry
 
@@ -130,29 +147,26 @@ class Links:
         *,
         jitter: float = 0.0,
         loss: float = 0.0,
-    ) -> None:
+    ) -> Undo:
         """Everything takes `seconds` to `seconds + jitter` from now on; `loss` is the share of segments that TCP has to
         repeat, which makes them late."""
         self._tell("delay", seconds=seconds, jitter=jitter, loss=loss)
-        for link in self._links(sources, targets):
-            link.latency, link.loss = (seconds, seconds + jitter), loss
+        return self._harm(self._links(sources, targets), Harm(latency=(seconds, seconds + jitter), loss=loss))
 
-    def bandwidth(self, bytes_per_second: float, sources: Nodes = None, targets: Nodes = None) -> None:
+    def bandwidth(self, bytes_per_second: float, sources: Nodes = None, targets: Nodes = None) -> Undo:
         """What is sent waits until what was sent before on this link has left."""
         self._tell("bandwidth", bytes_per_second=bytes_per_second)
-        for link in self._links(sources, targets):
-            link.bandwidth = bytes_per_second
+        return self._harm(self._links(sources, targets), Harm(bandwidth=bytes_per_second))
 
-    def resets(self, share: float, sources: Nodes = None, targets: Nodes = None) -> None:
+    def resets(self, share: float, sources: Nodes = None, targets: Nodes = None) -> Undo:
         """Every second each connection is reset with this probability, for both ends."""
         self._tell("resets", share=share)
-        self.world.network.reset_some(self._links(sources, targets), share)
+        return self._harm(self._links(sources, targets), Harm(resets=share))
 
     def recover(self) -> None:
         """No delays, losses, resets and limits of bandwidth any more."""
         self._tell("recover")
-        for link in self._links(None, None):
-            link.recover()
+        self.world.network.heal(self._links(None, None), lambda harm: not harm.stops)
 
     # -- connections
 
@@ -161,21 +175,21 @@ class Links:
         self._tell("reset", one=one, other=other)
         self.world.network.reset(self.nodes[one].machine, self.nodes[other].machine)
 
-    def refuse(self, sources: Iterable[int], targets: Iterable[int]) -> None:
+    def refuse(self, sources: Iterable[int], targets: Iterable[int]) -> Undo:
         """New connections are refused, as if nobody listened; those that exist go on. Until `heal`."""
         sources, targets = list(sources), list(targets)
         self._tell("refuse", sources=sources, targets=targets)
-        for link in self._links(sources, targets):
-            link.refused = True
+        return self._harm(self._links(sources, targets), Harm(refused=True))
 
-    def refuse_clients(self, nodes: Iterable[int]) -> None:
+    def refuse_clients(self, nodes: Iterable[int]) -> Undo:
         """The clients' connections to these nodes break, and new ones are refused, until `heal`."""
         nodes = list(nodes)
         self._tell("refuse clients", nodes=nodes)
         network, home = self.world.network, self.world.home
-        for machine in self._machines(nodes):
-            network.link(home, machine).refused = True
+        machines = self._machines(nodes)
+        for machine in machines:
             network.reset(home, machine)
+        return self._harm(network.links([home], machines), Harm(refused=True))
 
     # -- messages
 

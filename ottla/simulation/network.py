@@ -9,10 +9,10 @@ import random
 import socket as real
 from collections import deque
 from collections.abc import Callable, Iterable
-from math import inf
 from typing import TYPE_CHECKING
 
 from ottla.simulation.hold import Interceptor
+from ottla.simulation.link import Harm, Link
 from ottla.simulation.messages import Plane
 from ottla.simulation.process import Machine, Process
 from ottla.simulation.socket import Socket
@@ -25,59 +25,10 @@ if TYPE_CHECKING:
 _SYN_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 # Nor does it repeat data at once when a link carries again: its timer has grown while it did not.
 _MAX_RETRANSMISSION = 3.0
-_RETRANSMISSION = 0.2
 
+Undo = Callable[[], None]
 Factory = Callable[[], asyncio.BaseProtocol]
 Carried = Callable[[Socket, bytes], None]
-
-
-class Link:
-    """One direction between two machines.
-
-    `latency` is a range in seconds; `loss` the share of segments repeated; `bandwidth` in bytes per second: what is
-    sent waits until what was sent before has left. `cut_ports`: silently dropped is only what goes to or comes from
-    these. `resets`: the share of connections that is reset, every second.
-    """
-
-    def __init__(self, target: Machine, latency: tuple[float, float]) -> None:
-        self.target = target
-        self.healthy_latency = latency
-        self.latency = latency
-        self.loss = 0.0
-        self.bandwidth = inf
-        self.resets = 0.0
-        self.cut_ports: frozenset[int] = frozenset()
-        self.cut = False
-        self.refused = False
-        self.stalled: dict[Socket, None] = {}
-        self.cut_at = 0.0
-        self._free_at = 0.0
-
-    @property
-    def blocked(self) -> bool:
-        return self.cut or not self.target.powered
-
-    def drops(self, *ports: int) -> bool:
-        """Whether a connection between these ports is cut, though the link may not be."""
-        return not self.cut_ports.isdisjoint(ports)
-
-    def recover(self) -> None:
-        """As fast and as good as it was made."""
-        self.latency, self.loss, self.bandwidth = self.healthy_latency, 0.0, inf
-        self.resets, self._free_at = 0.0, 0.0
-
-    def carries(self, size: int, now: float, rng: random.Random) -> float:
-        """When `size` bytes sent now arrive."""
-        if self.bandwidth == inf:
-            return now + self.delay(rng)
-        self._free_at = max(self._free_at, now) + size / self.bandwidth
-        return self._free_at + self.delay(rng)
-
-    def delay(self, rng: random.Random) -> float:
-        delay = rng.uniform(*self.latency)
-        while self.loss and rng.random() < self.loss:
-            delay += _RETRANSMISSION
-        return delay
 
 
 class Listener:
@@ -178,32 +129,33 @@ class Network:
         into = list(targets)
         return [self.link(source, target) for source in sources for target in into if source is not target]
 
-    def cut(self, links: Iterable[Link], *ports: int) -> None:
-        """Silently drop everything; if ports are given, only what goes to or comes from those."""
-        for link in links:
-            if not link.cut and not link.cut_ports:
+    def harm(self, links: Iterable[Link], harm: Harm) -> Undo:
+        """Do this to the links, besides what others do to them. Returns what takes back just that."""
+        harmed = list(links)
+        for link in harmed:
+            was_cut = link.silences
+            link.suffer(harm)
+            if link.silences and not was_cut:
                 link.cut_at = self.now
-            if ports:
-                link.cut_ports |= frozenset(ports)
-            else:
-                link.cut = True
+            if link.resets and not link.resetting:
+                link.resetting = True
+                self.at(self.now + self.rng.random(), self._reset_some, link)
+        return lambda: self.heal(harmed, lambda each: each is harm)
 
-    def heal(self, links: Iterable[Link]) -> None:
-        """They carry everything again, and nothing is refused."""
+    def cut(self, links: Iterable[Link], *ports: int) -> Undo:
+        """Silently drop everything; if ports are given, only what goes to or comes from those."""
+        return self.harm(links, Harm(cut_ports=frozenset(ports)) if ports else Harm(cut=True))
+
+    def heal(self, links: Iterable[Link], which: Callable[[Harm], bool]) -> None:
+        """End these harms."""
         for link in links:
-            link.refused = False
-            if link.cut or link.cut_ports:
-                link.cut, link.cut_ports = False, frozenset()
+            before = link.cut, link.cut_ports
+            link.recover(which)
+            if before != (link.cut, link.cut_ports):
                 self._release(link, self.now - link.cut_at)
 
-    def reset_some(self, links: Iterable[Link], share: float) -> None:
-        """From now on every second each connection over these links is reset with this probability; 0 ends that."""
-        for link in links:
-            idle, link.resets = not link.resets, share
-            if idle and share:
-                self.at(self.now + self.rng.random(), self._reset_some, link)
-
     def _reset_some(self, link: Link) -> None:
+        link.resetting = bool(link.resets)
         if link.resets:
             for process in self.loop.processes:
                 for each in list(process.sockets):

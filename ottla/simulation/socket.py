@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ottla.simulation.hold import Tap
-    from ottla.simulation.network import Link, Network
+    from ottla.simulation.link import Link
+    from ottla.simulation.network import Network
     from ottla.simulation.process import Machine, Process
     from ottla.simulation.transport import SimulatedTransport
 

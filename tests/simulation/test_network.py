@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ottla.controller.rpc.connector import LoopConnector
 from ottla.simulation import Machine, Network, Process, current_world, run
+from ottla.simulation.link import Harm, Link
 
 
 class Server:
@@ -160,19 +161,53 @@ def test_a_machine_without_power_is_silent_until_it_is_back():
 def test_what_is_sent_over_a_cut_link_arrives_once_it_is_healed(direction: str):
     async def work(server, reader, writer):
         links = {"to": server.to, "back": server.back, "both": [*server.to, *server.back]}[direction]
-        server.network.cut(links)
+        undo = server.network.cut(links)
         writer.write(b"hello")
         connecting = asyncio.ensure_future(asyncio.open_connection("10.0.0.1", 80))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(10):
                 await reader.read(5)
         assert not connecting.done()
-        server.network.heal(links)
+        undo()
         async with asyncio.timeout(20):
             assert await reader.read(5) == b"hello"
             await connecting
 
     scenario(work)
+
+
+def test_harms_of_one_link_add_up_and_each_ends_by_itself():
+    async def scenario():
+        world = current_world()
+        machine = Machine("server", "10.0.0.1")
+        world.network.add(machine)
+        link = world.network.link(world.home, machine)
+        healthy = state(link)
+        harms = [
+            Harm(cut=True),
+            Harm(cut_ports=frozenset({80})),
+            Harm(cut_ports=frozenset({80, 81})),
+            Harm(refused=True),
+            Harm(latency=(0.5, 0.6), loss=0.2, bandwidth=1e6),
+            Harm(latency=(0.1, 0.2), loss=0.3, bandwidth=1e5, resets=0.2),
+        ]
+        undos = [world.network.harm([link], harm) for harm in harms]
+        assert state(link) == (True, {80, 81}, True, (0.5, 0.6), 0.3, 1e5, 0.2)
+        undos[0]()
+        undos[2]()
+        undos[4]()
+        assert state(link) == (False, {80}, True, (0.1, 0.2), 0.3, 1e5, 0.2)
+        undos[2]()  # again: there is nothing left of it
+        assert state(link) == (False, {80}, True, (0.1, 0.2), 0.3, 1e5, 0.2)
+        for undo in (undos[1], undos[3], undos[5]):
+            undo()
+        assert state(link) == healthy
+
+    run(scenario, 1)
+
+
+def state(link: Link) -> tuple[object, ...]:
+    return link.cut, set(link.cut_ports), link.refused, link.latency, link.loss, link.bandwidth, link.resets
 
 
 def test_a_reset_is_heard_at_both_ends():
@@ -190,7 +225,7 @@ def test_a_reset_is_heard_at_both_ends():
 
 def test_a_refusing_link_refuses_new_connections_only():
     async def work(server, reader, writer):
-        server.to[0].refused = True
+        server.network.harm(server.to[:1], Harm(refused=True))
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("10.0.0.1", 80)
         writer.write(b"hello")

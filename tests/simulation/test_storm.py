@@ -5,7 +5,8 @@ import random
 import pytest
 
 from ottla.simulation import Machine, SimulatedCluster, run
-from ottla.simulation.faults import FAULTS, draw
+from ottla.simulation.faults import FAULTS, GROUPS, Scene, draw
+from ottla.simulation.link import Harm
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.storm import storm
 
@@ -27,13 +28,34 @@ def test_overlapping_faults_leave_nothing_behind():
         async with SimulatedCluster() as cluster:
             await cluster.create_topic("orders")
             nemesis = Nemesis(cluster, "orders", 1)
-            await nemesis.play(draw(random.Random(1), ["slow disk", "slow links", "clock"], 60), 60)
+            await nemesis.play(draw(random.Random(1), [*GROUPS["network"], "slow disk", "clock"], 60), 60)
             for node in cluster.nodes.values():
                 assert node.machine.disk_delay == Machine("x", "x").disk_delay
                 assert node.clock_offset_ms == 0
             machines = [node.machine for node in cluster.nodes.values()]
             for link in cluster.world.network.links(machines, machines):
-                assert (link.latency, link.loss, link.cut) == (link.healthy_latency, 0.0, False)
+                assert not link.harms
             return nemesis.done
 
     assert sum(run(scenario, 1).values()) > 20
+
+
+@pytest.mark.parametrize("kind", GROUPS["network"])
+def test_a_fault_of_the_network_takes_back_its_own_harm_only(kind: str):
+    async def scenario():
+        async with SimulatedCluster(nodes=5) as cluster:
+            await cluster.create_topic("orders")
+            network = cluster.world.network
+            machines = [node.machine for node in cluster.nodes.values()]
+            links = network.links([*machines, cluster.world.home], machines)
+            kept = Harm(refused=True, latency=(0.001, 0.002))
+            network.harm(links, kept)
+            for lot in range(5):
+                undo = FAULTS[kind].do(Scene(cluster, "orders", 1, random.Random(lot)))
+                assert undo is not None
+                await cluster.advance(0.5)
+                undo()
+                await cluster.advance(0.01)
+                assert all(link.harms == (kept,) for link in links)
+
+    run(scenario, 1)

@@ -69,8 +69,9 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`do` does the harm and returns what ends it, or None if it could do none now. What ends it leads to the healthy
-    state and not to what was before: that may be the harm of another fault, which ends earlier.
+    """`do` does the harm and returns what ends it, or None if it could do none now. What ends it takes back that harm
+    alone where harms add up (links). Elsewhere it leads to the healthy state and not to what was before: that may be
+    the harm of another fault, which ends earlier.
 
     `doc` is one line for people. `nodes` is the smallest cluster that this kind makes sense in.
     """

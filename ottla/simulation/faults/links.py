@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from ottla.simulation.faults.kind import Kind, Scene, Undo, nothing
+from ottla.simulation.link import Harm
 
 
 def _partition(scene: Scene) -> Undo | None:
-    scene.cluster.partition(*scene.sides())
-    return scene.cluster.heal
+    return scene.cluster.partition(*scene.sides())
 
 
 def _isolate(scene: Scene) -> Undo | None:
-    scene.cluster.isolate(scene.victim(), clients=True)
-    return scene.cluster.heal
+    return scene.cluster.cut_off(scene.victim(), clients=True)
 
 
 def _one_way(scene: Scene) -> Undo | None:
@@ -21,8 +20,7 @@ def _one_way(scene: Scene) -> Undo | None:
         one, others = others, one
     if scene.rng.random() < 0.5:
         others = [scene.rng.choice(others)]
-    scene.cluster.cut(one, others)
-    return scene.cluster.heal
+    return scene.cluster.cut(one, others)
 
 
 def _reset(scene: Scene) -> Undo | None:
@@ -32,48 +30,47 @@ def _reset(scene: Scene) -> Undo | None:
 
 
 def _slow_links(scene: Scene) -> Undo | None:
-    links = scene.rng.sample(scene.cluster.world.network.links(scene.machines(), scene.machines()), 2)
+    network = scene.cluster.world.network
+    links = scene.rng.sample(network.links(scene.machines(), scene.machines()), 2)
+    undos = []
     for link in links:
-        link.latency, link.loss = (0.001, scene.rng.choice((0.01, 0.1, 0.5))), scene.rng.choice((0.0, 0.2))
+        slow = Harm(latency=(0.001, scene.rng.choice((0.01, 0.1, 0.5))), loss=scene.rng.choice((0.0, 0.2)))
+        undos.append(network.harm([link], slow))
 
     def undo() -> None:
-        for link in links:
-            link.recover()
+        for each in undos:
+            each()
 
     return undo
 
 
 def _receive_only(scene: Scene) -> Undo | None:
     one, others = scene.sides()
-    scene.cluster.cut(one, others)
-    return scene.cluster.heal
+    return scene.cluster.cut(one, others)
 
 
 def _send_only(scene: Scene) -> Undo | None:
     one, others = scene.sides()
-    scene.cluster.cut(others, one)
-    return scene.cluster.heal
+    return scene.cluster.cut(others, one)
 
 
 def _ring(scene: Scene) -> Undo | None:
-    scene.cluster.majority_ring()
-    return scene.cluster.heal
+    return scene.cluster.majority_ring()
 
 
 def _no_controllers(scene: Scene) -> Undo | None:
-    scene.cluster.cut_controller(scene.victim())
-    return scene.cluster.heal
+    return scene.cluster.cut_off_controller(scene.victim())
 
 
 def _refuse(scene: Scene) -> Undo | None:
     one, others = scene.sides()
     if scene.rng.random() < 0.5:
         one, others = others, one
-    scene.cluster.refuse(one, others)
+    undo = scene.cluster.refuse(one, others)
     for node_id in one:
         for other in others:
             scene.cluster.reset(node_id, other)
-    return scene.cluster.heal
+    return undo
 
 
 def _flapping(scene: Scene) -> Undo | None:
@@ -83,19 +80,16 @@ def _flapping(scene: Scene) -> Undo | None:
 
 
 def _late(scene: Scene) -> Undo | None:
-    scene.cluster.delay(0.5, jitter=0.1)
-    return scene.cluster.recover
+    return scene.cluster.delay(0.5, jitter=0.1)
 
 
 def _thin(scene: Scene) -> Undo | None:
     one, others = scene.sides()
-    scene.cluster.bandwidth(scene.rng.choice((20_000, 100_000, 1_000_000)), one, others)
-    return scene.cluster.recover
+    return scene.cluster.bandwidth(scene.rng.choice((20_000, 100_000, 1_000_000)), one, others)
 
 
 def _resets(scene: Scene) -> Undo | None:
-    scene.cluster.resets(0.2)
-    return lambda: scene.cluster.resets(0.0)
+    return scene.cluster.resets(0.2)
 
 
 def _hold(scene: Scene) -> Undo | None:

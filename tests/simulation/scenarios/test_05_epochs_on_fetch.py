@@ -61,13 +61,13 @@ async def a_reader_with_a_leader_of_yesterday(stage: Stage) -> None:
         seen: list[ConsumerRecord] = [await consumer.getone()]
         cluster.partition([old], stage.everybody_but(old))
         new = await stage.led_by_another(old)
-        cluster.refuse_clients([old])
+        reachable_again = cluster.refuse_clients([old])
         await stage.write(b"1")
         await stage.write(b"2")
         seen += [await asyncio.wait_for(consumer.getone(), 20) for _ in range(2)]
         assert new != old
         cluster.refuse_clients(stage.everybody_but(old))
-        cluster.world.network.link(cluster.world.home, cluster.nodes[old].machine).refused = False
+        reachable_again()
         with contextlib.suppress(TimeoutError):
             seen.append(await asyncio.wait_for(consumer.getone(), 5))
         cluster.heal()
