@@ -6,9 +6,16 @@ from ottla.simulation import SimulatedCluster, SimulationError, leader_of
 from tests.simulation.matrix.harness import survives
 
 RAFT = ("AppendEntries", "PreVote", "Vote")
-# One with a leader that is not the controller too: those two do not speak over a wire.
-SEED = 2
 BROKERS = ("AlterPartition", "Heartbeat", "RegisterBroker", "Fetch", "Produce")
+
+
+async def part(cluster: SimulatedCluster) -> None:
+    """Let the leader be another node than the controller: those two do not speak over a wire otherwise."""
+    while cluster.leader("orders") == cluster.controller():
+        node = cluster.kill(cluster.controller())
+        await cluster.until(lambda: led(cluster), "somebody leads", within=20)
+        cluster.start(node)
+        await cluster.until(lambda: cluster.full("orders"), "all are in sync", within=30)
 
 
 async def provoke(cluster: SimulatedCluster, name: str) -> None:
@@ -33,6 +40,7 @@ def test_a_late_a_lost_and_a_repeated_message_do_no_harm(names: tuple[str, ...],
 
     async def story(cluster, traffic):
         for name in names:
+            await part(cluster)
             held = cluster.hold(name)
             await provoke(cluster, name)
             await cluster.advance(3)
@@ -44,7 +52,7 @@ def test_a_late_a_lost_and_a_repeated_message_do_no_harm(names: tuple[str, ...],
             await cluster.until(lambda: led(cluster), "somebody leads", within=20)
             await cluster.until(lambda: cluster.full("orders"), "all are in sync", within=30)
 
-    survives(story, seed=SEED)
+    survives(story, seed=2)
     assert {name for message in caught for name in message.names} >= set(names)
 
 

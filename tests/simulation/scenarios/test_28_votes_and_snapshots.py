@@ -28,15 +28,16 @@ def sync_all_but(patch: pytest.MonkeyPatch, end: str) -> None:
 async def forgets_whom_it_voted_for(voters: Voters) -> None:
     """The power of a voter goes when its vote is on the way."""
     cluster, old = voters.cluster, voters.leader
-    candidate, voter = voters.followers()
+    followers, before = voters.followers(), voters.core(old).term
+
+    def voted(each: int) -> bool:
+        core = voters.core(each)
+        return core.term > before and core.vote not in (None, each)
+
     with cluster.hold("VoteResponse", count=None):
         cluster.kill(old)
-        await cluster.until(
-            lambda: any(voters.core(each).vote not in (None, each) for each in (candidate, voter)),
-            "one has voted for the other",
-            within=10,
-        )
-        given = next(each for each in (candidate, voter) if voters.core(each).vote not in (None, each))
+        await cluster.until(lambda: any(map(voted, followers)), "one has voted for the other", within=10)
+        given = next(each for each in followers if voted(each))
         await cluster.advance(0.01)
         term, vote = voters.core(given).term, voters.core(given).vote
         cluster.power_off(given)
