@@ -143,6 +143,8 @@ class GroupMember:
             self._carry_out(action)
         if self._machine.phase is not before:
             self._changed.set()
+            # What changed while the group was busy asked nobody for anything.
+            self.look_at_metadata()
 
     def _tick(self) -> None:
         self._timer = None

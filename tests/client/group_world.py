@@ -55,6 +55,7 @@ class Program:
     due: int = 0
     asked: dict[str, int] = field(default_factory=dict)
     owned: set[TopicPartition] = field(default_factory=set)
+    seen: dict[str, int] = field(default_factory=dict)
     errors: list[Exception] = field(default_factory=list)
 
 
@@ -96,8 +97,11 @@ class World:
         """A topic gets another partition; whoever led the last assignment sees it."""
         self.counts["u"] += 1
         for program in self.programs:
-            if program.machine.phase is Phase.STABLE:
-                self.tell(program, Rejoin("partitions"))
+            self._look(program)
+
+    def _look(self, program: Program) -> None:
+        if program.machine.phase is Phase.STABLE and program.seen not in ({}, self.counts):
+            self.tell(program, Rejoin("partitions"))
 
     def move(self) -> None:
         """The coordinator dies, and another one takes over with what was committed."""
@@ -167,6 +171,8 @@ class World:
                     self._later(program.callback_s, lambda: self.tell(program, Done()))
                 case Fail():
                     program.errors.append(action.error)
+        if after is not before:
+            self._look(program)
 
     def _gave_up(self, program: Program, action: GiveUp) -> None:
         if program.alive:
@@ -186,6 +192,10 @@ class World:
 
     def _send(self, program: Program, send: Send) -> None:
         serial = program.asked[send.kind] = next(self._ids)
+        if send.kind == "join":
+            program.seen = {}
+        elif send.body is not None and send.kind == "sync":
+            program.seen = dict(self.counts)
         delay = self._rng.uniform(0.001, 0.05)
         if self.up:
             self._later(delay, lambda: self._receive(program, send, serial))
@@ -215,7 +225,7 @@ class World:
             effects = classic.join(self.group, self._join(program, serial, send), now)
         elif send.kind == "sync":
             self._tickets[serial] = (program, send, serial)
-            effects = classic.sync(self.group, self._sync(serial, send), now)
+            effects = classic.sync(self.group, self._sync(program, serial, send), now)
         elif send.kind == "heartbeat":
             instance = values["group_instance_id"]
             generation = values["generation_id"]
@@ -241,14 +251,14 @@ class World:
             f"{program.name}-{next(self._ids)}",
         )
 
-    def _sync(self, ticket: int, send: Send) -> Sync:
+    def _sync(self, program: Program, ticket: int, send: Send) -> Sync:
         values = send.values
         given: list[tuple[str, bytes]] = []
         if send.body is not None:
             roster = [
                 RosterMember(who, instance, decode_subscription(data)) for who, instance, data in send.body.roster
             ]
-            shares = ASSIGNORS[send.body.protocol].assign(roster, self.counts)
+            shares = ASSIGNORS[send.body.protocol].assign(roster, program.seen)
             given = [(who, encode_assignment(share)) for who, share in shares.items()]
         words = (values["member_id"], values["group_instance_id"], values["generation_id"])
         return Sync(ticket, *words, "consumer", values["protocol_name"], tuple(given))
