@@ -169,3 +169,51 @@ class ConfigEntry:
     read_only: bool
     is_sensitive: bool
     documentation: str | None = None
+
+
+class ConsumerGroupMetadata(NamedTuple):
+    """As whom a consumer takes part in its group: generation -1 and no member id while it does not."""
+
+    group_id: str
+    generation_id: int
+    member_id: str
+    group_instance_id: str | None
+
+
+class GroupListing(NamedTuple):
+    """A group as a list of groups has it. `state` and `type` ("classic", "consumer") are "" if a broker is too old to
+    tell; `coordinator` is the broker that listed it."""
+
+    group_id: str
+    protocol_type: str
+    state: str
+    type: str
+    coordinator: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemberDescription:
+    """One member of a group, and the partitions that it has."""
+
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    host: str
+    assignment: tuple[TopicPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDescription:
+    """A group: its state by Kafka's name, the rule that shares the partitions, its members and its coordinator.
+
+    `epoch` is that of a group of type "consumer" (KIP-848), -1 for others.
+    """
+
+    group_id: str
+    state: str
+    protocol_type: str
+    assignor: str
+    members: tuple[GroupMemberDescription, ...]
+    coordinator: int
+    type: str = ""
+    epoch: int = -1

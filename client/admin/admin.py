@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from ottla.client.admin import cluster, configs, topics
+from ottla.client.admin import cluster, configs, groups, topics
 from ottla.client.errors import IllegalStateError, KafkaError
 from ottla.client.network import Network
 from ottla.client.offsets import list_offsets, list_offsets_once
@@ -17,7 +17,10 @@ from ottla.client.structs import (
     ClusterDescription,
     ConfigEntry,
     ConfigResource,
+    GroupDescription,
+    GroupListing,
     NewTopic,
+    OffsetAndMetadata,
     OffsetAndTimestamp,
     QuorumDescription,
     TopicMetadata,
@@ -148,6 +151,45 @@ class Admin:
         if times:
             await network.refreshed()
         return await list_offsets_once(network, times)
+
+    async def list_consumer_groups(
+        self, *, states: Iterable[str] = (), types: Iterable[str] = ()
+    ) -> list[GroupListing]:
+        """All groups, by name; only those in one of these states (KIP-518), of one of these types (KIP-848)."""
+        return await groups.list_all(self._ready(), self._timeout, list(states), list(types))
+
+    async def describe_consumer_groups(self, group_ids: Iterable[str]) -> dict[str, GroupDescription]:
+        """Groups with their members and what these have. Raises GroupIdNotFoundError."""
+        network = self._ready()
+        return {name: await groups.describe(network, name, self._timeout) for name in group_ids}
+
+    async def delete_consumer_groups(self, group_ids: Iterable[str]) -> None:
+        """Delete groups and their offsets. Raises the error of the first that could not be deleted:
+        GroupIdNotFoundError, NonEmptyGroupError."""
+        network = self._ready()
+        for name in group_ids:
+            await groups.delete(network, name, self._timeout)
+
+    async def list_consumer_group_offsets(
+        self, group_id: str, partitions: Iterable[TopicPartition] | None = None, *, require_stable: bool = False
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Where a group is: what it has committed of these partitions, or of all; without those that have no offset."""
+        return await groups.offsets(self._ready(), group_id, partitions, self._timeout, require_stable)
+
+    async def alter_consumer_group_offsets(
+        self, group_id: str, offsets: Mapping[TopicPartition, int | OffsetAndMetadata]
+    ) -> None:
+        """Set where a group goes on. Raises NonEmptyGroupError while it has members."""
+        places = {
+            TopicPartition(*tp): OffsetAndMetadata(place) if isinstance(place, int) else OffsetAndMetadata(*place)
+            for tp, place in offsets.items()
+        }
+        await groups.alter_offsets(self._ready(), group_id, places, self._timeout)
+
+    async def delete_consumer_group_offsets(self, group_id: str, partitions: Iterable[TopicPartition]) -> None:
+        """Forget where a group is in these partitions. Raises a BrokerResponseError of GROUP_SUBSCRIBED_TO_TOPIC while
+        a member reads the topic."""
+        await groups.delete_offsets(self._ready(), group_id, partitions, self._timeout)
 
     def _ready(self) -> Network:
         if not self._running:

@@ -20,7 +20,7 @@ from ottla.client.errors import IllegalStateError
 from ottla.client.group.offsets import Committed
 from ottla.client.network import Network
 from ottla.client.options import Clock, make_options, wall_clock_ms
-from ottla.client.structs import OffsetAndMetadata, TopicPartition
+from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 Offsets = Mapping[TopicPartition, int | OffsetAndMetadata | tuple[int, str]]
 
@@ -291,6 +291,10 @@ class Consumer(Reader):
         group = self._in_group("committed")
         stable = bool(self._isolation_level)
         return await group.committer.committed(TopicPartition(*partition), self._timeout, require_stable=stable)
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """As whom the consumer takes part in its group at present."""
+        return self._in_group("group_metadata").metadata()
 
     # -- insides -------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from ottla.client.group.model import Fenced, Identity, MemberConfig, Phase
 from ottla.client.group.offsets import Committed
 from ottla.client.group.protocol import Partitions
 from ottla.client.network import Network
-from ottla.client.structs import OffsetAndMetadata, TopicPartition
+from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from ottla.tasks import start_task, stop_tasks
 
 INTERNAL: Final = frozenset({"__consumer_offsets", "__transaction_state"})
@@ -114,6 +114,7 @@ class Grouping:
         self._pattern = None if pattern is None else re.compile(pattern)
         self._network.all_topics = pattern is not None
         self.topics = self._matching() if self._pattern is not None else frozenset(topics)
+        self._network.topics |= self.topics
         if self._running:
             self._network.request_refresh()
             self._join()
@@ -181,6 +182,10 @@ class Grouping:
 
     def identity(self) -> Identity:
         return self._member.identity if self._member is not None and self.takes_part else Identity()
+
+    def metadata(self) -> ConsumerGroupMetadata:
+        identity, config = self.identity(), self._settings.member
+        return ConsumerGroupMetadata(config.group_id, identity.generation, identity.member_id, config.instance_id)
 
     def holding(self, tp: TopicPartition) -> int | None:
         # Who assigns itself its partitions may commit whatever it likes.

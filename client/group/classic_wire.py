@@ -25,7 +25,7 @@ APIS: Final[Mapping[str, tuple[int, tuple[int, int]]]] = {
 GRACE: Final = 5.0
 """Seconds by which a coordinator may answer a join later than the slowest member had to come."""
 TOPICS_WITHIN: Final = 2.0
-"""Seconds to wait for the partitions of topics that only other members are subscribed to."""
+"""Seconds to wait for what the cluster says of topics that are not known here yet."""
 
 log = structlog.get_logger(__name__)
 
@@ -125,9 +125,9 @@ class ClassicWire:
     async def _counts(self, topics: set[str]) -> dict[str, int]:
         """How many partitions each topic has; a topic that is not there has none until it shows up."""
         network = self._network
-        if not topics <= network.topics:
-            network.topics |= topics
-            known = network.metadata.topics
+        network.topics |= topics
+        known = network.metadata.topics
+        if any(topic not in known for topic in topics):
             try:
                 await network.until(lambda: all(topic in known for topic in topics), TOPICS_WITHIN)
             except (KafkaTimeoutError, KafkaConnectionError):

@@ -28,6 +28,7 @@ SETTINGS: Mapping[str, str | int | bool] = {
     "replica.lag.time.max.ms": 2000,
     "replica.high.watermark.checkpoint.interval.ms": 500,
     "auto.create.topics.enable": False,
+    "group.initial.rebalance.delay.ms": 200,
     # Tests decide who leads.
     "auto.leader.rebalance.enable": False,
 }
