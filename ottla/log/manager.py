@@ -157,6 +157,9 @@ class LogManager:
             log.error("log_offline", topic=key[0], partition=key[1], during="open", error=str(error))
             self.offline[key] = error
             return
+        if not self.was_clean and key in self._topic_ids:
+            # Who made it may have been killed before its names were durable.
+            opened.before_durable = functools.partial(self._sync_topic_id, path)
         self._adopt(key, opened)
 
     def _read_topic_id(self, key: TopicPartition, metadata: str) -> None:
@@ -246,6 +249,7 @@ class LogManager:
             self._forget_checkpoints(key)
             existing = PartitionLog.open(self._disk, path, config, clean=False, now_ms=self._clock())
             self._adopt(key, existing)
+        existing.config = config
         existing.before_durable = functools.partial(self._sync_topic_id, path)
         self._unsettled.append(existing)
         return existing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from uuid import UUID
 
@@ -56,7 +57,7 @@ async def test_a_clean_stop_is_known_and_the_marker_goes_first(world: World) -> 
     manager.write_high_watermarks({("t", 3): 7})
     assert await manager.close(broker_epoch=42)
     world.disk.crash()
-    assert world.disk.read("data/recovery-point-offset-checkpoint") .startswith(b"0\n2\nt 3 10\n")
+    assert world.disk.read("data/recovery-point-offset-checkpoint").startswith(b"0\n2\nt 3 10\n")
     manager = await world.open()
     assert (manager.was_clean, manager.last_broker_epoch) == (True, 42)
     assert not world.disk.exists(MARKER)
@@ -218,6 +219,42 @@ async def test_a_log_that_cannot_be_closed_cleanly_leaves_no_marker(world: World
     world.disk.fail_next("append", path_contains="partition.metadata")
     with pytest.raises(DiskError):
         manager.create_log("u", ONE, 0, CONFIG)
+
+
+async def test_a_log_that_was_found_without_a_topic_id_takes_on_the_config_of_its_topic(world: World) -> None:
+    """At the start nobody knows yet how its topic is configured."""
+    manager = await world.open()
+    manager.create_log("t", ONE, 0, CONFIG)
+    manager.abandon()
+    world.disk.kill()
+    world.disk.remove("data/t-0/partition.metadata")
+    manager = await world.open()
+    found = manager.get("t", 0)
+    assert found is not None and found.config.flush == "os"
+    synced = dataclasses.replace(CONFIG, flush="synced")
+    assert manager.create_log("t", ONE, 0, synced) is found
+    assert found.config == synced
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_is_synced_stays_though_its_directory_is_of_a_process_that_was_killed(seed: int) -> None:
+    """The new process finds the directory, which may be in the page cache only."""
+    world = World(ModelledDisk(random.Random(seed)))
+    manager = await world.open()
+    manager.create_log("t", ONE, 0, CONFIG)
+    manager.abandon()
+    world.disk.kill()
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    lead(log, batch())
+    log.flush()
+    expected = read_all(log)
+    manager.abandon()
+    world.disk.crash()
+    manager = await world.open()
+    found = manager.get("t", 0)
+    assert found is not None and read_all(found) == expected
+    assert manager.topic_id("t", 0) == ONE
 
 
 async def test_foreign_directories_and_torn_checkpoints_are_left_alone(world: World) -> None:
