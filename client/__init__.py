@@ -2,6 +2,7 @@
 
 from ottla.client.admin import Admin
 from ottla.client.consumer import Consumer, ConsumerRebalanceListener
+from ottla.client.consumer.settings import parse_duration
 from ottla.client.errors import (
     BrokerResponseError,
     CommitFailedError,
@@ -121,4 +122,5 @@ __all__ = [
     "UnknownMemberIdError",
     "UnknownTopicOrPartitionError",
     "UnsupportedVersionError",
+    "parse_duration",
 ]

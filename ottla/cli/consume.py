@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from-beginning", action="store_true", help="from the first record (default: new ones)")
     parser.add_argument("-o", "--offset", type=int, help="from this offset on, in every partition that is read")
     parser.add_argument("-n", "--num", "--max-messages", dest="num", type=positive, help="stop after so many records")
+    parser.add_argument("-g", "--group", help="as a member of this consumer group, and commit what was printed")
     parser.add_argument("-p", "--partition", type=int, help="read this one only")
     parser.add_argument("--exit-at-end", action="store_true", help="stop when everything that is there was read")
     parser.add_argument("-k", "--key-separator", metavar="SEP", help="print the key too, and SEP before the value")
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.offset is not None and (args.offset < 0 or args.from_beginning):
         raise CommandError("--offset takes a number from 0 on, and not together with --from-beginning", status=2)
+    if args.group is not None and (args.offset is not None or args.partition is not None):
+        raise CommandError("--group decides what is read: not together with --offset or --partition", status=2)
     return run_client(lambda: _consume(args))
 
 
@@ -37,11 +40,20 @@ async def _consume(args: argparse.Namespace) -> int:
     consumer = Consumer(
         bootstrap_servers=args.bootstrap,
         auto_offset_reset="earliest" if args.from_beginning else "latest",
+        group_id=args.group,
         allow_auto_create_topics=False,
         request_timeout_ms=TIMEOUT_MS,
     )
+    if args.group is not None:
+        consumer.subscribe([args.topic])
     async with consumer:
         partitions = await consumer.partitions_of(args.topic)
+        ends: dict[TopicPartition, int] | None = None
+        if args.group is not None:
+            if args.exit_at_end:
+                ends = await consumer.end_offsets(TopicPartition(args.topic, p) for p in partitions)
+            await _print_records(consumer, ends, args)
+            return 0
         chosen = [TopicPartition(args.topic, p) for p in sorted(partitions) if args.partition in (None, p)]
         if not chosen:
             raise CommandError(f"topic {args.topic!r} has no partition {args.partition}")
@@ -49,7 +61,6 @@ async def _consume(args: argparse.Namespace) -> int:
         if args.offset is not None:
             for tp in chosen:
                 consumer.seek(tp, args.offset)
-        ends = None
         try:
             if args.exit_at_end:
                 ends = await consumer.end_offsets(chosen)
@@ -62,7 +73,7 @@ async def _consume(args: argparse.Namespace) -> int:
 async def _print_records(consumer: Any, ends: dict[Any, int] | None, args: argparse.Namespace) -> None:
     left = args.num
     while left is None or left > 0:
-        if ends is not None and all([await consumer.position(tp) >= end for tp, end in ends.items()]):
+        if ends is not None and await _at(consumer, ends):
             return
         batches = await consumer.getmany(timeout_ms=500, max_records=min(left or 500, 500))
         for records in batches.values():
@@ -71,6 +82,12 @@ async def _print_records(consumer: Any, ends: dict[Any, int] | None, args: argpa
                 left = left if left is None else left - 1
         if batches:
             sys.stdout.flush()
+
+
+async def _at(consumer: Any, ends: dict[Any, int]) -> bool:
+    """Whether everything that is read here was read up to there. Before anything is assigned it was not."""
+    mine = [tp for tp in ends if tp in consumer.assignment()]
+    return bool(mine) and all([await consumer.position(tp) >= ends[tp] for tp in mine])
 
 
 def _print(record: ConsumerRecord, args: argparse.Namespace) -> None:

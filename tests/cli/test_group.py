@@ -1,0 +1,162 @@
+"""`ottla group` and `ottla consume --group` against a node of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from ottla.cli import main
+from ottla.client import Admin, Consumer, NewTopic, Producer, TopicPartition
+from ottla.cluster import Supervisor, free_base_port, prepare
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+SETTINGS = {"group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 3}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    directory = tmp_path_factory.mktemp("cli")
+    supervisor = Supervisor(prepare(directory, nodes=1, base_port=free_base_port(1), settings=SETTINGS))
+    try:
+        await supervisor.start()
+        yield supervisor.layout.node(1).kafka
+    finally:
+        await supervisor.stop(within=10.0)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def topic(bootstrap: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """Two partitions of ten records each, a second apart; a topic of its own for each test."""
+    name = request.node.name
+    async with Admin(bootstrap_servers=bootstrap) as admin, Producer(bootstrap_servers=bootstrap) as producer:
+        await admin.create_topics([NewTopic(name, 2, 1)])
+        for number in range(20):
+            moment = 1_700_000_000_000 + number // 2 * 1000
+            await producer.send(name, b"%d" % number, partition=number % 2, timestamp_ms=moment)
+    yield name
+
+
+async def ottla(*words: str, bootstrap: str) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error of the command, in a thread: it has an event loop of its own."""
+    out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = await asyncio.to_thread(main, [*words, "--bootstrap", bootstrap])
+    out.flush()
+    out.seek(0)
+    return status, out.read(), err.getvalue()
+
+
+async def asked(*words: str, bootstrap: str) -> Any:
+    status, out, err = await ottla("group", *words, "--format", "json", bootstrap=bootstrap)
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+async def test_a_group_reads_on_where_it_was(bootstrap: str, topic: str) -> None:
+    words = ("consume", topic, "--group", "reader", "--from-beginning")
+    status, first, err = await ottla(*words, "-n", "7", bootstrap=bootstrap)
+    assert (status, err) == (0, "")
+    status, rest, err = await ottla(*words, "--exit-at-end", bootstrap=bootstrap)
+    assert (status, err) == (0, "")
+    assert (len(first.split()), len(rest.split())) == (7, 13)
+    assert sorted(map(int, (first + rest).split())) == list(range(20))
+
+
+async def test_what_a_group_looks_like(bootstrap: str, topic: str) -> None:
+    async with Consumer(topic, bootstrap_servers=bootstrap, group_id="seen", auto_offset_reset="earliest") as consumer:
+        await consumer.getone(TopicPartition(topic, 0))
+        await consumer.commit({TopicPartition(topic, 0): 4})
+        (row,) = [row for row in await asked("list", bootstrap=bootstrap) if row["group"] == "seen"]
+        assert row == {
+            "group": "seen",
+            "type": row["type"],
+            "protocol": "consumer",
+            "state": "Stable",
+            "coordinator": 1,
+        }
+        rows = await asked("describe", "seen", bootstrap=bootstrap)
+        places = [(row["partition"], row["current_offset"], row["log_end_offset"], row["lag"]) for row in rows]
+        assert places == [(0, 4, 10, 6), (1, None, 10, None)]
+        assert {row["consumer_id"] for row in rows} == {consumer.group_metadata().member_id}
+        (member,) = await asked("describe", "seen", "--members", bootstrap=bootstrap)
+        assert (member["partitions"], member["assignment"]) == (2, f"{topic}(0,1)")
+        (state,) = await asked("describe", "seen", "--state", bootstrap=bootstrap)
+        assert (state["state"], state["assignment_strategy"], state["members"]) == ("Stable", "range", 1)
+        status, out, _ = await ottla("group", "describe", "seen", bootstrap=bootstrap)
+        assert status == 0
+        assert out.splitlines()[0].split()[:6] == [
+            "GROUP",
+            "TOPIC",
+            "PARTITION",
+            "CURRENT-OFFSET",
+            "LOG-END-OFFSET",
+            "LAG",
+        ]
+        for refused in (("delete", "seen"), ("reset-offsets", "seen", "--to-earliest")):
+            status, _, err = await ottla("group", *refused, bootstrap=bootstrap)
+            assert (status, "has" in err, "members" in err) == (1, True, True)
+    assert not [row for row in await asked("list", "--state", "Stable", bootstrap=bootstrap) if row["group"] == "seen"]
+
+
+async def test_resetting_offsets(bootstrap: str, topic: str) -> None:
+    async def reset(*to: str) -> dict[int, int]:
+        told = await asked("reset-offsets", "moved", *to, bootstrap=bootstrap)
+        return {row["partition"]: row["new_offset"] for row in told["offsets"]}
+
+    async def committed() -> dict[int, int]:
+        async with Admin(bootstrap_servers=bootstrap) as admin:
+            return {tp.partition: at.offset for tp, at in (await admin.list_consumer_group_offsets("moved")).items()}
+
+    assert await reset("--topic", topic, "--to-latest", "--dry-run") == {0: 10, 1: 10}
+    assert await committed() == {}
+    assert await reset("--topic", f"{topic}:1", "--to-offset", "6") == {1: 6}
+    assert await committed() == {1: 6}
+    assert await reset("--topic", topic, "--to-current") == {0: 10, 1: 6}
+    assert await reset("--shift-by", "-4") == {0: 6, 1: 2}
+    assert await reset("--shift-by", "100", "--execute") == {0: 10, 1: 10}
+    assert await reset("--to-earliest", "--all-topics") == {0: 0, 1: 0}
+    assert await reset("--to-datetime", "2023-11-14T22:13:25") == {0: 5, 1: 5}
+    assert await reset("--to-datetime", "2023-11-14T23:13:25.001+01:00") == {0: 6, 1: 6}
+    assert await reset("--by-duration", "PT1H") == {0: 10, 1: 10}
+    assert await reset("--by-duration", "P36500D") == {0: 0, 1: 0}
+    assert await committed() == {0: 0, 1: 0}
+
+
+async def test_deleting(bootstrap: str, topic: str) -> None:
+    async with Admin(bootstrap_servers=bootstrap) as admin:
+        tp = TopicPartition(topic, 0)
+        await admin.alter_consumer_group_offsets("gone", {tp: 3})
+        await admin.delete_consumer_group_offsets("gone", [TopicPartition(topic, 1)])
+        assert (await admin.list_consumer_group_offsets("gone"))[tp].offset == 3
+    assert await asked("delete", "gone", "--dry-run", bootstrap=bootstrap) == {
+        "group": "gone",
+        "status": "would be deleted",
+    }
+    assert await asked("delete", "gone", bootstrap=bootstrap) == {"group": "gone", "status": "deleted"}
+    status, _, err = await ottla("group", "delete", "gone", bootstrap=bootstrap)
+    assert status == 1
+    assert "GROUP_ID_NOT_FOUND" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reset-offsets", "g"),
+        ("reset-offsets", "g", "--to-earliest", "--to-latest"),
+        ("reset-offsets", "g", "--to-datetime", "soon"),
+        ("reset-offsets", "g", "--by-duration", "1h"),
+        ("reset-offsets", "g", "--to-earliest", "--topic", "t:x"),
+        ("reset-offsets", "g", "--to-earliest", "--dry-run", "--execute"),
+    ],
+)
+async def test_wrong_usage_is_told_before_anything_is_asked(words: tuple[str, ...]) -> None:
+    status, out, err = await ottla("group", *words, bootstrap="127.0.0.1:1")
+    assert (status, out) == (2, "")
+    assert err
