@@ -37,6 +37,7 @@ class PartitionTruth:
         self.bases: list[int] = []
         self.end = 0
         self.unseen_end = 0
+        self.ends: dict[int, int] = {}  # leader epoch -> how far it has committed
         self.replicas: dict[int, Replica] = {}  # node -> its replica, of the present or the last life
         self._sequences: dict[tuple[int, int, int], int] = {}
         self._leaders: dict[int, int] = {}
@@ -63,10 +64,9 @@ class PartitionTruth:
         self.bases.append(base)
         self.end = end
 
-    @property
-    def latest_epoch(self) -> int:
-        """That anybody has led in."""
-        return max(self._leaders, default=-1)
+    def end_in(self, epoch: int) -> int:
+        """Up to where leaders of this epoch and of earlier ones have committed."""
+        return max((end for of, end in self.ends.items() if of <= epoch), default=0)
 
     def joined(self, node: int) -> None:
         """The controller has put a replica into the ISR. Raises Anomaly when it lacks what is committed."""
@@ -151,17 +151,17 @@ class Replica:
         if isinstance(role, LeaderState):
             truth = self.truth
             truth.led_by(self.node, epoch)
-            if epoch == truth.latest_epoch:
-                self._has_everything()  # one that was stalled hears late of an epoch that is over
+            self._has_everything()
 
     def _has_everything(self) -> None:
-        """As a leader must."""
+        """As a leader must, but for what later ones have committed: if it was stalled, it hears late of its epoch."""
         truth = self.truth
         if truth.loose:
             return
-        if self.log.log_end_offset < truth.end:
-            raise Anomaly(f"{self}: leads with a log that ends at {self.log.log_end_offset}, committed is {truth.end}")
-        self._compare(truth.end, extend=False)
+        end = truth.end_in(self.leader_epoch)
+        if self.log.log_end_offset < end:
+            raise Anomaly(f"{self}: leads with a log that ends at {self.log.log_end_offset}, committed is {end}")
+        self._compare(end, extend=False)
 
     def _was_cut(self, before: int) -> None:
         truth = self.truth
@@ -188,6 +188,7 @@ class Replica:
             # What it commits cannot be read here any more, but will be at others.
             truth.unseen_end = max(truth.unseen_end, now)
         if fresh and isinstance(role, LeaderState):
+            truth.ends[role.leader_epoch] = now
             self._is_held(role, now)
             for other in truth.replicas.values():
                 if other.leader_epoch > self.leader_epoch and isinstance(other.role, LeaderState):
