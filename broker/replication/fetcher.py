@@ -212,7 +212,7 @@ class ReplicaFetcher:
         topics, forgotten = self._session.request()
         for topic_id, rows in topics:
             for row in rows:
-                self._followed[topic_id, row.partition].asked = True
+                self._followed[topic_id, row.partition].asked_at = row.fetch_offset
         request = FetchRequest(
             max_wait_ms=int(wait_s * 1000),
             min_bytes=self._config.replica_fetch_min_bytes,
@@ -258,7 +258,7 @@ class ReplicaFetcher:
         for topic_id, rows in response.topics:
             for row in rows:
                 followed = self._followed.get((topic_id, row.partition)) if isinstance(topic_id, UUID) else None
-                if followed is not None and followed.asked and followed.current:
+                if followed is not None and followed.asked_at is not None and followed.current:
                     self._take(followed, row)
 
     def _take(self, followed: Followed, row: FetchPartitionResponse) -> None:

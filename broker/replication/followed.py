@@ -32,16 +32,16 @@ PASSING = frozenset(
 
 
 class Followed:
-    """A partition as long as it has this role. `asked`: a request has named it; `retry_at` (loop time): when to fetch
-    it again once it was put aside."""
+    """A partition as long as it has this role. `asked_at`: the offset that a request has named, None before the first;
+    `retry_at` (loop time): when to fetch it again once it was put aside."""
 
-    __slots__ = ("_backoff", "_trouble", "asked", "key", "partition", "retry_at", "role")
+    __slots__ = ("_backoff", "_trouble", "asked_at", "key", "partition", "retry_at", "role")
 
     def __init__(self, partition: Partition, role: FollowerState) -> None:
         self.partition = partition
         self.role = role
         self.key: Key = (partition.topic_id, partition.index)
-        self.asked = False
+        self.asked_at: int | None = None
         self.retry_at = 0.0
         self._backoff = FIRST_BACKOFF_S
         self._trouble: str | None = None
@@ -86,7 +86,7 @@ def take(followed: Followed, row: FetchPartitionResponse) -> str | None:
         return None
     records = row.records
     if records is not None and len(records):
-        assert isinstance(records, bytes | memoryview)
-        following.append_from_leader(partition, records)
+        assert isinstance(records, bytes | memoryview) and followed.asked_at is not None
+        following.append_from_leader(partition, records, followed.asked_at)
     following.adopt(partition, FetchResult(error, b"", row.high_watermark, -1, row.log_start_offset))
     return None

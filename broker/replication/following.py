@@ -7,7 +7,7 @@ import structlog
 from ottla.broker.replication.follower import EpochEnd, FollowerState, truncation_point
 from ottla.broker.replication.partition import Partition
 from ottla.broker.replication.reading import FetchResult
-from ottla.log import PartitionLog
+from ottla.log import OffsetsOutOfOrder, PartitionLog
 from ottla.records import read_header, verify_batch
 
 log = structlog.get_logger(__name__)
@@ -19,24 +19,30 @@ def fetch_position(partition: Partition) -> tuple[int, int]:
     return held.log_end_offset, held.last_epoch
 
 
-def append_from_leader(partition: Partition, records: bytes | memoryview) -> None:
-    """Append whole batches as the leader sent them. Raises CorruptBatch, OffsetsOutOfOrder (nothing of the batches at
-    fault is appended), DiskError, LogError."""
+def append_from_leader(partition: Partition, records: bytes | memoryview, asked_at: int) -> None:
+    """Append whole batches as the leader sent them when it was asked for what follows `asked_at`.
+
+    Offsets may be missing: a log that was compacted once has gaps whatever its topic's policy is now. So an answer to
+    another question than the log's end now asks would make a hole that nobody could tell from such a gap. Raises
+    CorruptBatch, OffsetsOutOfOrder (nothing of the batches at fault is appended), DiskError, LogError.
+    """
     _role(partition)
     held = _log(partition)
     if isinstance(records, memoryview):
         records = records.toreadonly()
     start = held.log_end_offset
+    if start != asked_at:
+        raise OffsetsOutOfOrder(f"{held.directory}: an answer about {asked_at} where {start} is next")
     first = read_header(records)
     if first.base_offset < start <= first.last_offset and held.log_start_offset == start:
         # We began at the leader's log start, which lies inside a batch; batches come whole, so the log has to begin
         # with that batch's first offset, while the log start stays.
         verify_batch(records)
         held.truncate_fully_and_start_at(first.base_offset)
-        held.append_as_follower(records)
+        held.append_as_follower(records, gaps=True)
         held.advance_log_start(start)
     else:
-        held.append_as_follower(records)
+        held.append_as_follower(records, gaps=True)
 
 
 def adopt(partition: Partition, result: FetchResult) -> None:

@@ -7,8 +7,8 @@ served: whoever has peers starts over from them, and the files stay for whoever 
 report the next sync as a success without having written them. So what lies above the recovery point is written again
 before it is relied on. The mark needs no sync itself: it is in the same page cache as what it warns of.
 
-``compacted``: offsets may be missing, so that a gap is no sign of damage. To be left, durably, before the first
-compaction of a log.
+``compacted``: offsets may be missing within a segment, so that a gap there is no sign of damage. Left, durably, before
+the first of them is.
 """
 
 from __future__ import annotations
@@ -62,6 +62,17 @@ def leave_mark(disk: Disk, directory: str, name: str, why: str) -> None:
             file.close()
     except DiskError as error:
         log.error("log_mark_not_left", directory=directory, mark=name, error=str(error))
+
+
+def mark_sparse(disk: Disk, directory: str) -> None:
+    """Durably say that offsets may be missing. Raises DiskError: then none may."""
+    file = disk.open(f"{directory}/{COMPACTED_FILE}", create=True)
+    try:
+        file.append((b"offsets may be missing\n",))
+        file.sync()
+    finally:
+        file.close()
+    disk.sync_dir(directory)
 
 
 def refuse_damaged(disk: Disk, directory: str) -> None:

@@ -63,7 +63,7 @@ class LogState:
         self._purge_lock = threading.Lock()
         # From here on the active segment holds what this process has written itself, or has checked when it began.
         self._proven_from = 0
-        # A log that was compacted has gaps, also after it was told not to be compacted any more.
+        # Offsets may be missing, also after the log was told not to be compacted any more.
         self._sparse = disk.exists(f"{directory}/{COMPACTED_FILE}")
         self.config = config
         usable = [offset for offset in recovered.snapshots if self._is_usable_snapshot(offset)]
@@ -94,7 +94,6 @@ class LogState:
         # A record cannot be cleaned before its segment is closed.
         segment_ms = min(config.segment_ms, config.max_compaction_lag_ms) if compacted else config.segment_ms
         self._limits = (config.segment_bytes, segment_ms, config.segment_index_bytes)
-        self._gaps = self._sparse or compacted
         self._append_time = config.message_timestamp_type == "LogAppendTime"
 
     @property

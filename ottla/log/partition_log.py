@@ -115,21 +115,23 @@ class PartitionLog(LogMaintenance):
         self.log_end_offset = last + 1
         return Appended(base, last, timestamp, append_time, self.log_start_offset)
 
-    def append_as_follower(self, data: Buffer) -> Appended:
+    def append_as_follower(self, data: Buffer, *, gaps: bool = False) -> Appended:
         """Append whole batches as a leader handed them out, with their own offsets and epochs.
 
-        Raises CorruptBatch (CRC, length, an incomplete batch at the end) and OffsetsOutOfOrder (the first does not
-        begin at the log end, one does not follow the other, or an epoch goes back), both with nothing appended;
-        DiskFull with whole batches only appended; DiskError or LogOffline when the log is (now) offline.
+        `gaps`: offsets may be missing, for the leader's log may have been compacted; this one is marked, durably,
+        before the first is. Raises CorruptBatch (CRC, length, an incomplete batch at the end) and OffsetsOutOfOrder
+        (the first does not begin at the log end, one does not follow the other, or an epoch goes back), both with
+        nothing appended; DiskFull with whole batches only appended; DiskError or LogOffline when the log is (now)
+        offline.
         """
         if self._failure is not None:
             self._raise_offline()
-        runs = split_runs(data, self.log_end_offset, self.last_epoch, self._config.segment_bytes, gaps=self._gaps)
+        runs = split_runs(data, self.log_end_offset, self.last_epoch, self._config.segment_bytes, gaps=gaps)
         base, newest = self.log_end_offset, -1
         view = memoryview(data)
         for run in runs:
-            if self._gaps and not self._sparse:
-                self._note_gaps(run.headers)
+            if run.gap and not self._sparse:
+                self._mark_gap()
             self._append_run(view[run.start : run.end], run.headers)
             newest = max(newest, run.max_timestamp)
         return Appended(base, self.log_end_offset - 1, newest, -1, self.log_start_offset)
@@ -154,14 +156,12 @@ class PartitionLog(LogMaintenance):
                 self.producers.update(header, header.base_offset)
         self.log_end_offset = last.last_offset + 1
 
-    def _note_gaps(self, headers: Sequence[BatchHeader]) -> None:
+    def _mark_gap(self) -> None:
         """Whoever opens this log has to know that offsets may be missing before the first is."""
-        expected = self.log_end_offset
-        for header in headers:
-            if header.base_offset != expected:
-                self.mark_compacted()
-                return
-            expected = header.next_offset
+        try:
+            self.mark_compacted()
+        except DiskError as error:
+            self._append_failed(error)
 
     def _check_epoch(self, leader_epoch: int) -> None:
         if leader_epoch < self.last_epoch:
@@ -198,12 +198,12 @@ class PartitionLog(LogMaintenance):
         """Read and check. What does not check is read once more with a new index, for that may be what is wrong."""
         try:
             data = read_segment(segment, offset, max_bytes, up_to, min_one)
-            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._gaps)
+            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._sparse)
         except (CorruptBatch, CorruptFile) as error:
             segment.rebuild_indexes(str(error))
             data = read_segment(segment, offset, max_bytes, up_to, min_one)
-            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._gaps)
-        if not data and min_one and offset < min(up_to, segment.next_offset) and not self._gaps:
+            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._sparse)
+        if not data and min_one and offset < min(up_to, segment.next_offset) and not self._sparse:
             raise CorruptFile(f"{segment.path('.log')}: no batch at offset {offset}")
         return data
 

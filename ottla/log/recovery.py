@@ -41,9 +41,8 @@ class Recovered:
     """What was found. `cut_bytes` were removed from the end; `below_recovery_point` says that synced data was among it.
 
     `scanned_from` is the first offset that was read and checked, None after a clean open. `epochs_file` is what the
-    leader epoch checkpoint holds, if it is sound. `sparse`: compaction
-    has taken batches away. `created`: there was no log, and the names of the new files are not
-    durable yet. `unsynced`: a sync had failed before.
+    leader epoch checkpoint holds, if it is sound. `sparse`: offsets may be missing within a segment. `created`: there
+    was no log, and the names of the new files are not durable yet. `unsynced`: a sync had failed before.
     """
 
     segments: list[Segment]
@@ -192,7 +191,8 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
     expected = scanned_from
     for at in range(first, len(segments)):
         segment = segments[at]
-        sound = _follows(segment.base_offset, expected, result)
+        # Also in a sparse log: a cleaned segment keeps its last batch, so one that ends early has lost its tail.
+        sound = segment.base_offset == expected
         file_size = segment.size
         if sound:
             _scan(segment, result, known, recovery_point)

@@ -18,12 +18,13 @@ _LOG_APPEND_TIME = 0x08
 
 @dataclass(slots=True)
 class Run:
-    """Batches that go into one segment with one write: data[start:end]."""
+    """Batches that go into one segment with one write: data[start:end]. `gap`: offsets are missing in or before it."""
 
     start: int
     end: int
     headers: list[BatchHeader] = field(default_factory=list)
     max_timestamp: int = -1
+    gap: bool = False
 
 
 def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gaps: bool = False) -> list[Run]:
@@ -32,6 +33,7 @@ def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gap
     `gaps`: offsets may be missing, as in a compacted log. Raises CorruptBatch, OffsetsOutOfOrder.
     """
     runs: list[Run] = []
+    expected = offset
     for start, header in _checked(data, offset, epoch, gaps):
         if not runs or start + header.size - runs[-1].start > segment_bytes:
             runs.append(Run(start, start))
@@ -39,6 +41,8 @@ def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gap
         run.end = start + header.size
         run.headers.append(header)
         run.max_timestamp = max(run.max_timestamp, header.max_timestamp)
+        run.gap |= header.base_offset != expected
+        expected = header.next_offset
     if not runs:
         raise CorruptBatch("no batch to append")
     return runs

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ottla.log.cleaner import CLEANED_SUFFIX, SWAP_SUFFIX, Cleaning, CleaningAborted, Source, plan
-from ottla.log.damage import COMPACTED_FILE, leave_mark
+from ottla.log.damage import mark_sparse
 from ottla.log.errors import DiskError
 from ottla.log.log_state import LogState
 from ottla.log.segment import LOG_SUFFIX, Segment
@@ -104,11 +104,10 @@ class LogSwapping(LogState):
     # --- in an executor
 
     def mark_compacted(self) -> None:
-        """Durably say that offsets may be missing, before the first is."""
+        """Durably say that offsets may be missing, before the first is. Raises DiskError."""
         if not self._sparse:
-            leave_mark(self._disk, self.directory, COMPACTED_FILE, "offsets may be missing")
-            self._disk.sync_dir(self.directory)
-            self._sparse = self._gaps = True
+            mark_sparse(self._disk, self.directory)
+            self._sparse = True
 
     def commit(self, cleaning: Cleaning, new: Segment) -> None:
         """From here on the new segment counts, whatever happens. Raises CleaningAborted, DiskError (log offline)."""

@@ -11,30 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ottla.log import Crashed, GroupCommit, LogConfig, ModelledDisk, PartitionLog
+from ottla.log import Crashed, LogConfig, LogManager, ModelledDisk
 from ottla.log.cleaner import CleaningAborted
 from ottla.log.cleaning import CLEANER_OFFSETS_FILE, LogCleaner, clean_log
-from ottla.log.manager import LogManager
-from ottla.records import Record, decode_batch, encode_batch, iter_headers, read_header
-from tests.log.batches import lead, read_all
-
-DIRECTORY = "data/t-0"
-RETENTION = 1000
-CONFIG = LogConfig(
-    segment_bytes=400,
-    index_interval_bytes=90,
-    retention_ms=-1,
-    cleanup_policy="compact",
-    delete_retention_ms=RETENTION,
-    min_cleanable_dirty_ratio=0.0,
+from ottla.records import Record, encode_batch, read_header
+from tests.log.batches import lead
+from tests.log.compacting import (
+    CONFIG,
+    DIRECTORY,
+    RETENTION,
+    Inline,
+    clean,
+    contents,
+    filled,
+    open_log,
+    pairs,
 )
-
-
-class Inline(GroupCommit):
-    """Everything at once, on this thread."""
-
-    async def run_blocking(self, function):
-        return function()
 
 
 class Cutting(Inline):
@@ -50,36 +42,6 @@ class Cutting(Inline):
         if self.steps == self.step:
             self.log.truncate_to(5)
         return result
-
-
-def pairs(*items, producer_id=-1, sequence=-1, timestamp=1000):
-    records = [Record(0, timestamp, key, value) for key, value in items]
-    return encode_batch(records, producer_id=producer_id, producer_epoch=0, base_sequence=sequence)
-
-
-def open_log(disk, config=CONFIG, *, clean=False, recovery_point=0):
-    return PartitionLog.open(disk, DIRECTORY, config, clean=clean, recovery_point=recovery_point, now_ms=0)
-
-
-def contents(log):
-    data = read_all(log)
-    return [record for position, _ in iter_headers(data) for record in decode_batch(data, position)]
-
-
-def clean(log, now_ms=1000, high_watermark=None, max_bytes=1 << 20, first_dirty=0):
-    """One whole cleaning; the offset up to which it went, None when nothing was dirty."""
-    log.flush()
-    end = log.log_end_offset if high_watermark is None else high_watermark
-    cleaning = log.begin_cleaning(first_dirty, end, now_ms)
-    return None if cleaning is None else asyncio.run(clean_log(log, cleaning, Inline(), max_bytes))
-
-
-def filled(items, disk=None, config=CONFIG):
-    log = open_log(disk or ModelledDisk(random.Random(0)), config)
-    for item in items:
-        lead(log, pairs(item))
-    log.roll(0)
-    return log
 
 
 def test_the_last_record_of_a_key_stays_where_it_was():
@@ -177,22 +139,6 @@ def test_a_truncation_aborts_a_cleaning_at_any_of_its_steps():
         log._disk.kill()
         again = open_log(log._disk, recovery_point=reopened_from)
         assert contents(again)[-1].value == b"new"
-
-
-def test_a_follower_takes_gaps_and_knows_them_after_a_crash():
-    leader = filled([(b"k%d" % (number % 2), b"%d" % number) for number in range(40)])
-    clean(leader)
-    lead(leader, pairs((b"z", b"end")))
-    disk = ModelledDisk(random.Random(1))
-    follower = open_log(disk)
-    data = read_all(leader)
-    for position, header in iter_headers(data):
-        follower.append_as_follower(data[position : position + header.size])
-    point = follower.flush()
-    follower.abandon()
-    disk.crash()
-    again = open_log(disk, recovery_point=point)
-    assert contents(again) == contents(leader) and again.log_end_offset == leader.log_end_offset
 
 
 def test_epochs_begin_where_they_began_after_their_first_batches_are_gone():

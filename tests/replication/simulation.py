@@ -7,137 +7,25 @@ must hold is checked after each step.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.replication import FetchResult, FetchWant, Partition, ProduceWait, following, leading
+from ottla.broker.replication import FetchWant, ProduceWait, following, leading
 from ottla.broker.replication.follower import FollowerState
-from ottla.broker.replication.host import PartitionHost
-from ottla.broker.replication.leader import IsrProposal, LeaderState, Outcome
-from ottla.controller import (
-    AlterPartition,
-    AlterPartitionResponse,
-    CreateTopics,
-    IsrMember,
-    ListenerModel,
-    MetadataImage,
-    PartitionIsr,
-    Policy,
-    RegisterBroker,
-)
-from ottla.controller.metadata import apply, decide, fence
-from ottla.controller.rpc import Heartbeat, NewTopic
-from ottla.log import GroupCommit, LogConfig, ModelledDisk, PartitionLog
-from ottla.records import Record, encode_batch, iter_headers, verify_batch
-
-TOPIC = "t"
-LAG_S = 30.0
-Entries = dict[int, tuple[int, int]]
+from ottla.broker.replication.leader import LeaderState, Outcome
+from ottla.controller import AlterPartition, CreateTopics, IsrMember, PartitionIsr
+from ottla.controller.rpc import NewTopic
+from ottla.log import LogConfig
+from ottla.records import Record, encode_batch, verify_batch
+from tests.replication.stepped_controller import SteppedController
+from tests.replication.stepped_node import LAG_S, TOPIC, Entries, Node
 
 
-class _Sync:
-    """Stands for the future of a sync that a step completes."""
-
-    def __init__(self, log: PartitionLog) -> None:
-        self.log = log
-        self.callbacks: list[Callable[[Any], None]] = []
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self.callbacks.append(callback)
-
-    def cancelled(self) -> bool:
-        return False
-
-    def exception(self) -> None:
-        return None
-
-
-class StepGroup:
-    """A GroupCommit whose syncs happen when a step says so."""
-
-    def __init__(self) -> None:
-        self.pending: list[_Sync] = []
-
-    def synced(self, log: PartitionLog, offset: int) -> _Sync:
-        self.pending.append(_Sync(log))
-        return self.pending[-1]
-
-    def fire(self) -> None:
-        pending, self.pending = self.pending, []
-        for sync in pending:
-            sync.log.flush()
-            for callback in sync.callbacks:
-                callback(sync)
-
-
-class Node:
-    """One broker with one replica; `seen` counts the metadata entries that it has applied."""
-
-    def __init__(
-        self, id: int, config: LogConfig, rng: random.Random, min_insync: int, clock: Callable[[], float]
-    ) -> None:
-        self.id = id
-        self.config = config
-        self.min_insync = min_insync
-        self.clock = clock
-        self.disk = ModelledDisk(rng)
-        self.checkpoint = 0
-        self.alive = False
-        self.broker_epoch = -1
-        self.incarnation = 0
-        self.seen = 0
-        self.eligible: Mapping[int, int] = {}
-        self.outbox: list[IsrProposal] = []
-        self.answers: list[tuple[IsrProposal, AlterPartitionResponse]] = []
-        self.fetched: tuple[FollowerState, FetchResult] | None = None
-        self.group = StepGroup()
-        self.partition = cast(Partition, None)
-
-    def open(self) -> None:
-        self.group = StepGroup()
-        self.outbox, self.answers, self.fetched, self.eligible, self.seen = [], [], None, {}, 0
-        log = PartitionLog.open(self.disk, "d/t-0", self.config, clean=False, now_ms=0)
-        host = PartitionHost(
-            node_id=self.id,
-            max_lag_s=LAG_S,
-            now=self.clock,
-            eligible=lambda: self.eligible,
-            propose=lambda _, proposal: self.outbox.append(proposal),
-            storage_failed=lambda _, error: (_ for _ in ()).throw(error),
-            group=cast(GroupCommit, self.group),
-        )
-        self.partition = Partition(
-            host, TOPIC, TOPIC_ID[0], 0, log, high_watermark=self.checkpoint, min_insync=self.min_insync
-        )
-        self.alive = True
-
-    @property
-    def log(self) -> PartitionLog:
-        assert self.partition.log is not None
-        return self.partition.log
-
-    def entries(self) -> Entries:
-        """base offset -> (leader epoch, CRC)."""
-        start, end = self.log.log_start_offset, self.log.log_end_offset
-        data = self.log.read(start, 1 << 30, up_to=end)
-        found = {header.base_offset: (header.leader_epoch, header.crc) for _, header in iter_headers(data)}
-        assert len(found) == end - start
-        return found
-
-
-TOPIC_ID: list[Any] = [None]
-
-
-class Simulation:
+class Simulation(SteppedController):
     def __init__(self, *, nodes: int = 3, min_insync: int = 2, flush: str = "os", seed: int = 0) -> None:
-        self.rng = random.Random(seed)
+        super().__init__(seed)
         self.now = 100.0
-        self.policy = Policy()
-        self.history: list[MetadataImage] = []
-        self.image = MetadataImage(cluster_id="c")
         self.acked: dict[int, tuple[int, int]] = {}
         self.waiting: list[tuple[ProduceWait, int, tuple[int, int]]] = []
         self.committed: Entries = {}
@@ -148,47 +36,11 @@ class Simulation:
         self.nodes = {id: Node(id, config, self.rng, min_insync, lambda: self.now) for id in ids}
         for node in self.nodes.values():
             self.register(node)
-        self._decide(CreateTopics(topics=(NewTopic(name=TOPIC, assignments={0: tuple(ids)}),)))
-        TOPIC_ID[0] = self.image.topics[TOPIC].id
+        self.decide_on(CreateTopics(topics=(NewTopic(name=TOPIC, assignments={0: tuple(ids)}),)))
         for node in self.nodes.values():
+            node.topic_id = self.image.topics[TOPIC].id
             node.open()
             self.catch_up(node)
-
-    # The controller
-
-    def _decide(self, request: Any) -> Any:
-        decision = decide(self.image, self.policy, request, self.rng)
-        self._commit(decision.records)
-        return decision.response
-
-    def _commit(self, records: Any) -> None:
-        if records:
-            self.image, _ = apply(self.image, records, self.image.offset + 1)
-            self.history.append(self.image)
-
-    def register(self, node: Node) -> None:
-        node.incarnation += 1
-        answer = self._decide(
-            RegisterBroker(
-                node_id=node.id,
-                incarnation=f"{node.id}.{node.incarnation}",
-                cluster_id="c",
-                listeners=(ListenerModel(name="PLAINTEXT", host="h", port=node.id),),
-            )
-        )
-        assert answer.error == 0
-        node.broker_epoch = answer.epoch
-        self.heartbeat(node)
-
-    def heartbeat(self, node: Node) -> None:
-        self._decide(Heartbeat(node_id=node.id, epoch=node.broker_epoch, applied_offset=self.image.offset))
-
-    def fence(self, id: int) -> None:
-        self._commit(fence(self.image, self.policy, [id]))
-
-    @property
-    def state(self) -> Any:
-        return self.image.topics[TOPIC].partitions[0]
 
     # Steps: each may be impossible just now, and then does nothing
 
@@ -248,7 +100,7 @@ class Simulation:
             node.log.flush()
         offset, epoch = following.fetch_position(node.partition)
         want = FetchWant(offset, 1, role.leader_epoch, epoch, id, node.broker_epoch)
-        node.fetched = (role, leading.read_for_follower(leader.partition, want))
+        node.fetched = (role, leading.read_for_follower(leader.partition, want), offset)
         return True
 
     def answer(self, id: int) -> bool:
@@ -256,7 +108,7 @@ class Simulation:
         node = self.nodes[id]
         if not node.alive or node.fetched is None:
             return False
-        (role, result), node.fetched = node.fetched, None
+        (role, result, asked_at), node.fetched = node.fetched, None
         if node.partition.role is not role:
             return True
         if result.error is ErrorCode.offset_out_of_range:
@@ -267,7 +119,7 @@ class Simulation:
             assert node.log.log_end_offset >= before, "truncated below the high watermark"
         elif result.error is ErrorCode.none:
             if result.records:
-                following.append_from_leader(node.partition, result.records)
+                following.append_from_leader(node.partition, result.records, asked_at)
             following.adopt(node.partition, result)
         return True
 
@@ -290,7 +142,7 @@ class Simulation:
             broker_epoch=node.broker_epoch,
             partitions=(
                 PartitionIsr(
-                    topic_id=TOPIC_ID[0],
+                    topic_id=node.topic_id,
                     partition=0,
                     leader_epoch=proposal.leader_epoch,
                     partition_epoch=proposal.partition_epoch,
@@ -298,7 +150,7 @@ class Simulation:
                 ),
             ),
         )
-        node.answers.append((proposal, self._decide(request)))
+        node.answers.append((proposal, self.decide_on(request)))
         return True
 
     def altered(self, id: int, *, lost: bool = False) -> bool:

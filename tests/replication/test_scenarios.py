@@ -6,7 +6,8 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication import FetchWant, following, leading
 from ottla.broker.replication.leader import LeaderState
-from tests.replication.simulation import LAG_S, Node, Simulation
+from tests.replication.simulation import Simulation
+from tests.replication.stepped_node import LAG_S, Node
 
 
 def leader_of(simulation: Simulation) -> Node:

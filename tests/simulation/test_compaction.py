@@ -2,6 +2,7 @@
 
 import pytest
 
+from ottla.client import ConfigResource
 from ottla.simulation import SimulatedCluster, leader_of, run
 
 SETTINGS = {"log.cleaner.backoff.ms": "500", "log.segment.bytes": "2048", "log.cleaner.min.cleanable.ratio": "0.1"}
@@ -55,3 +56,38 @@ def test_the_last_value_of_every_key_survives_failovers_and_cleaning_on_every_re
         assert found == {b"end": b"end"} | {b"k%d" % key: b"%d" % (ROUNDS - 1) * 30 for key in range(KEYS)}
         assert count < ROUNDS * KEYS / 3
     assert max(sizes) < 10_000
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_replica_starts_over_from_a_log_that_is_not_compacted_any_more(seed):
+    async def scenario():
+        async with SimulatedCluster(settings=SETTINGS) as cluster:
+            await cluster.create_topic("prices", cleanup_policy="compact")
+            async with cluster.producer(linger_ms=0) as producer:
+                for number in range(ROUNDS):
+                    for key in range(KEYS):
+                        await producer.send_and_wait("prices", b"%d" % number * 30, key=b"k%d" % key)
+                await cluster.advance(3)
+                async with cluster.admin() as admin:
+                    change = {ConfigResource("topic", "prices"): {"cleanup.policy": "delete"}}
+                    await admin.incremental_alter_configs(change)
+                wiped = cluster.wipe(next(node for node in cluster.nodes if node != cluster.leader("prices")))
+                cluster.start(wiped)
+                await cluster.until(lambda: cluster.full("prices"), "the wiped replica is in sync")
+                await producer.send_and_wait("prices", b"end", key=b"end")
+            size = cluster.partition_on(wiped, "prices").log.size
+            # What is missing is no damage, neither to who reads it nor to who recovers it.
+            cluster.power_off(wiped)
+            cluster.start(wiped)
+            await cluster.until(lambda: cluster.full("prices"), "every replica is in sync")
+            for node_id in cluster.nodes:
+                cluster.kill(node_id)
+            for node_id in cluster.nodes:
+                cluster.start(node_id)
+            await cluster.until(lambda: cluster.full("prices"), "every replica is in sync")
+            return size, await table(cluster), [node.failures for node in cluster.nodes.values()]
+
+    size, (found, count), failures = run(scenario, seed)
+    assert failures == [[], [], []]
+    assert found == {b"end": b"end"} | {b"k%d" % key: b"%d" % (ROUNDS - 1) * 30 for key in range(KEYS)}
+    assert count < ROUNDS * KEYS / 3 and size < 10_000
