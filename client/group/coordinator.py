@@ -119,7 +119,7 @@ class Coordinator:
         try:
             while not (await asyncio.wait([asking], timeout=DOUBT))[0]:
                 # A paused broker shows as silence only; a join may rightly take minutes.
-                if await self._moved(node):
+                if await self._moved(node) and not asking.done():
                     raise KafkaConnectionError(f"group {self._group_id!r} is no longer coordinated by broker {node}")
             return asking.result(), node
         except (KafkaConnectionError, KafkaTimeoutError):
@@ -128,7 +128,8 @@ class Coordinator:
         finally:
             if not asking.done():
                 asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+            # Also what came too late for anybody to look at has been seen then.
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _moved(self, node: int) -> bool:
         try:

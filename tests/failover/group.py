@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,10 @@ class Watch:
         for tp in partitions:
             owner = self._owners.setdefault((generation, tp), who)
             assert owner == who, f"{tp} belongs to {owner} and {who} in generation {generation}"
+
+    def has(self, count: int) -> bool:
+        """Whether the numbers below this were processed."""
+        return {b"%d" % number for number in range(count)} <= self.processed.keys()
 
     def saw(self, found: dict[TopicPartition, OffsetAndMetadata]) -> None:
         for tp, place in found.items():
@@ -105,11 +110,11 @@ class Member(ConsumerRebalanceListener):
 
 
 @asynccontextmanager
-async def watched(watch: Watch, bootstrap: str) -> AsyncIterator[None]:
+async def watched(watch: Watch, bootstrap: str, rng: random.Random | None = None) -> AsyncIterator[None]:
     """Look at the committed offsets again and again."""
 
     async def look() -> None:
-        async with Admin(bootstrap_servers=bootstrap, request_timeout_ms=60000) as admin:
+        async with Admin(bootstrap_servers=bootstrap, request_timeout_ms=60000, rng=rng) as admin:
             while True:
                 watch.saw(await admin.list_consumer_group_offsets(watch.group))
                 await asyncio.sleep(0.05)
