@@ -40,8 +40,7 @@ def test_overlapping_faults_leave_nothing_behind():
     assert sum(run(scenario, 1).values()) > 20
 
 
-@pytest.mark.parametrize("kind", GROUPS["network"])
-def test_a_fault_of_the_network_takes_back_its_own_harm_only(kind: str):
+def test_a_fault_of_the_network_takes_back_its_own_harm_only():
     async def scenario():
         async with SimulatedCluster(nodes=5) as cluster:
             await cluster.create_topic("orders")
@@ -50,12 +49,13 @@ def test_a_fault_of_the_network_takes_back_its_own_harm_only(kind: str):
             links = network.links([*machines, cluster.world.home], machines)
             kept = Harm(refused=True, latency=(0.001, 0.002))
             network.harm(links, kept)
-            for lot in range(5):
-                undo = FAULTS[kind].do(Scene(cluster, "orders", 1, random.Random(lot)))
-                assert undo is not None
-                await cluster.advance(0.5)
-                undo()
-                await cluster.advance(0.01)
-                assert all(link.harms == (kept,) for link in links)
+            for name, kind in GROUPS["network"].items():
+                for lot in range(4):
+                    undo = kind.do(Scene(cluster, "orders", 1, random.Random(lot)))
+                    assert undo is not None
+                    await cluster.advance(0.1)
+                    undo()
+                    await cluster.advance(0.01)
+                    assert all(link.harms == (kept,) for link in links), name
 
     run(scenario, 1)
