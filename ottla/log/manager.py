@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import random
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
@@ -13,37 +12,22 @@ from uuid import UUID
 
 import structlog
 
-from ottla.log.checkpoints import (
-    CLEAN_SHUTDOWN_FILE,
-    HIGH_WATERMARK_FILE,
-    LOCK_FILE,
-    LOG_START_FILE,
-    PARTITION_METADATA_FILE,
-    RECOVERY_POINT_FILE,
-    RUNNING_FILE,
-    Running,
-    TopicPartition,
-    decode_clean_shutdown,
-    decode_offsets,
-    decode_partition_metadata,
-    encode_clean_shutdown,
-    encode_offsets,
-    encode_partition_metadata,
-)
+from ottla.log.checkpoints import HIGH_WATERMARK_FILE, LOCK_FILE, LOG_START_FILE, RECOVERY_POINT_FILE, TopicPartition
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, Lock
 from ottla.log.errors import CorruptFile, DiskError, InconsistentTopicId, LogError
 from ottla.log.group_commit import GroupCommit
+from ottla.log.last_stop import LastStop
+from ottla.log.offset_files import OffsetFiles
 from ottla.log.partition_log import PartitionLog
-from ottla.log.segment import overwrite
+from ottla.log.removal import DELETED, STRAY, Removal
+from ottla.log.topic_ids import read_topic_id, sync_topic_id, write_topic_id
 
 log = structlog.get_logger(__name__)
 
 Clock = Callable[[], int]
 ConfigOf = Callable[[str], LogConfig]
 
-_DELETED = "-delete"
-_STRAY = "-stray"
 _NAME = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
 # A metadata log is the Raft storage's own, in the same directory.
 _FOREIGN = "__cluster_metadata-"
@@ -58,22 +42,17 @@ class LogManager:
 
     def __init__(self, disk: Disk, directory: str, clock: Clock, rng: random.Random, commits: GroupCommit) -> None:
         self.directory = directory
-        self.was_clean = False
-        self.last_broker_epoch = -1
-        self._promises_hold = False
         self.offline: dict[TopicPartition, Exception] = {}
         self._disk = disk
         self._clock = clock
-        self._rng = rng
         self._commits = commits
+        self._stop = LastStop(disk, directory)
+        self._offsets = OffsetFiles(disk, directory)
+        self._removal = Removal(disk, directory, rng)
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._topic_ids: dict[TopicPartition, UUID] = {}
-        self._doomed: list[tuple[int, str]] = []
         self._lock: Lock | None = None
-        self._written: dict[str, bytes] = {}
-        self._on_disk: dict[str, Mapping[TopicPartition, int]] = {}
         self._unsettled: deque[PartitionLog] = deque()
-        self._checkpoint_lock = threading.Lock()
 
     @classmethod
     async def open(
@@ -105,18 +84,8 @@ class LogManager:
         self._disk.mkdir(self.directory)
         if not locked:
             self._lock = self._disk.lock(f"{self.directory}/{LOCK_FILE}")
-        marker = f"{self.directory}/{CLEAN_SHUTDOWN_FILE}"
         try:
-            if self._disk.exists(marker):
-                self.last_broker_epoch = decode_clean_shutdown(self._disk.read(marker))
-                self._disk.remove(marker)
-                self._disk.sync_dir(self.directory)
-                self.was_clean = True
-            elif self._disk.exists(f"{self.directory}/{RUNNING_FILE}"):
-                ran = Running.decode(self._disk.read(f"{self.directory}/{RUNNING_FILE}"))
-                if ran.synced or (ran.boot_id and ran.boot_id == self._disk.boot_id()):
-                    self._promises_hold = True
-                    self.last_broker_epoch = ran.broker_epoch
+            self._stop.take()
         except BaseException:
             self._unlock()
             raise
@@ -126,8 +95,8 @@ class LogManager:
         found = []
         for name in self._disk.listdir(self.directory):
             path = f"{self.directory}/{name}"
-            if name.endswith(_DELETED):
-                self._doomed.append((0, path))
+            if name.endswith(DELETED):
+                self._removal.doom(path, 0)
                 continue
             match = _NAME.fullmatch(name)
             if match and not name.startswith(_FOREIGN) and not name.endswith("-checkpoint"):
@@ -135,14 +104,16 @@ class LogManager:
         return found
 
     def _open_all(self, config_of: ConfigOf) -> None:
-        recovery_points = self._read_offsets(RECOVERY_POINT_FILE)
-        log_starts = self._read_offsets(LOG_START_FILE)
+        recovery_points = self._offsets.read(RECOVERY_POINT_FILE)
+        log_starts = self._offsets.read(LOG_START_FILE)
         for key, path in self._found():
             self._open_log(key, path, config_of(key[0]), recovery_points.get(key, 0), log_starts.get(key, 0))
 
     def _open_log(self, key: TopicPartition, path: str, config: LogConfig, recovery_point: int, log_start: int) -> None:
         try:
-            self._read_topic_id(key, f"{path}/{PARTITION_METADATA_FILE}")
+            topic_id = read_topic_id(self._disk, path, was_clean=self.was_clean)
+            if topic_id is not None:
+                self._topic_ids[key] = topic_id
             opened = PartitionLog.open(
                 self._disk,
                 path,
@@ -159,40 +130,35 @@ class LogManager:
             return
         if not self.was_clean and key in self._topic_ids:
             # Who made it may have been killed before its names were durable.
-            opened.before_durable = functools.partial(self._sync_topic_id, path)
+            opened.before_durable = functools.partial(sync_topic_id, self._disk, self.directory, path)
         self._adopt(key, opened)
-
-    def _read_topic_id(self, key: TopicPartition, metadata: str) -> None:
-        if not self._disk.exists(metadata):
-            return
-        try:
-            self._topic_ids[key] = decode_partition_metadata(self._disk.read(metadata))
-        except CorruptFile as error:
-            if self.was_clean:
-                raise
-            # The power went before it was durable; what is in the log then was not promised to anybody either.
-            log.warning("topic_id_unreadable", topic=key[0], partition=key[1], reason=str(error))
 
     def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
         opened.on_recovery_point_lowered = self._write_recovery_points
         self._logs[key] = opened
 
     @property
+    def was_clean(self) -> bool:
+        return self._stop.was_clean
+
+    @property
+    def last_broker_epoch(self) -> int:
+        return self._stop.broker_epoch
+
+    @property
     def kept_everything(self) -> bool:
-        """Whether every log holds all that the last process here answered for: it ended cleanly, or only the process
-        died and the page cache is still there, or it synced first; and nothing had to be cut or was found damaged."""
-        if self.offline or not (self.was_clean or self._promises_hold):
+        """Whether every log holds all that the last process here answered for: see `LastStop`; and nothing had to be
+        cut or was found damaged."""
+        if self.offline or not self._stop.kept_promises:
             return False
         return not any(each.recovered.cut_bytes or each.recovered.unsynced for _, each in self)
 
     async def note_running(self, broker_epoch: int, *, synced: bool) -> None:
         """Remember under which registration this process runs. Called before it answers for any record.
 
-        Without `synced` the note itself is not synced either: it is to live as long as the page cache.
+        Raises DiskError.
         """
-        note = Running(self._disk.boot_id(), broker_epoch, synced).encode()
-        write = self._disk.write_atomic if synced else functools.partial(overwrite, self._disk)
-        await self._commits.run_blocking(functools.partial(write, f"{self.directory}/{RUNNING_FILE}", note))
+        await self._commits.run_blocking(functools.partial(self._stop.note_running, broker_epoch, synced=synced))
 
     def is_damaged(self, topic: str, partition: int) -> bool:
         """Whether the log was not opened because records in it that had been sound are not any more."""
@@ -243,41 +209,16 @@ class LogManager:
         # This is on the event loop, for every partition of a new topic: nothing here may wait for the disk. Names and
         # topic id become durable with the first records, or soon after (`settle`).
         self._disk.mkdir(path, durable=False)
-        self._write_topic_id(path, topic_id)
+        write_topic_id(self._disk, path, topic_id)
         self._topic_ids[key] = topic_id
         if existing is None:
-            self._forget_checkpoints(key)
+            self._offsets.forget(key, (RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE))
             existing = PartitionLog.open(self._disk, path, config, clean=False, now_ms=self._clock())
             self._adopt(key, existing)
         existing.config = config
-        existing.before_durable = functools.partial(self._sync_topic_id, path)
+        existing.before_durable = functools.partial(sync_topic_id, self._disk, self.directory, path)
         self._unsettled.append(existing)
         return existing
-
-    def _forget_checkpoints(self, key: TopicPartition) -> None:
-        """What is written of an older log of this name must not be taken for this one's after a crash."""
-        with self._checkpoint_lock:
-            for name in (RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE):
-                offsets = self._on_disk.get(name, {})
-                if key in offsets:
-                    self._write_offsets(name, {other: offset for other, offset in offsets.items() if other != key})
-
-    def _write_topic_id(self, path: str, topic_id: UUID) -> None:
-        file = self._disk.open(f"{path}/{PARTITION_METADATA_FILE}", create=True)
-        try:
-            file.truncate(0)
-            file.append([encode_partition_metadata(topic_id)])
-        finally:
-            file.close()
-
-    def _sync_topic_id(self, path: str) -> None:
-        self._disk.sync_dir(self.directory)
-        file = self._disk.open(f"{path}/{PARTITION_METADATA_FILE}")
-        try:
-            file.sync()
-        finally:
-            file.close()
-        self._disk.sync_dir(path)
 
     def settle(self) -> None:
         """Make the logs that were created lately durable, empty as they may be. Blocks; for an executor."""
@@ -289,15 +230,15 @@ class LogManager:
     def delete_log(self, topic: str, partition: int) -> None:
         """Take the log away at once; its files go after file.delete.delay.ms, in `retention_pass`."""
         doomed = self._logs.get((topic, partition))
-        target = self._take_away(topic, partition, _DELETED)
+        target = self._take_away(topic, partition, DELETED)
         if target is not None:
-            self._doomed.append((self._clock() + (doomed.config.file_delete_delay_ms if doomed else 0), target))
+            self._removal.doom(target, self._clock() + (doomed.config.file_delete_delay_ms if doomed else 0))
         log.info("log_deleted", topic=topic, partition=partition)
 
     def set_aside(self, topic: str, partition: int) -> None:
         """Take the log away and keep its files, as Kafka does with logs that the metadata does not know: that may as
         well be the fault of the metadata."""
-        target = self._take_away(topic, partition, _STRAY)
+        target = self._take_away(topic, partition, STRAY)
         log.warning("log_set_aside", topic=topic, partition=partition, directory=target)
 
     def _take_away(self, topic: str, partition: int, suffix: str) -> str | None:
@@ -308,59 +249,31 @@ class LogManager:
         self.offline.pop(key, None)
         if held is not None:
             held.abandon()
-        path = f"{self.directory}/{topic}-{partition}"
-        if not self._disk.exists(path):
-            return None
-        # Kafka's form: topic-partition.uniqueid-delete, within the 255 bytes of a file name.
-        unique = f".{self._rng.getrandbits(128):032x}{suffix}"
-        target = f"{self.directory}/{f'{topic}-{partition}'[: 255 - len(unique)]}{unique}"
-        self._disk.rename(path, target)
-        self._disk.sync_dir(self.directory)
-        return target
+        return self._removal.take_away(f"{topic}-{partition}", suffix)
 
     # --- checkpoints
 
     def read_high_watermarks(self) -> dict[TopicPartition, int]:
         """replication-offset-checkpoint; empty when missing or torn."""
-        return self._read_offsets(HIGH_WATERMARK_FILE)
+        return self._offsets.read(HIGH_WATERMARK_FILE)
 
     def write_high_watermarks(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Write replication-offset-checkpoint unless nothing changed. Blocks; for an executor."""
-        with self._checkpoint_lock:
-            self._write_offsets(HIGH_WATERMARK_FILE, offsets)
+        self._offsets.write(HIGH_WATERMARK_FILE, lambda: offsets)
 
     def checkpoint(self) -> None:
         """Write recovery points and log start offsets; nothing when they did not change. Blocks; for an executor."""
         self.settle()
         self._write_recovery_points()
-        with self._checkpoint_lock:
-            starts = {
-                key: each.log_start_offset for key, each in self if each.log_start_offset > each.segments[0].base_offset
-            }
-            self._write_offsets(LOG_START_FILE, starts)
+        self._offsets.write(LOG_START_FILE, self._log_starts)
 
     def _write_recovery_points(self) -> None:
-        """The points are taken under the lock, so that an older, higher one never follows a lowered one to the disk."""
-        with self._checkpoint_lock:
-            self._write_offsets(RECOVERY_POINT_FILE, {key: each.recovery_point for key, each in self})
+        self._offsets.write(RECOVERY_POINT_FILE, lambda: {key: each.recovery_point for key, each in self})
 
-    def _read_offsets(self, name: str) -> dict[TopicPartition, int]:
-        path = f"{self.directory}/{name}"
-        if not self._disk.exists(path):
-            return {}
-        try:
-            found = self._on_disk[name] = decode_offsets(self._disk.read(path), name)
-            return found
-        except CorruptFile as error:
-            log.warning("checkpoint_ignored", file=path, reason=str(error))
-            return {}
-
-    def _write_offsets(self, name: str, offsets: Mapping[TopicPartition, int]) -> None:
-        data = encode_offsets(offsets)
-        if self._written.get(name) != data:
-            self._disk.write_atomic(f"{self.directory}/{name}", data)
-            self._written[name] = data
-            self._on_disk[name] = offsets
+    def _log_starts(self) -> dict[TopicPartition, int]:
+        return {
+            key: each.log_start_offset for key, each in self if each.log_start_offset > each.segments[0].base_offset
+        }
 
     # --- upkeep
 
@@ -377,15 +290,9 @@ class LogManager:
                     await self._commits.run_blocking(each.purge)
             except (DiskError, LogError) as error:
                 log.error("retention_failed", topic=topic, partition=partition, error=str(error))
-        due = [path for at, path in self._doomed if at <= now_ms]
-        self._doomed = [(at, path) for at, path in self._doomed if at > now_ms]
-        for path in due:
-            await self._commits.run_blocking(functools.partial(self._remove_tree, path))
+        for path in self._removal.due(now_ms):
+            await self._commits.run_blocking(functools.partial(self._removal.remove, path))
         return count
-
-    def _remove_tree(self, path: str) -> None:
-        if self._disk.exists(path):
-            self._disk.remove_tree(path)
 
     async def flush_pass(self) -> None:
         """Flush logs that rolled since their last flush, then checkpoint: bounds what a start after a crash scans."""
@@ -415,7 +322,7 @@ class LogManager:
     def _finish(self, clean: bool, broker_epoch: int) -> None:
         self.checkpoint()
         if clean:
-            self._disk.write_atomic(f"{self.directory}/{CLEAN_SHUTDOWN_FILE}", encode_clean_shutdown(broker_epoch))
+            self._stop.mark_clean(broker_epoch)
 
     def abandon(self) -> None:
         """Let go of everything without writing: what a kill leaves, for tests and simulation."""

@@ -1,0 +1,59 @@
+"""What the process that had a data directory before has left about its end, and what this one leaves for the next."""
+
+from __future__ import annotations
+
+import functools
+
+from ottla.log.checkpoints import (
+    CLEAN_SHUTDOWN_FILE,
+    RUNNING_FILE,
+    Running,
+    decode_clean_shutdown,
+    encode_clean_shutdown,
+)
+from ottla.log.disk import Disk
+from ottla.log.segment import overwrite
+
+
+class LastStop:
+    """`was_clean`: the last process closed every log. `broker_epoch`: its registration, -1 if unknown.
+
+    `kept_promises`: all that it had answered for is still there: it stopped cleanly, or only the process died and the
+    page cache has survived it, or it synced before it answered.
+    """
+
+    def __init__(self, disk: Disk, directory: str) -> None:
+        self.was_clean = False
+        self.kept_promises = False
+        self.broker_epoch = -1
+        self._disk = disk
+        self._clean = f"{directory}/{CLEAN_SHUTDOWN_FILE}"
+        self._running = f"{directory}/{RUNNING_FILE}"
+        self._directory = directory
+
+    def take(self) -> None:
+        """Read what was left. The mark of a clean stop is durably removed: from here on a crash is no clean stop.
+
+        Raises DiskError, CorruptFile.
+        """
+        if self._disk.exists(self._clean):
+            self.broker_epoch = decode_clean_shutdown(self._disk.read(self._clean))
+            self._disk.remove(self._clean)
+            self._disk.sync_dir(self._directory)
+            self.was_clean = self.kept_promises = True
+        elif self._disk.exists(self._running):
+            ran = Running.decode(self._disk.read(self._running))
+            if ran.synced or (ran.boot_id and ran.boot_id == self._disk.boot_id()):
+                self.kept_promises = True
+                self.broker_epoch = ran.broker_epoch
+
+    def note_running(self, broker_epoch: int, *, synced: bool) -> None:
+        """Under which registration this process runs. Without `synced` the note itself is not synced either: it is to
+        live as long as the page cache. Raises DiskError."""
+        note = Running(self._disk.boot_id(), broker_epoch, synced).encode()
+        write = self._disk.write_atomic if synced else functools.partial(overwrite, self._disk)
+        write(self._running, note)
+
+    def mark_clean(self, broker_epoch: int) -> None:
+        """Every log is closed, and all of it is durable. Raises DiskError."""
+        self._disk.write_atomic(self._clean, encode_clean_shutdown(broker_epoch))
