@@ -15,7 +15,7 @@ import structlog
 from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Raw, Request
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame, FrameReader
-from ottla.wire.primitives import skip_tags
+from ottla.wire.heads import REQUEST_HEAD, ClientIds, encode_response, skip_request_tags
 from ottla.wire.registry import API_VERSIONS, Route
 from ottla.wire.slot import Slot
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_REQUEST_HEADER = struct.Struct(">hhih")
-_RESPONSE_HEADER = struct.Struct(">ii")
 _JOIN_BELOW = 32 * 1024
 _HIGH_WATER = 1024 * 1024
 # After so long the next connection has its turn, however many requests one read has brought.
@@ -58,7 +56,7 @@ class Session(asyncio.BufferedProtocol):
         self._held = 0
         self._resting = False
         self.unsent = 0
-        self._client_id: tuple[bytes, str] = (b"", "")
+        self._client_ids = ClientIds()
 
     # -- the transport's side
 
@@ -162,7 +160,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _handle(self, frame: Frame, now: float) -> None:
         try:
-            key, version, correlation_id, client_id_size = _REQUEST_HEADER.unpack_from(frame)
+            key, version, correlation_id, client_id_size = REQUEST_HEAD.unpack_from(frame)
         except struct.error as error:
             raise ProtocolError(f"a request of {len(frame)} bytes") from error
         route = self._server.registry.route(key, version)
@@ -174,12 +172,9 @@ class Session(asyncio.BufferedProtocol):
         limit = route.api.max_request_bytes or self._server.request_limit(route.api)
         if len(frame) > limit:
             raise ProtocolError(f"{route.api.name} of {len(frame)} bytes, at most {limit} are taken")
-        client_id, pos = self._read_client_id(frame, client_id_size)
+        client_id, pos = self._client_ids.read(frame, client_id_size)
         if route.flexible_request:
-            try:
-                pos = skip_tags(frame, pos)
-            except IndexError as error:
-                raise ProtocolError("a request header is cut off") from error
+            pos = skip_request_tags(frame, pos)
         body = route.parse(frame, pos)
         request = Request(key, version, correlation_id, client_id, body, self.connection, now)
         counts = self._server.stats.requests
@@ -196,20 +191,6 @@ class Session(asyncio.BufferedProtocol):
             self._answer_later(route, request, answer, len(frame))
         else:
             self._answer_now(route, correlation_id, answer, request)
-
-    def _read_client_id(self, frame: Frame, size: int) -> tuple[str | None, int]:
-        if size < 0:
-            return None, 10
-        end = 10 + size
-        raw = bytes(frame[10:end])
-        if raw != self._client_id[0]:
-            if len(raw) != size:
-                raise ProtocolError("a request header is cut off")
-            try:
-                self._client_id = (raw, raw.decode())
-            except UnicodeDecodeError as error:
-                raise ProtocolError("the client id is not UTF-8") from error
-        return self._client_id[1], end
 
     # -- answers
 
@@ -287,21 +268,11 @@ class Session(asyncio.BufferedProtocol):
         self, route: Route | None, request: Request | None, correlation_id: int, answer: Answer
     ) -> list[Chunk] | None:
         """The whole response, or None if the handler's answer cannot be written, which has been reported."""
-        if isinstance(answer, Raw):
-            body = list(answer.chunks)
-            size = answer.size
-        else:
-            assert route is not None
-            try:
-                encoded = route.encode(answer)
-            except Exception as error:  # noqa: BLE001  the answer is as much the handler's as its code
-                self._server.handler_failed(request, error)
-                return None
-            body = [encoded]
-            size = len(encoded)
-        if route is not None and route.flexible_response:
-            return [_RESPONSE_HEADER.pack(size + 5, correlation_id) + b"\0", *body]
-        return [_RESPONSE_HEADER.pack(size + 4, correlation_id), *body]
+        try:
+            return encode_response(route, correlation_id, answer)
+        except Exception as error:  # noqa: BLE001  the answer is as much the handler's as its code
+            self._server.handler_failed(request, error)
+            return None
 
     def _flush_ready(self) -> None:
         self._flush_scheduled = False

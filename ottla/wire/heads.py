@@ -1,0 +1,63 @@
+"""The heads of requests and responses: what stands before a body, whichever API it is of."""
+
+import struct
+
+from ottla.wire.api import Answer, Chunk, Raw
+from ottla.wire.errors import ProtocolError
+from ottla.wire.framing import Frame
+from ottla.wire.primitives import skip_tags
+from ottla.wire.registry import Route
+
+# API key, version, correlation id, size of the client id.
+REQUEST_HEAD = struct.Struct(">hhih")
+_RESPONSE_HEAD = struct.Struct(">ii")
+
+
+class ClientIds:
+    """Reads the client ids of one connection, which are nearly always the same one."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, str] = (b"", "")
+
+    def read(self, frame: Frame, size: int) -> tuple[str | None, int]:
+        """The client id of a request and where what follows it begins. Raises ProtocolError."""
+        start = REQUEST_HEAD.size
+        if size < 0:
+            return None, start
+        end = start + size
+        raw = bytes(frame[start:end])
+        if raw != self._last[0]:
+            if len(raw) != size:
+                raise ProtocolError("a request header is cut off")
+            try:
+                self._last = (raw, raw.decode())
+            except UnicodeDecodeError as error:
+                raise ProtocolError("the client id is not UTF-8") from error
+        return self._last[1], end
+
+
+def skip_request_tags(frame: Frame, pos: int) -> int:
+    """Where the body of a request of a flexible version begins. Raises ProtocolError."""
+    try:
+        return skip_tags(frame, pos)
+    except IndexError as error:
+        raise ProtocolError("a request header is cut off") from error
+
+
+def encode_response(route: Route | None, correlation_id: int, answer: Answer) -> list[Chunk]:
+    """The whole response, with its size in front. Without a route `answer` has to be Raw.
+
+    Raises whatever encoding an answer of the wrong shape does."""
+    if isinstance(answer, Raw):
+        body = list(answer.chunks)
+        size = answer.size
+    else:
+        assert route is not None
+        encoded = route.encode(answer)
+        body = [encoded]
+        size = len(encoded)
+    if route is not None and route.flexible_response:
+        return [_RESPONSE_HEAD.pack(size + 5, correlation_id) + b"\0", *body]
+    return [_RESPONSE_HEAD.pack(size + 4, correlation_id), *body]
