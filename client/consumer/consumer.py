@@ -40,7 +40,9 @@ class Consumer(Reader):
         group_id: the consumer group; None: no group, and nothing to commit to.
         group_instance_id: makes a static member of it: whoever restarts under the same id within the session timeout
             gets the same partitions, and nobody else has to stop for that (KIP-345).
-        group_protocol: "classic".
+        group_protocol: "classic", or "consumer": the coordinator shares the partitions, and nobody stops for that
+            (KIP-848); group_remote_assignor names its rule then ("uniform" or "range"), and the heartbeat interval and
+            session timeout are the broker's.
         auto_offset_reset: where a partition without a (valid) position begins: "earliest", "latest", "none" for an
             error, or "by_duration:" and an ISO 8601 duration, such as "by_duration:PT1H": so long ago (KIP-1106).
         enable_auto_commit, auto_commit_interval_ms: commit by itself, so often, before partitions are given up, and
@@ -64,6 +66,7 @@ class Consumer(Reader):
         group_id: str | None = None,
         group_instance_id: str | None = None,
         group_protocol: Literal["classic", "consumer"] = "classic",
+        group_remote_assignor: str | None = None,
         auto_offset_reset: str = "latest",
         enable_auto_commit: bool = True,
         auto_commit_interval_ms: float = 5000,
@@ -128,6 +131,7 @@ class Consumer(Reader):
                 instance_id=group_instance_id,
                 protocol=group_protocol,
                 strategy=partition_assignment_strategy,
+                remote_assignor=group_remote_assignor,
                 auto_commit_ms=auto_commit_interval_ms if enable_auto_commit else None,
                 session_timeout_ms=session_timeout_ms,
                 heartbeat_interval_ms=heartbeat_interval_ms,

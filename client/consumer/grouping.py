@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -19,9 +20,11 @@ from ottla.client.errors import FencedInstanceIdError, KafkaError
 from ottla.client.group.assignors import Assignor
 from ottla.client.group.classic import ClassicMember
 from ottla.client.group.classic_wire import ClassicWire
+from ottla.client.group.consumer_protocol import ConsumerMember
+from ottla.client.group.consumer_wire import ConsumerWire
 from ottla.client.group.coordinator import Coordinator
-from ottla.client.group.member import GroupMember
-from ottla.client.group.model import Fenced, Identity, MemberConfig, Phase
+from ottla.client.group.member import GroupMember, Wire
+from ottla.client.group.model import Fenced, Identity, Machine, MemberConfig, Phase
 from ottla.client.group.offsets import Committed
 from ottla.client.group.protocol import Partitions
 from ottla.client.network import Network
@@ -37,10 +40,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """Times in seconds; `auto_commit` is the interval, None for no automatic commits."""
+    """Times in seconds; `auto_commit` is the interval, None for no automatic commits. Without `assignors` the
+    coordinator shares the partitions (KIP-848), by `remote_assignor` if that is given."""
 
     member: MemberConfig
-    assignors: Sequence[Assignor]
+    assignors: Sequence[Assignor] | None
+    remote_assignor: str | None
     auto_commit: float | None
     require_stable: bool
 
@@ -137,14 +142,23 @@ class Grouping:
 
     def _join(self) -> None:
         if self._member is None and self.topics:
-            options = self._network.options
-            config, assignors = self._settings.member, self._settings.assignors
-            machine = ClassicMember(config, assignors, lambda attempt: options.backoff.delay(attempt, options.rng))
-            wire = ClassicWire(self._network, self._coordinator, config, assignors)
-            self._member = GroupMember(config.group_id, machine, wire, self)
+            self._member = GroupMember(self._settings.member.group_id, *self._protocol(), self, self._backoff)
         self._network.topics |= self.topics
         if self._member is not None:
             self._member.subscribe(self.topics)
+
+    def _protocol(self) -> tuple[Machine, Wire]:
+        config, assignors = self._settings.member, self._settings.assignors
+        if assignors is None:
+            member_id = str(UUID(int=self._network.options.rng.getrandbits(128), version=4))
+            machine = ConsumerMember(config, member_id, self._backoff, self._settings.remote_assignor)
+            return machine, ConsumerWire(self._network, self._coordinator, config)
+        wire = ClassicWire(self._network, self._coordinator, config, assignors)
+        return ClassicMember(config, assignors, self._backoff), wire
+
+    def _backoff(self, attempt: int) -> float:
+        options = self._network.options
+        return options.backoff.delay(attempt, options.rng)
 
     def _look_at_metadata(self) -> None:
         if self._pattern is not None:

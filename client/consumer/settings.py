@@ -47,6 +47,7 @@ def group_settings(
     instance_id: str | None,
     protocol: str,
     strategy: Strategy | Sequence[Strategy],
+    remote_assignor: str | None,
     auto_commit_ms: float | None,
     session_timeout_ms: float,
     heartbeat_interval_ms: float,
@@ -57,8 +58,10 @@ def group_settings(
     """The settings of a member. Raises ValueError."""
     if not group_id:
         raise ValueError("group_id is empty")
-    if protocol != "classic":
-        raise ValueError(f"group_protocol {protocol!r} is not offered")
+    if protocol not in ("classic", "consumer"):
+        raise ValueError(f"group_protocol {protocol!r} is none of classic, consumer")
+    if remote_assignor is not None and protocol == "classic":
+        raise ValueError("group_remote_assignor needs group_protocol consumer")
     names: Sequence[str] = [strategy] if isinstance(strategy, str) else list(strategy)
     unknown = [name for name in names if name not in ASSIGNORS]
     if unknown or not names:
@@ -78,4 +81,5 @@ def group_settings(
         rack,
     )
     auto_commit = None if auto_commit_ms is None else auto_commit_ms / 1000
-    return GroupSettings(member, [ASSIGNORS[name] for name in names], auto_commit, require_stable)
+    assignors = [ASSIGNORS[name] for name in names] if protocol == "classic" else None
+    return GroupSettings(member, assignors, remote_assignor, auto_commit, require_stable)

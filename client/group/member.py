@@ -39,6 +39,14 @@ _FLOW: Final = frozenset({"join", "sync", "leave"})
 """Kinds of which one replaces the other."""
 
 
+LEAVE_WITHIN: Final = 5.0
+"""Seconds for which a member that leaves looks for a coordinator to tell it to."""
+
+
+def _settled(event: Answered | Unreachable | Refused) -> bool:
+    return isinstance(event, Refused) or (isinstance(event, Answered) and not event.code.retriable)
+
+
 class Wire(Protocol):
     """How a protocol's requests are sent."""
 
@@ -58,11 +66,14 @@ class Host(Protocol):
 class GroupMember:
     """One member of one group, from the first `subscribe` until `stop`."""
 
-    def __init__(self, group_id: str, machine: Machine, wire: Wire, host: Host) -> None:
+    def __init__(
+        self, group_id: str, machine: Machine, wire: Wire, host: Host, backoff: Callable[[int], float]
+    ) -> None:
         self._group_id = group_id
         self._machine = machine
         self._wire = wire
         self._host = host
+        self._backoff = backoff
         self._busy_since: float | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -196,14 +207,24 @@ class GroupMember:
             self._host.crashed(error)
 
     async def _ask(self, send: Send) -> None:
-        event: Event
-        try:
-            event = await self._wire.ask(send)
-        except (KafkaConnectionError, KafkaTimeoutError):
-            event = Unreachable(send.kind)
-        except KafkaError as error:
-            event = Refused(send.kind, error)
+        loop = asyncio.get_running_loop()
+        event = await self._try(send)
+        # Who just goes keeps its partitions from the others until its session is over, which can be long.
+        until = loop.time() + LEAVE_WITHIN if send.kind == "leave" else loop.time()
+        attempts = 0
+        while not _settled(event) and loop.time() < until:
+            attempts += 1
+            await asyncio.sleep(self._backoff(attempts))
+            event = await self._try(send)
         self.tell(event)
+
+    async def _try(self, send: Send) -> Answered | Unreachable | Refused:
+        try:
+            return await self._wire.ask(send)
+        except (KafkaConnectionError, KafkaTimeoutError):
+            return Unreachable(send.kind)
+        except KafkaError as error:
+            return Refused(send.kind, error)
 
     async def _called(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await work()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,7 +17,11 @@ from tests.failover.group import Member, Watch, watched
 
 PARTITIONS = 6
 SHARDS = 5
-SETTINGS = {"group.initial.rebalance.delay.ms": "200", "offsets.topic.num.partitions": str(SHARDS)}
+SETTINGS = {
+    "group.initial.rebalance.delay.ms": "200",
+    "group.consumer.heartbeat.interval.ms": "1000",
+    "offsets.topic.num.partitions": str(SHARDS),
+}
 ONCE_A_SECOND = {"heartbeat_interval_ms": 1000}
 
 
@@ -45,9 +50,10 @@ async def scenario(strategy: str, protocol: str = "classic") -> tuple[Watch, str
         options = {"partition_assignment_strategy": strategy, "group_protocol": protocol, **ONCE_A_SECOND}
 
         async def enter() -> Member:
-            rng = current_world().rng(f"member {len(members)}")
+            rng = current_world().rng(f"member {next(numbers)}")
             return await stack.enter_async_context(Member(watch, cluster.bootstrap, rng=rng, **options))
 
+        numbers = itertools.count()
         members: list[Member] = []
         while len(members) < 3:
             members += [await enter()]
@@ -81,10 +87,13 @@ async def scenario(strategy: str, protocol: str = "classic") -> tuple[Watch, str
     return watch, current_world().trace.fingerprint, stalls
 
 
-@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize(
+    ("protocol", "strategy"), [("classic", "range"), ("classic", "cooperative-sticky"), ("consumer", "range")]
+)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_group_goes_on_without_its_coordinator_and_without_a_leader(strategy: str, seed: int) -> None:
-    watch, _, stalls = run(lambda: scenario(strategy), seed)
+def test_a_group_goes_on_without_its_coordinator_and_without_a_leader(protocol: str, strategy: str, seed: int) -> None:
+    """KIP-62, KIP-429, KIP-848."""
+    watch, _, stalls = run(lambda: scenario(strategy, protocol), seed)
     assert set(watch.processed) == {b"%d" % number for number in range(240)}
     assert sum(watch.committed.values()) == 240
     assert max(stalls) < 20.0
