@@ -25,13 +25,13 @@ from ottla.broker.context import BrokerContext
 from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key
 from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching
 from ottla.broker.replication import FetchWait
-from ottla.wire import FetchPartitionResponse, FetchRequest, Raw, Request, encode_fetch_response
+from ottla.wire import FetchPartitionResponse, FetchRequest, Later, Raw, Request, encode_fetch_response
 
 SESSIONS_SINCE = 7
 MAX_WAIT_S = 300.0
 
 
-def handle(context: BrokerContext, request: Request) -> Raw | asyncio.Future[Raw]:
+def handle(context: BrokerContext, request: Request) -> Raw | Later:
     body, version = cast(FetchRequest, request.body), request.api_version
     principal = request.connection.principal
     if body.replica_id >= 0 and principal != f"node:{body.replica_id}":
@@ -49,29 +49,24 @@ def handle(context: BrokerContext, request: Request) -> Raw | asyncio.Future[Raw
     if fetching.news:
         wait.news()
     fetching.watch(wait)
-    return _answer_after(loop, wait, fetching)
+    return _answer_after(wait, fetching)
 
 
-def _answer_after(loop: asyncio.AbstractEventLoop, wait: FetchWait, fetching: Fetching) -> asyncio.Future[Raw]:
-    """A future for the answer once the wait is over. The wire cancels it when the client has gone."""
-    answer: asyncio.Future[Raw] = loop.create_future()
+def _answer_after(wait: FetchWait, fetching: Fetching) -> Later:
+    """The answer once the wait is over."""
+    later = Later(wait.give_up)
 
-    def over(_: asyncio.Future[None]) -> None:
-        if answer.done():
-            return
+    def over() -> None:
         try:
             fetching.look(first=False)
-            answer.set_result(fetching.answer())
-        except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
-            answer.set_exception(error)
+            answer = fetching.answer()
+        except Exception as error:  # noqa: BLE001 - handed on to the wire
+            later.fail(error)
+        else:
+            later.give(answer)
 
-    def given_up(done: asyncio.Future[Raw]) -> None:
-        if done.cancelled():
-            wait.finish()
-
-    wait.future.add_done_callback(over)
-    answer.add_done_callback(given_up)
-    return answer
+    wait.then(over)
+    return later
 
 
 def _plan(context: BrokerContext, version: int, body: FetchRequest, now: float) -> FetchPlan | ErrorCode:

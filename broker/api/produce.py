@@ -9,12 +9,11 @@ Transactional ids are refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, transa
 The topic's `compression.type` is not applied: batches stay as the producer made them.
 
 This is the hot path: it runs without a task and without a look at a single record; acks=1 is answered before it
-returns, acks=all costs one future and one callback however many partitions there are.
+returns, acks=all costs one callback however many partitions there are.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import cast
 
@@ -29,6 +28,7 @@ from ottla.wire import (
     CLOSE,
     NO_RESPONSE,
     Close,
+    Later,
     NoResponse,
     ProducePartitionResponse,
     ProduceRequest,
@@ -45,7 +45,7 @@ ADMIN_CLIENT = "__admin_client"
 Rows = list[tuple[str, list[ProducePartitionResponse]]]
 
 
-def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close | asyncio.Future[Raw]:
+def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close | Later:
     body = cast(ProduceRequest, request.body)
     refusal = _refusal(body)
     if refusal is not None:
@@ -78,7 +78,7 @@ def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
 class Production:
     """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request."""
 
-    __slots__ = ("_acks", "_admin", "_body", "_context", "_listener", "_loop", "_rows", "_version", "failed", "wait")
+    __slots__ = ("_acks", "_admin", "_body", "_context", "_listener", "_rows", "_version", "failed", "wait")
 
     def __init__(self, context: BrokerContext, request: Request, body: ProduceRequest) -> None:
         self._context = context
@@ -87,7 +87,6 @@ class Production:
         self._listener = request.connection.listener
         self._body = body
         self._acks = cast(Acks, body.acks)
-        self._loop = asyncio.get_running_loop()
         self._rows: Rows = []
         self.wait = context.replicas.produce_wait()
         self.failed = False
@@ -136,25 +135,20 @@ class Production:
 
     # Answering
 
-    def answer_later(self) -> asyncio.Future[Raw]:
-        """A future for the answer, once every partition is acknowledged, failed or timed out."""
-        answer: asyncio.Future[Raw] = self._loop.create_future()
+    def answer_later(self) -> Later:
+        """The answer, once every partition is acknowledged, failed or timed out."""
+        later = Later(self.wait.cancel)
 
-        def settled(done: asyncio.Future[Mapping[int, ErrorCode]]) -> None:
-            if answer.done():
-                return
+        def settled(errors: Mapping[int, ErrorCode]) -> None:
             try:
-                answer.set_result(self.answer(done.result()))
-            except Exception as error:  # noqa: BLE001 - handed on to whoever awaits the answer
-                answer.set_exception(error)
+                answer = self.answer(errors)
+            except Exception as error:  # noqa: BLE001 - handed on to the wire
+                later.fail(error)
+            else:
+                later.give(answer)
 
-        def given_up(done: asyncio.Future[Raw]) -> None:
-            if done.cancelled():
-                self.wait.cancel()
-
-        self.wait.start(min(max(self._body.timeout_ms / 1000, 0.0), MAX_TIMEOUT_S)).add_done_callback(settled)
-        answer.add_done_callback(given_up)
-        return answer
+        self.wait.start(min(max(self._body.timeout_ms / 1000, 0.0), MAX_TIMEOUT_S), settled)
+        return later
 
     def answer(self, late_errors: Mapping[int, ErrorCode]) -> Raw:
         """`late_errors` by slot: what was appended, but not acknowledged."""

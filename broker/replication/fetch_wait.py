@@ -89,27 +89,34 @@ class Watchers:
 
 
 class FetchWait:
-    """One long poll: until `min_bytes` more have come, WAKE, NEWS is old, or the deadline. `future` never raises.
+    """One long poll: until `min_bytes` more have come, WAKE, NEWS is old, or the deadline. Then it is `over`.
 
     Watch partitions with `partition.watch(wait.gained, ...)` through `watch`; all watching ends with the wait.
     """
 
-    __slots__ = ("_loop", "_news", "_timer", "_unwatch", "_wanted", "future")
+    __slots__ = ("_loop", "_news", "_then", "_timer", "_unwatch", "_wanted", "over")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, min_bytes: int, deadline: float) -> None:
         self._loop = loop
         self._news = False
-        self.future: asyncio.Future[None] = loop.create_future()
+        self.over = False
+        self._then: Callable[[], None] | None = None
         self._wanted = min_bytes
         self._unwatch: list[Unwatch] = []
         self._timer = loop.call_at(deadline, self.finish)
 
     def hold(self, unwatch: Unwatch) -> None:
         """Call `unwatch` when the wait is over."""
-        if self.future.done():
+        if self.over:
             unwatch()
         else:
             self._unwatch.append(unwatch)
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call it when the wait is over, from a callback of its own: not in the middle of what has ended the wait."""
+        self._then = callback
+        if self.over:
+            self._loop.call_soon(self._ended)
 
     def gained(self, size: int) -> None:
         if size == NEWS:
@@ -121,7 +128,7 @@ class FetchWait:
 
     def news(self) -> None:
         """There is something to tell, though not at once."""
-        if self._news or self.future.done():
+        if self._news or self.over:
             return
         self._news = True
         at = self._loop.time() + NEWS_WITHIN_S
@@ -130,10 +137,22 @@ class FetchWait:
             self._timer = self._loop.call_at(at, self.finish)
 
     def finish(self) -> None:
-        """End the wait now; also to be called when the connection is gone."""
+        """End the wait now."""
+        if self.over:
+            return
+        self.over = True
         self._timer.cancel()
         unwatch, self._unwatch = self._unwatch, []
         for stop in unwatch:
             stop()
-        if not self.future.done():
-            self.future.set_result(None)
+        if self._then is not None:
+            self._loop.call_soon(self._ended)
+
+    def give_up(self) -> None:
+        """The client has gone: nothing is called any more."""
+        self._then = None
+        self.finish()
+
+    def _ended(self) -> None:
+        if self._then is not None:
+            self._then()

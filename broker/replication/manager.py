@@ -107,7 +107,7 @@ class ReplicaManager:
 
     def produce_wait(self) -> ProduceWait:
         """For one produce request: `partition.acknowledge(appended.last_offset + 1, acks, wait, slot)` for each
-        partition, then answer at once if `wait.done`, or else when `wait.start(timeout_s)` is done."""
+        partition, then answer at once if `wait.done`, or else in what `wait.start(timeout_s, then)` calls."""
         return ProduceWait(self._loop)
 
     def read(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
@@ -257,6 +257,11 @@ class ReplicaManager:
             if topic not in settings:
                 settings[topic] = self._settings(self._image, topic)
             partition.configure(settings[topic].log, settings[topic].min_insync_replicas)
+
+    @property
+    def cleaner(self) -> CleanerStatus:
+        """How the log cleaner fares."""
+        return self._housekeeping.cleaner
 
     # Life
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kio.schema.errors import ErrorCode
 
@@ -19,15 +19,15 @@ class ProduceWait:
     """The partitions of one request that are not acknowledged yet.
 
     Slots are the caller's own numbers for them. `errors` has the slots that failed; a slot that is neither waited for
-    nor in `errors` is acknowledged. `future` resolves to `errors` when no slot is left; it never raises.
+    nor in `errors` is acknowledged.
     """
 
-    __slots__ = ("_future", "_loop", "_slots", "_timer", "errors")
+    __slots__ = ("_loop", "_slots", "_then", "_timer", "errors")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: set[int] = set()
-        self._future: asyncio.Future[Mapping[int, ErrorCode]] | None = None
+        self._then: Callable[[Mapping[int, ErrorCode]], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.errors: dict[int, ErrorCode] = {}
 
@@ -49,30 +49,39 @@ class ProduceWait:
         if not self._slots:
             self._finish()
 
-    def start(self, timeout_s: float) -> asyncio.Future[Mapping[int, ErrorCode]]:
-        """Begin to wait, once every partition is registered; REQUEST_TIMED_OUT for what is left after `timeout_s`."""
-        self._future = self._loop.create_future()
+    def start(self, timeout_s: float, then: Callable[[Mapping[int, ErrorCode]], None]) -> None:
+        """Begin to wait, once every partition is registered; REQUEST_TIMED_OUT for what is left after `timeout_s`.
+
+        `then` is called with `errors` when no slot is left, from a callback of its own: not in the middle of what has
+        settled the last one.
+        """
+        self._then = then
         if not self._slots:
-            self._future.set_result(self.errors)
+            self._finish()
         else:
             self._timer = self._loop.call_later(timeout_s, self.expire)
-        return self._future
 
     def expire(self) -> None:
         for slot in tuple(self._slots):
             self.settle(slot, ErrorCode.request_timed_out)
 
     def cancel(self) -> None:
-        """The client has gone: forget everything."""
+        """The client has gone: forget everything, and call nothing any more."""
         self._slots.clear()
+        self._then = None
         self._finish()
 
     def _finish(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._future is not None and not self._future.done():
-            self._future.set_result(self.errors)
+        if self._then is not None:
+            self._loop.call_soon(self._ended)
+
+    def _ended(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(self.errors)
 
 
 class AckQueue:

@@ -37,6 +37,32 @@ class Raw:
         return sum(map(len, self.chunks))
 
 
+class Later:
+    """An answer that comes with a later event, without a Future and the callbacks of one.
+
+    Who owes it calls `give` or `fail`, once, from a callback of its own: never before the handler has returned.
+    `unwanted` is called when the client has gone before that; what is given afterwards is dropped.
+    """
+
+    __slots__ = ("_receive", "unwanted")
+
+    def __init__(self, unwanted: Callable[[], None]) -> None:
+        self.unwanted = unwanted
+        self._receive: Callable[[Answer, Exception | None], None] | None = None
+
+    def then(self, receive: Callable[["Answer", Exception | None], None]) -> None:
+        """Call `receive` with the answer, or with the exception in its place."""
+        self._receive = receive
+
+    def give(self, answer: "Answer") -> None:
+        assert self._receive is not None
+        self._receive(answer, None)
+
+    def fail(self, error: Exception) -> None:
+        assert self._receive is not None
+        self._receive(None, error)
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """One client's connection, as handlers know it; compared by identity.
@@ -67,7 +93,7 @@ class Request:
 
 
 Answer: TypeAlias = Mapping[str, Any] | Entity | Raw | NoResponse | Close
-Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
+Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer] | Later]
 Parser: TypeAlias = Callable[[bytes | memoryview, int, int], object]
 """Called with frame, version and the position where the body starts in the frame; raises ProtocolError."""
 
@@ -76,7 +102,7 @@ Parser: TypeAlias = Callable[[bytes | memoryview, int, int], object]
 class Api:
     """One row of the registry.
 
-    `handler` is called in the order of arrival on each connection. What it returns may be awaitable; a
+    `handler` is called in the order of arrival on each connection. What it returns may be a `Later`, or awaitable; a
     Future is awaited without a task, and cancelled when the connection closes, while a coroutine runs to its end.
     While a request of a `serial` API is unanswered, no further request of its connection is looked at.
     `max_request_bytes` of None means the server's limit.

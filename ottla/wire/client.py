@@ -38,12 +38,13 @@ SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", "0.1.0"
 
 
 class _Call:
-    __slots__ = ("flexible", "future", "timer")
+    __slots__ = ("deadline", "flexible", "future", "seconds")
 
-    def __init__(self, future: "asyncio.Future[memoryview]", flexible: bool) -> None:
+    def __init__(self, future: "asyncio.Future[memoryview]", flexible: bool, deadline: float, seconds: float) -> None:
         self.future = future
         self.flexible = flexible
-        self.timer: asyncio.TimerHandle | None = None
+        self.deadline = deadline
+        self.seconds = seconds
 
 
 class KafkaConnection(asyncio.BufferedProtocol):
@@ -60,6 +61,8 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self._timeout = timeout
         self._reader = FrameReader(MAX_RESPONSE)
         self._calls: dict[int, _Call] = {}
+        # One for all calls. It is not put off when a call is answered: it looks when it is due.
+        self._timer: asyncio.TimerHandle | None = None
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
         self._lost: str | None = None
@@ -128,11 +131,12 @@ class KafkaConnection(asyncio.BufferedProtocol):
         if len(self._calls) >= MAX_IN_FLIGHT:
             future.set_exception(ConnectionLost(f"{self.peer}: {MAX_IN_FLIGHT} requests without an answer"))
             return future
-        call = _Call(future, response_header_flexible(api_key, version))
         seconds = self._timeout if timeout is None else timeout
+        deadline = self._loop.time() + seconds
         correlation_id = self._write(api_key, version, body)
-        call.timer = self._loop.call_later(seconds, self._timed_out, correlation_id, seconds)
-        self._calls[correlation_id] = call
+        self._calls[correlation_id] = _Call(future, response_header_flexible(api_key, version), deadline, seconds)
+        if self._timer is None or deadline < self._timer.when():
+            self._wait_until(deadline)
         return future
 
     def send(self, api_key: int, version: int, body: Raw | Sequence[Chunk]) -> None:
@@ -238,24 +242,35 @@ class KafkaConnection(asyncio.BufferedProtocol):
             except IndexError as error:
                 raise ProtocolError(f"{self.peer}: a response header is cut off") from error
         del self._calls[correlation_id]
-        if call.timer is not None:
-            call.timer.cancel()
         if not call.future.done():
             call.future.set_result(memoryview(frame)[pos:])
 
-    def _timed_out(self, correlation_id: int, seconds: float) -> None:
-        call = self._calls.pop(correlation_id)
+    def _wait_until(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._look_for_late)
+
+    def _look_for_late(self) -> None:
+        self._timer = None
+        if not self._calls:
+            return
+        first, call = min(self._calls.items(), key=lambda each: each[1].deadline)
+        if call.deadline > self._loop.time():
+            self._wait_until(call.deadline)
+            return
+        del self._calls[first]
         if not call.future.done():
-            call.future.set_exception(RequestTimedOut(f"{self.peer}: no answer within {seconds:g} s"))
+            call.future.set_exception(RequestTimedOut(f"{self.peer}: no answer within {call.seconds:g} s"))
         self._fail("a request before this one timed out")
         self.abort()
 
     def _fail(self, reason: str, error: ProtocolError | None = None) -> None:
         if self._lost is None:
             self._lost = reason
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            if call.timer is not None:
-                call.timer.cancel()
             if not call.future.done():
                 call.future.set_exception(error or ConnectionLost(f"{self.peer}: {self._lost}"))

@@ -1,18 +1,19 @@
 """The server's end of one connection: frames in, handlers called, answers out in order.
 
 Requests of one read are handled in one go and their answers leave in one write. A handler that answers
-at once costs no Future and no Task; one that returns a Future costs a callback.
+at once costs no Future and no Task, nor does a `Later`; one that returns a Future costs a callback.
 """
 
 import asyncio
 import struct
 from collections import deque
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Raw, Request
+from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Later, Raw, Request
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame, FrameReader
 from ottla.wire.heads import REQUEST_HEAD, ClientIds, encode_response, skip_request_tags
@@ -82,7 +83,10 @@ class Session(asyncio.BufferedProtocol):
             self._server.account(waiting=-slot.size)
             future = slot.future
             # A coroutine may be half-way through a change; a bare future is only somebody's waiting.
-            if future is not None and not isinstance(future, asyncio.Task):
+            if isinstance(future, Later):
+                future.unwanted()
+                slot.future = None
+            elif future is not None and not isinstance(future, asyncio.Task):
                 future.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -187,7 +191,9 @@ class Session(asyncio.BufferedProtocol):
             self._server.handler_failed(request, error)
             self._drop("its request could not be handled")
             return
-        if answer.__class__ is not Raw and hasattr(answer, "__await__"):
+        if answer.__class__ is Raw:
+            self._answer_now(route, correlation_id, answer, request)
+        elif answer.__class__ is Later or hasattr(answer, "__await__"):
             self._answer_later(route, request, answer, len(frame))
         else:
             self._answer_now(route, correlation_id, answer, request)
@@ -213,33 +219,39 @@ class Session(asyncio.BufferedProtocol):
         self._settle(slot, correlation_id, answer)
         self._pending.append(slot)
 
-    def _answer_later(self, route: Route, request: Request, answer: Awaitable[Answer], size: int) -> None:
-        future: asyncio.Future[Answer] = asyncio.ensure_future(answer, loop=self._loop)
+    def _answer_later(self, route: Route, request: Request, answer: Awaitable[Answer] | Later, size: int) -> None:
         slot = Slot(route, request, size)
-        slot.future = future
         self._server.account(waiting=size)
         self._pending.append(slot)
         if route.api.serial:
             self._serial = slot
-        future.add_done_callback(lambda done: self._answered(slot, done))
+        if isinstance(answer, Later):
+            slot.future = answer
+            answer.then(partial(self._given, slot))
+            return
+        slot.future = future = asyncio.ensure_future(answer, loop=self._loop)
+        future.add_done_callback(partial(self._answered, slot))
 
     def _answered(self, slot: Slot, future: asyncio.Future[Answer]) -> None:
-        if self.connection.closed:
-            if not future.cancelled() and (error := future.exception()) is not None and slot.request is not None:
-                self._server.handler_failed(slot.request, error)
-            return
+        error = None if future.cancelled() else future.exception()
+        self._given(slot, CLOSE if future.cancelled() or error is not None else future.result(), error)
+
+    def _given(self, slot: Slot, answer: Answer, error: BaseException | None) -> None:
+        """The answer is there, or an error in its place."""
         request = slot.request
+        if self.connection.closed:
+            if error is not None and request is not None:
+                self._server.handler_failed(request, error)
+            return
         assert request is not None
-        if future.cancelled():
-            slot.chunks, slot.close = [], True
-        elif (error := future.exception()) is None:
-            self._settle(slot, request.correlation_id, future.result())
+        if error is None:
+            self._settle(slot, request.correlation_id, answer)
         else:
+            slot.chunks, slot.close = [], True
             if isinstance(error, ProtocolError):
                 log.info("connection_dropped", peer=self.connection.peer, listener=self._listener, reason=str(error))
             else:
                 self._server.handler_failed(request, error)
-            slot.chunks, slot.close = [], True
         self._server.account(waiting=-slot.size)
         slot.size = 0
         slot.future = None
@@ -297,8 +309,7 @@ class Session(asyncio.BufferedProtocol):
         self._out_size += sum(map(len, chunks))
 
     def _flush(self) -> None:
-        out = self._out
-        transport = self._transport
+        out, transport = self._out, self._transport
         if not out or transport is None:
             return
         size = self._out_size

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from ottla.wire.api import Chunk, Request
+from ottla.wire.api import Chunk, Later, Request
 from ottla.wire.registry import Route
 
 
@@ -18,4 +18,4 @@ class Slot:
         self.size = size
         self.chunks: list[Chunk] | None = None
         self.close = False
-        self.future: asyncio.Future[Any] | None = None
+        self.future: asyncio.Future[Any] | Later | None = None

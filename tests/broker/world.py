@@ -25,7 +25,7 @@ from ottla.controller import (
 )
 from ottla.log import Disk, GroupCommit, LogConfig, PartitionLog
 from ottla.records import Compression, Record, encode_batch
-from ottla.wire import Connection, Raw, Request, build, decode, encode, request_type, response_type
+from ottla.wire import Connection, Later, Raw, Request, build, decode, encode, request_type, response_type
 
 NODE = 1
 NOW_MS = 1_700_000_000_000
@@ -122,6 +122,21 @@ class FakeReplicas:
 
     def fetch_wait(self, min_bytes: int, deadline: float) -> FetchWait:
         return FetchWait(asyncio.get_running_loop(), min_bytes, deadline)
+
+
+def _future(later: Later) -> asyncio.Future[Any]:
+    """What the wire makes of it; cancelling it stands for a client that goes away."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def receive(answer: Any, error: Exception | None) -> None:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
+
+    later.then(receive)
+    future.add_done_callback(lambda done: later.unwanted() if done.cancelled() else None)
+    return future
 
 
 class World:
@@ -225,7 +240,8 @@ class World:
             connection or Connection(LISTENER, "peer"),
             asyncio.get_running_loop().time(),
         )
-        return route.api.handler(request), route
+        answer = route.api.handler(request)
+        return (_future(answer) if isinstance(answer, Later) else answer), route
 
     async def call(
         self, key: int, version: int, values: Mapping[str, Any], *, connection: Connection | None = None

@@ -41,6 +41,7 @@ from ottla.controller.rpc import Heartbeat, NewTopic
 from ottla.log import GroupCommit, LogConfig, LogManager, OsDisk
 from ottla.records import Record, encode_batch, verify_batch
 from ottla.wire import KafkaServer
+from tests.replication.waiting import errors_of
 
 CLUSTER = "cluster"
 LONG_POLL_MS = 60_000
@@ -213,7 +214,7 @@ class LiveNode:
     async def produce(self, value: bytes, topic: str = "t", index: int = 0, *, acks: Any = -1) -> int:
         """Append and wait for the acknowledgement."""
         offset, wait = self.send(value, topic, index, acks=acks)
-        errors = await wait.start(WAIT_S)
+        errors = await errors_of(wait, WAIT_S)
         assert not errors, errors
         return offset
 

@@ -9,6 +9,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.wire import FetchPartition, FetchRequest, KafkaConnection, decode_fetch_response, encode_fetch_request
 from tests.replication.live import LONG_POLL_MS, WAIT_S, LiveNode, Metadata, cluster, until
+from tests.replication.waiting import errors_of
 
 assert LONG_POLL_MS / 1000 > WAIT_S  # a test that passes only because a long poll ran out would fail
 
@@ -43,7 +44,7 @@ async def test_failover_and_return(tmp_path: Path) -> None:
         metadata.create("t", 1, 2, 3, min_insync_replicas="2")
         await nodes[1].produce(b"before")
         _, lost = nodes[1].send(b"perhaps")
-        outcome = lost.start(WAIT_S)
+        outcome = errors_of(lost, WAIT_S)
         await nodes[1].stop()
         assert (await outcome).get(0, ErrorCode.none) in (ErrorCode.none, ErrorCode.not_leader_or_follower)
         metadata.fence(1)

@@ -15,6 +15,7 @@ from ottla.controller import PartitionImage
 from ottla.log import DiskFull, GroupCommit, LogConfig, ModelledDisk, PartitionLog
 from ottla.records import Record, encode_batch, verify_batch
 from tests.replication.live import WAIT_S
+from tests.replication.waiting import errors_of
 
 
 class Replica:
@@ -49,7 +50,7 @@ class Replica:
 
 async def outcome(wait: ErrorCode | ProduceWait) -> ErrorCode:
     assert isinstance(wait, ProduceWait)
-    return (await wait.start(WAIT_S)).get(0, ErrorCode.none)
+    return (await errors_of(wait, WAIT_S)).get(0, ErrorCode.none)
 
 
 async def test_a_full_disk_is_an_answer_and_passes() -> None:

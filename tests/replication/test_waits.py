@@ -10,6 +10,7 @@ from ottla.broker.replication import WAKE, FetchWait, ProduceWait
 from ottla.broker.replication.fetch_wait import NEWS, NEWS_WITHIN_S, Watchers
 from ottla.broker.replication.lag_clock import LagClock
 from ottla.broker.replication.produce_wait import AckQueue
+from tests.replication.waiting import errors_of, over
 
 
 async def test_a_request_is_answered_when_its_last_partition_is() -> None:
@@ -17,7 +18,7 @@ async def test_a_request_is_answered_when_its_last_partition_is() -> None:
     first, second, wait = AckQueue(), AckQueue(), ProduceWait(loop)
     first.push(10, wait, 0)
     second.push(5, wait, 1)
-    answer = wait.start(60)
+    answer = errors_of(wait, 60)
     first.release(9)
     second.release(5)
     assert not answer.done()
@@ -30,7 +31,7 @@ async def test_failures_are_by_slot_and_a_late_commit_changes_nothing() -> None:
     lost, stuck, wait = AckQueue(), AckQueue(), ProduceWait(loop)
     lost.push(1, wait, 7)
     stuck.push(1, wait, 8)
-    answer = wait.start(60)
+    answer = errors_of(wait, 60)
     lost.fail(ErrorCode.not_leader_or_follower)
     wait.expire()
     expected = {7: ErrorCode.not_leader_or_follower, 8: ErrorCode.request_timed_out}
@@ -42,7 +43,7 @@ async def test_failures_are_by_slot_and_a_late_commit_changes_nothing() -> None:
 async def test_the_timeout_comes_by_itself() -> None:
     queue, wait = AckQueue(), ProduceWait(asyncio.get_running_loop())
     queue.push(1, wait, 0)
-    assert await wait.start(0.01) == {0: ErrorCode.request_timed_out}
+    assert await errors_of(wait, 0.01) == {0: ErrorCode.request_timed_out}
 
 
 async def test_waits_that_timed_out_do_not_pile_up_and_a_retry_keeps_the_order() -> None:
@@ -69,9 +70,9 @@ async def test_a_long_poll_counts_bytes_and_stops_watching() -> None:
     watchers.appended(5, 60)
     watchers.appended(9, 60)
     watchers.committed(5)
-    assert not wait.future.done()
+    assert not wait.over
     watchers.committed(9)
-    assert wait.future.done()
+    assert wait.over
     heard: list[int] = []
     stop = watchers.add(heard.append, follower=True)
     watchers.committed(10)
@@ -90,23 +91,23 @@ async def test_news_of_the_high_watermark_wait_for_data_but_not_for_long() -> No
         wait.hold(watchers.add(wait.gained, follower=True))
     began = loop.time()
     watchers.committed(1)
-    assert not with_data.future.done() and not alone.future.done()
+    assert not with_data.over and not alone.over
     with_data.gained(10)
-    assert with_data.future.done()
+    assert with_data.over
     for high_watermark in range(2, 5):  # later news do not put off the telling of the first
         await asyncio.sleep(NEWS_WITHIN_S / 4)
         watchers.committed(high_watermark)
-    await alone.future
+    await over(alone)
     assert loop.time() - began >= NEWS_WITHIN_S * 0.9
     soon = FetchWait(loop, 1, loop.time() + NEWS_WITHIN_S / 100)
     soon.news()
-    await soon.future
+    await over(soon)
     assert loop.time() - began < 60
 
 
 async def test_a_long_poll_ends_at_its_deadline() -> None:
     loop = asyncio.get_running_loop()
-    await FetchWait(loop, 1, loop.time() + 0.01).future
+    await over(FetchWait(loop, 1, loop.time() + 0.01))
 
 
 class StalledLoop(asyncio.SelectorEventLoop):
