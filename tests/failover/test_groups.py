@@ -76,7 +76,7 @@ async def goes_on(watch: Watch, what: str) -> float:
     return loop.time() - began
 
 
-@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky", "uniform"])
 async def test_ten_members_come_and_go_while_their_coordinator_and_a_leader_are_killed(
     cluster: Cluster, strategy: str
 ) -> None:
@@ -87,7 +87,11 @@ async def test_ten_members_come_and_go_while_their_coordinator_and_a_leader_are_
         acknowledged = await stack.enter_async_context(writing(cluster, topic))
 
         def member() -> Member:
-            return Member(watch, cluster.bootstrap(), partition_assignment_strategy=strategy)
+            if strategy == "uniform":
+                options = {"group_protocol": "consumer", "group_remote_assignor": strategy}
+            else:
+                options = {"partition_assignment_strategy": strategy}
+            return Member(watch, cluster.bootstrap(), **options)
 
         async def enter(count: int) -> list[Member]:
             return list(await asyncio.gather(*(stack.enter_async_context(member()) for _ in range(count))))
