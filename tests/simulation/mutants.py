@@ -238,7 +238,9 @@ MUTANTS: dict[str, Mutant] = {
     "keep the leader epoch": Mutant(keep_the_leader_epoch, ("kill",), 2),
     "give the same producer ids twice": Mutant(give_the_same_producer_ids_twice, ("kill",), 2),
     "append without comparing": Mutant(append_without_comparing, FAILOVERS, 6),
-    "vote twice": Mutant(vote_twice, ("kill all",), 12),
+    "vote twice": Mutant(
+        vote_twice, ("kill all",), 5, nodes=5, settings={"controller.quorum.election.timeout.ms": "100"}
+    ),
     "forget the vote": Mutant(forget_the_vote, ("kill",), 1),
     "forget the term": Mutant(forget_the_term, FAILOVERS, 12),
     "vote without sync": Mutant(vote_without_sync, ("power off",), 2, settings=SYNCED),
