@@ -351,7 +351,7 @@ GROUP_STATES = {
     State.PREPARING_REBALANCE: "waits for its members to join, at most for the largest of their rebalance timeouts.",
     State.COMPLETING_REBALANCE: "has a new generation, and waits for its leader's assignment to be replicated.",
     State.STABLE: "every member can have its assignment.",
-    State.DEAD: "its tombstone is being written.",
+    State.DEAD: "its end is being written: it is deleted, or a group of the consumer protocol from now on.",
 }
 
 

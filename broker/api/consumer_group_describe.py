@@ -18,7 +18,7 @@ from ottla.broker.groups.consumer import DEFAULT_ASSIGNOR, ConsumerGroup, Partit
 from ottla.wire import Request
 
 _ALL_OPERATIONS = sum(1 << bit for bit in (3, 6, 8))
-_CONSUMER_MEMBER = 1
+_CLASSIC_MEMBER, _CONSUMER_MEMBER = 0, 1
 
 
 def handle(context: BrokerContext, request: Request) -> Answer:
@@ -64,7 +64,7 @@ def _member(group: ConsumerGroup, member_id: str, names: Mapping[UUID, str]) -> 
         "subscribed_topic_regex": facts.regex,
         "assignment": _assignment(current.assigned, names),
         "target_assignment": _assignment(group.targets.get(member_id, frozenset()), names),
-        "member_type": _CONSUMER_MEMBER,
+        "member_type": _CONSUMER_MEMBER if facts.classic is None else _CLASSIC_MEMBER,
     }
 
 

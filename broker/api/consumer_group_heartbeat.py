@@ -2,8 +2,11 @@
 
 v1 the client makes its own member id, and may subscribe by regular expression.
 
-Differences from Kafka: a classic group that has members is not moved over (GROUP_ID_NOT_FOUND, as in Kafka with
-`group.consumer.migration.policy` disabled); an empty one gives way, for which the client is asked to come again.
+A classic group of consumers is moved over with its members (`group.consumer.migration.policy`), an empty one gives way.
+
+Differences from Kafka: who finds a classic group that is empty, or is just being written, is asked to come again
+(COORDINATOR_LOAD_IN_PROGRESS). A member of the classic protocol that joins the group has one owner for each partition,
+also where its own assignor had given one to two members.
 Regular expressions that could take long to match are refused with INVALID_REGULAR_EXPRESSION.
 """
 

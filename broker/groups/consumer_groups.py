@@ -1,7 +1,9 @@
 """The KIP-848 groups of one shard: heartbeats in order, one decision at a time for each group.
 
 A decision is made on the committed state only. So a heartbeat that comes while records of its group are on their way
-waits for them; the common heartbeat has nothing to write and nothing to wait for.
+waits for them; the common heartbeat has nothing to write and nothing to wait for. When they are not committed in time,
+nobody waits any longer, but nothing is decided either before it is certain what becomes of them: two decisions on the
+same state could give one partition to two members.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -18,7 +21,18 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.groups import consumer
 from ottla.broker.groups.classic import Now
 from ottla.broker.groups.config import GroupConfig
-from ottla.broker.groups.consumer import AWAY, LEAVING, Beat, BeatAnswer, ConsumerGroup, Decision, Topic
+from ottla.broker.groups.consumer import (
+    AWAY,
+    LEAVING,
+    Beat,
+    BeatAnswer,
+    ConsumerGroup,
+    Decision,
+    MemberFacts,
+    MemberKey,
+    Topic,
+)
+from ottla.broker.groups.migration import DOWNGRADES, all_classic, downgraded
 from ottla.broker.groups.offsets import Standing
 from ottla.broker.groups.records import Entry
 
@@ -27,7 +41,24 @@ log = structlog.get_logger(__name__)
 MAX_WAITING = 10_000
 """Heartbeats of one group that wait for its records."""
 
+LOOK_AGAIN_S = 1.0
+"""After which a group is looked at again whose records were on their way when a deadline came."""
+
 Step = Callable[[ConsumerGroup], None]
+Refuse = Callable[[ErrorCode], None]
+
+
+class _Turn(NamedTuple):
+    step: Step
+    refuse: Refuse
+
+
+@dataclass(slots=True, eq=False)
+class _Busy:
+    """Records of a group are on their way. `refused` is why nobody waits for them any more."""
+
+    turns: deque[_Turn] = field(default_factory=deque)
+    refused: ErrorCode | None = None
 
 
 class Host(Protocol):
@@ -38,7 +69,7 @@ class Host(Protocol):
     def now(self) -> Now: ...
     def topics(self) -> Mapping[str, Topic]: ...
     def wake(self, group_id: str, at: float) -> None: ...
-    def write(self, entries: Sequence[Entry], done: Callable[[ErrorCode], None]) -> None: ...
+    def write(self, entries: Sequence[Entry], done: Refuse, decided: Refuse | None = None) -> None: ...
 
 
 class ConsumerGroups:
@@ -47,7 +78,8 @@ class ConsumerGroups:
     def __init__(self, host: Host) -> None:
         self.groups: dict[str, ConsumerGroup] = {}
         self._host = host
-        self._waiting: dict[str, deque[Step]] = {}
+        self._busy: dict[str, _Busy] = {}
+        self._serving = False
 
     # Log
 
@@ -60,18 +92,35 @@ class ConsumerGroups:
         group.replay(key, value)
         if not group.exists and not group.members and not group.current and not group.targets:
             del self.groups[key.group]
+        elif self._serving and isinstance(key, MemberKey) and value is not None and key.member not in group.sessions:
+            # Whoever asked may have given up, so that no answer is what begins the session.
+            self.heard(group, key.member, self._host.now())
 
     def loaded(self, now: Now) -> None:
         """Every member has a whole session to be heard of again."""
+        self._serving = True
         for group in self.groups.values():
             for member_id in group.members:
-                self._heard(group, member_id, now)
+                self.heard(group, member_id, now)
+            self._perhaps_downgrade(group.id)
 
-    def _heard(self, group: ConsumerGroup, member_id: str, now: Now) -> None:
-        deadline = now.at + self._host.config.group_consumer_session_timeout_ms / 1000
+    def heard(self, group: ConsumerGroup, member_id: str, now: Now) -> None:
+        """A member lives, which is why it is looked for no earlier than a session from now."""
+        deadline = now.at + self._session_ms(group.members.get(member_id)) / 1000
         group.sessions[member_id] = deadline
         other = group.watch_revocation(member_id, now.at)
         self._host.wake(group.id, deadline if other is None else min(other, deadline))
+
+    def promised(self, group: ConsumerGroup, member_id: str, now: Now, *, anew: bool) -> None:
+        """A member of the classic protocol was told to join, or is to sync: it has its rebalance timeout for that."""
+        if member_id in group.members and (anew or member_id not in group.promises):
+            group.promises[member_id] = deadline = now.at + group.members[member_id].rebalance_ms / 1000
+            self._host.wake(group.id, deadline)
+
+    def _session_ms(self, facts: MemberFacts | None) -> int:
+        if facts is not None and facts.classic is not None:
+            return facts.classic.session_ms
+        return self._host.config.group_consumer_session_timeout_ms
 
     # Heartbeats
 
@@ -80,17 +129,24 @@ class ConsumerGroups:
         if request.epoch != 0 and group_id not in self.groups:
             future.set_result(BeatAnswer(ErrorCode.group_id_not_found, message=f"Group {group_id} not found."))
         else:
-            self._in_turn(group_id, partial(self._beat, request, future), future)
+            self.in_turn(group_id, partial(self._beat, request, future), lambda why: _settle(future, BeatAnswer(why)))
         return future
 
-    def _in_turn(self, group_id: str, step: Step, future: asyncio.Future[BeatAnswer] | None = None) -> None:
-        waiting = self._waiting.get(group_id)
-        if waiting is None:
+    def is_busy(self, group_id: str) -> bool:
+        """Whether records of the group are on their way."""
+        return group_id in self._busy
+
+    def in_turn(self, group_id: str, step: Step, refuse: Refuse) -> None:
+        """Take the step once nothing of the group is on its way, or say why it is not to be waited for."""
+        busy = self._busy.get(group_id)
+        if busy is None:
             step(self.groups.get(group_id) or ConsumerGroup(group_id))
-        elif len(waiting) < MAX_WAITING:
-            waiting.append(step)
-        elif future is not None:
-            future.set_result(BeatAnswer(ErrorCode.coordinator_not_available))
+        elif busy.refused is not None:
+            refuse(busy.refused)
+        elif len(busy.turns) < MAX_WAITING:
+            busy.turns.append(_Turn(step, refuse))
+        else:
+            refuse(ErrorCode.coordinator_not_available)
 
     def _beat(self, request: Beat, future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> None:
         topics = self._host.topics()
@@ -99,10 +155,16 @@ class ConsumerGroups:
         if not decision.entries:
             if answer.error is ErrorCode.none:
                 group.seen_topics = topics
-                self._heard(group, request.member_id, self._host.now())
+                self.heard(group, request.member_id, self._host.now())
             _settle(future, answer)
             return
-        self._write(group, _entries(decision), partial(self._beaten, group.id, answer, future))
+        self.write(group.id, entries_of(decision), partial(self._beaten, group.id, answer, future))
+
+    def upgrade(self, group_id: str, entries: Sequence[Entry], answer: BeatAnswer) -> asyncio.Future[BeatAnswer]:
+        """Write down that a classic group is one of these from now on, with what its new member is to be told."""
+        future: asyncio.Future[BeatAnswer] = asyncio.get_running_loop().create_future()
+        self.write(group_id, entries, partial(self._beaten, group_id, answer, future))
+        return future
 
     def _beaten(self, group_id: str, answer: BeatAnswer, future: asyncio.Future[BeatAnswer], error: ErrorCode) -> None:
         if error is not ErrorCode.none:
@@ -116,30 +178,55 @@ class ConsumerGroups:
             gone = group.sessions.keys() - group.members.keys()
             for member_id in gone:
                 del group.sessions[member_id]
-            self._heard(group, answer.member_id, self._host.now())
+            self.heard(group, answer.member_id, self._host.now())
             if answer.epoch not in (AWAY, LEAVING) and group.state == "Stable":
                 log.info("group_stable", group=group_id, epoch=group.epoch, members=len(group.members))
         _settle(future, answer)
 
-    def _write(self, group: ConsumerGroup, entries: Sequence[Entry], done: Callable[[ErrorCode], None]) -> None:
-        waiting = self._waiting[group.id] = deque()
+    def write(self, group_id: str, entries: Sequence[Entry], done: Refuse) -> None:
+        """Write for a group of which nothing is on its way; to be called in turn."""
+        busy = self._busy[group_id] = _Busy()
 
-        def written(error: ErrorCode) -> None:
+        def told(error: ErrorCode) -> None:
             if error is ErrorCode.message_too_large:
                 error = ErrorCode.unknown_server_error
             done(error)
-            if self._waiting.get(group.id) is waiting:
-                del self._waiting[group.id]
-            while waiting:
-                self._in_turn(group.id, waiting.popleft())
+            if error is not ErrorCode.none:
+                busy.refused = error
+                _refuse_all(busy)
 
-        self._host.write(entries, written)
+        def decided(error: ErrorCode) -> None:
+            del self._busy[group_id]
+            if error is ErrorCode.none:
+                self._perhaps_downgrade(group_id)
+            while busy.turns:
+                self.in_turn(group_id, *busy.turns.popleft())
+
+        self._host.write(entries, told, decided)
+
+    # The last member that speaks KIP-848 has gone
+
+    def _perhaps_downgrade(self, group_id: str) -> None:
+        group = self.groups.get(group_id)
+        config = self._host.config
+        if group is None or not all_classic(group) or config.group_consumer_migration_policy not in DOWNGRADES:
+            return
+        if len(group.members) > config.group_max_size:
+            return
+        log.info("group_downgrading", group=group_id, epoch=group.epoch, members=len(group.members))
+        now = self._host.now()
+        self.write(group_id, downgraded(group, self._host.topics(), now.ms), lambda _error: None)
+        busy = self._busy.get(group_id)
+        if busy is not None:
+            # Where it is done, who would have had a turn comes again, and finds a classic group.
+            busy.refused = ErrorCode.coordinator_load_in_progress
 
     # Time
 
     def tick(self, group_id: str) -> None:
         if group_id in self.groups:
-            self._in_turn(group_id, self._look)
+            again = self._host.now().at + LOOK_AGAIN_S
+            self.in_turn(group_id, self._look, lambda _error: self._host.wake(group_id, again))
 
     def _look(self, group: ConsumerGroup) -> None:
         """Who was not heard of for a session is out, and who did not give up its partitions in time."""
@@ -148,6 +235,8 @@ class ConsumerGroups:
         for member_id, (epoch, at) in group.revocations.items():
             if at <= now.at and member_id in group.members and group.of(member_id).epoch == epoch:
                 silent.append(member_id)
+        silent += [member_id for member_id, at in group.promises.items() if at <= now.at and member_id in group.members]
+        group.promises = {each: at for each, at in group.promises.items() if at > now.at and each in group.members}
         group.sessions = {each: at for each, at in group.sessions.items() if at > now.at}
         group.revocations = {each: row for each, row in group.revocations.items() if row[1] > now.at}
         deadline = group.next_deadline()
@@ -157,7 +246,9 @@ class ConsumerGroups:
             gone = tuple(dict.fromkeys(silent))
             for member_id in gone:
                 log.info("group_member_removed", group=group.id, member=member_id, reason="session expired")
-            self._write(group, _entries(consumer.remove(group, gone)), partial(self._removed, group.id, gone))
+            self.write(group.id, entries_of(consumer.remove(group, gone)), partial(self._removed, group.id, gone))
+        else:
+            self._perhaps_downgrade(group.id)
 
     def _removed(self, group_id: str, gone: Sequence[str], error: ErrorCode) -> None:
         group = self.groups.get(group_id)
@@ -165,7 +256,7 @@ class ConsumerGroups:
             # Not written: they are looked at again after another session.
             for member_id in gone:
                 if member_id in group.members:
-                    self._heard(group, member_id, self._host.now())
+                    self.heard(group, member_id, self._host.now())
 
     # Offsets
 
@@ -175,7 +266,10 @@ class ConsumerGroups:
             return ErrorCode.none
         if member_id not in group.members:
             return ErrorCode.unknown_member_id
-        return ErrorCode.none if group.of(member_id).epoch == epoch else ErrorCode.stale_member_epoch
+        if group.of(member_id).epoch == epoch:
+            return ErrorCode.none
+        is_classic = group.members[member_id].classic is not None
+        return ErrorCode.illegal_generation if is_classic else ErrorCode.stale_member_epoch
 
     def standing(self, group: ConsumerGroup) -> Standing:
         if not group.members:
@@ -192,16 +286,19 @@ class ConsumerGroups:
                 done(ErrorCode.non_empty_group)
                 return
             keys = (consumer.TargetEpochKey(group_id), consumer.EpochKey(group_id))
-            self._write(group, [*also, *(Entry(key, None) for key in keys)], done)
+            self.write(group_id, [*also, *(Entry(key, None) for key in keys)], done)
 
-        if len(self._waiting.get(group_id, ())) >= MAX_WAITING:
-            done(ErrorCode.coordinator_not_available)
-        else:
-            self._in_turn(group_id, step)
+        self.in_turn(group_id, step, done)
 
 
-def _entries(decision: Decision) -> list[Entry]:
+def entries_of(decision: Decision) -> list[Entry]:
     return [Entry(key, value) for key, value in decision.entries]
+
+
+def _refuse_all(busy: _Busy) -> None:
+    turns, busy.turns = busy.turns, deque()
+    for turn in turns:
+        turn.refuse(busy.refused or ErrorCode.coordinator_not_available)
 
 
 def _settle(future: asyncio.Future[BeatAnswer], answer: BeatAnswer) -> None:

@@ -151,6 +151,10 @@ class Reader:
     def blob(self) -> bytes:
         return self._take(self.varint() - 1 if self.flexible else self.int32())
 
+    def nullable_blob(self) -> bytes | None:
+        size = self.varint() - 1 if self.flexible else self.int32()
+        return None if size == -1 else self._take(size)
+
     def count(self) -> int:
         """The number of elements that follow; one that the bytes cannot hold is refused."""
         value = self.varint() - 1 if self.flexible else self.int32()

@@ -27,9 +27,9 @@ async def expire(shard: Shard, now_ms: int, retention_ms: int) -> int:
         gone = expired(rows, standing(shard, group_id), now_ms, retention_ms)
         count += len(gone)
         if len(gone) == len(rows) and shard.is_empty(group_id):
-            await shard.drop_group(group_id)
+            await shard.changes.drop_group(group_id)
         elif gone:
-            await shard.bury([OffsetKey(group_id, *at) for at in gone])
+            await shard.changes.bury([OffsetKey(group_id, *at) for at in gone])
         await asyncio.sleep(0)
     if count:
         log.info("offsets_expired", partition=shard.log.partition.index, offsets=count)
@@ -40,4 +40,4 @@ async def forget_topics(shard: Shard, topics: frozenset[str]) -> None:
     """The topics are deleted, and with them what was committed for them, also what is not replicated yet."""
     keys = {OffsetKey(group_id, *at) for group_id in shard.offsets for at in shard.offsets.of(group_id)}
     keys |= {entry.key for entry in shard.log.in_flight if isinstance(entry.key, OffsetKey)}
-    await shard.bury(sorted((key for key in keys if key.topic in topics), key=repr))
+    await shard.changes.bury(sorted((key for key in keys if key.topic in topics), key=repr))

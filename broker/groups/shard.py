@@ -15,9 +15,11 @@ import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups import classic
+from ottla.broker.groups.changes import Changes, settle
 from ottla.broker.groups.classic import Answer, ClassicGroup, Effects, Identity, Now, State, Write
+from ottla.broker.groups.classic_members import ClassicMembers, Left
 from ottla.broker.groups.config import GroupConfig
-from ottla.broker.groups.consumer import Beat, BeatAnswer, Topic
+from ottla.broker.groups.consumer import Beat, BeatAnswer, ConsumerGroup, Topic
 from ottla.broker.groups.consumer_groups import ConsumerGroups
 from ottla.broker.groups.offsets import At, OffsetStore, Position, value_of
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup
@@ -31,8 +33,6 @@ MAX_TRANSIENT = 10_000
 """Groups of one shard that exist only in memory: someone asked to join, and nothing of it was written yet."""
 MAX_PENDING = 50_000
 """Member ids of one shard that were handed out and not used yet (KIP-394)."""
-MAX_BATCH = 500
-"""Tombstones that are written in one batch."""
 
 JoinRequest = Callable[[int], classic.Join]
 SyncRequest = Callable[[int], classic.Sync]
@@ -69,6 +69,8 @@ class Shard:
         self._transient = 0
         self._pending = 0
         self.consumers = ConsumerGroups(self)
+        self.changes = Changes(self)
+        self._classic_members = ClassicMembers(self.consumers, self)
         self.log = ShardLog(
             partition,
             host.replicas,
@@ -104,6 +106,8 @@ class Shard:
             return
         group = self.groups.get(group_id)
         if group is None:
+            if value is not None:
+                self._downgraded(group_id, value)
             return
         self._transient -= group.stored is None
         if value is None:
@@ -111,6 +115,13 @@ class Shard:
             del self.groups[group_id]
         else:
             group.replay(value)
+
+    def _downgraded(self, group_id: str, value: StoredGroup) -> None:
+        """Its members were in a KIP-848 group until now: they join again, and one of them makes the assignment."""
+        group, now = self._make(group_id), self._host.now()
+        group.replay(value)
+        self._recover(group, now)
+        self.carry_out(group, classic.rejoin(group, now, "downgraded to the classic protocol"))
 
     def _loaded(self) -> None:
         now = self._host.now()
@@ -188,13 +199,23 @@ class Shard:
 
     # Members
 
+    def _of_members(self, group_id: str) -> ConsumerGroup | None:
+        """The group, if it is one of KIP-848 that has members: those of the classic protocol can be among them."""
+        found = self.consumers.groups.get(group_id)
+        return found if found is not None and found.members else None
+
     def join(
         self, group_id: str, may_create: bool, request: JoinRequest, refuse: Callable[[ErrorCode], Answer]
     ) -> asyncio.Future[Answer] | Answer:
+        found = self._of_members(group_id)
+        if found is not None:
+            return self._classic_members.join(group_id, request(0))
         if group_id in self.consumers.groups:
-            return refuse(self._make_way(group_id))
+            return refuse(self.changes.make_way(group_id))
         group = self.groups.get(group_id)
         if group is None:
+            if self.consumers.is_busy(group_id):
+                return refuse(ErrorCode.coordinator_load_in_progress)
             if not may_create:
                 return refuse(ErrorCode.unknown_member_id)
             if self._transient >= MAX_TRANSIENT:
@@ -205,34 +226,42 @@ class Shard:
             return refuse(ErrorCode.coordinator_not_available)
         ticket, future = self.tickets.open(refuse)
         before = len(group.pending)
-        self._carry_out(group, classic.join(group, request(ticket), self._host.now()), before)
+        self.carry_out(group, classic.join(group, request(ticket), self._host.now()), before)
         return future
 
     def sync(
         self, group_id: str, request: SyncRequest, refuse: Callable[[ErrorCode], Answer]
     ) -> asyncio.Future[Answer] | Answer:
+        found = self._of_members(group_id)
+        if found is not None:
+            return self._classic_members.sync(found, request(0))
         group = self.groups.get(group_id)
         if group is None:
             return refuse(ErrorCode.unknown_member_id)
         ticket, future = self.tickets.open(refuse)
-        self._carry_out(group, classic.sync(group, request(ticket), self._host.now()))
+        self.carry_out(group, classic.sync(group, request(ticket), self._host.now()))
         return future
 
     def heartbeat(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:
+        found = self._of_members(group_id)
+        if found is not None:
+            return self._classic_members.heartbeat(found, member_id, instance_id, generation)
         group = self.groups.get(group_id)
         if group is None:
             return ErrorCode.unknown_member_id
         error, effects = classic.heartbeat(group, member_id, instance_id, generation, self._host.now())
-        self._carry_out(group, effects)
+        self.carry_out(group, effects)
         return error
 
-    def leave(self, group_id: str, identities: Sequence[Identity]) -> list[ErrorCode] | ErrorCode:
+    def leave(self, group_id: str, identities: Sequence[Identity]) -> asyncio.Future[Left] | Left:
+        if self._of_members(group_id) is not None:
+            return self._classic_members.leave(group_id, identities)
         group = self.groups.get(group_id)
         if group is None:
             return ErrorCode.unknown_member_id
         before = len(group.pending)
         errors, effects = classic.leave(group, identities, self._host.now())
-        self._carry_out(group, effects, before)
+        self.carry_out(group, effects, before)
         return errors
 
     def tick(self, group_id: str) -> None:
@@ -243,9 +272,17 @@ class Shard:
         group = self.groups.get(group_id)
         if group is not None:
             before = len(group.pending)
-            self._carry_out(group, classic.tick(group, self._host.now()), before)
+            self.carry_out(group, classic.tick(group, self._host.now()), before)
 
-    def _carry_out(self, group: ClassicGroup, effects: Effects, pending_before: int | None = None) -> None:
+    def revive(self, group: ClassicGroup) -> None:
+        """Its end is not in the log: begin again with what is."""
+        self._pending -= len(group.pending)
+        revived = self._make(group.id)
+        revived.replay(group.stored)
+        self._recover(revived, self._host.now())
+        self.carry_out(revived, Effects())
+
+    def carry_out(self, group: ClassicGroup, effects: Effects, pending_before: int | None = None) -> None:
         for what in effects.writes:
             self.write([Entry(GroupKey(group.id), what.value)], partial(self._written, group, what))
         for ticket, answer in effects.replies:
@@ -261,31 +298,24 @@ class Shard:
         elif effects.wake_at is not None:
             self._host.wake(self, group.id, effects.wake_at)
 
-    def _make_way(self, group_id: str) -> ErrorCode:
-        """A group of the other protocol has the name: it goes if it is empty, and the client comes again."""
-        if not self.is_empty(group_id) and not self.is_writing(group_id):
-            return ErrorCode.inconsistent_group_protocol
-        if not self.is_writing(group_id):
-            self._drop_of_protocol(group_id, ()).add_done_callback(lambda _: None)
-        return ErrorCode.coordinator_load_in_progress
-
     def beat(self, group_id: str, request: Beat) -> asyncio.Future[BeatAnswer] | BeatAnswer:
-        """ConsumerGroupHeartbeat. A classic group gives way when it is empty; moving its members over is not done."""
+        """ConsumerGroupHeartbeat."""
         group = self.groups.get(group_id)
-        if group is None:
-            return self.consumers.heartbeat(group_id, request)
-        if group.members or request.epoch != 0:
-            return BeatAnswer(ErrorCode.group_id_not_found, message=f"Group {group_id} is not a consumer group.")
-        self._make_way(group_id)
-        return BeatAnswer(ErrorCode.coordinator_load_in_progress)
+        return self.consumers.heartbeat(group_id, request) if group is None else self.changes.beat(group, request)
 
     def _written(self, group: ClassicGroup, what: Write, error: ErrorCode) -> None:
         if error is ErrorCode.message_too_large:
             error = ErrorCode.unknown_server_error
         if self.groups.get(group.id) is group and not self.log.closed:
-            self._carry_out(group, classic.written(group, what, error, self._host.now()))
+            self.carry_out(group, classic.written(group, what, error, self._host.now()))
 
-    def write(self, entries: Sequence[Entry], done: Callable[[ErrorCode], None]) -> None:
+    def write(
+        self,
+        entries: Sequence[Entry],
+        done: Callable[[ErrorCode], None],
+        decided: Callable[[ErrorCode], None] | None = None,
+    ) -> None:
+        """See `ShardLog.write`."""
         touched = {entry.key.group for entry in entries}
         self._writing.update(touched)
 
@@ -294,9 +324,10 @@ class Shard:
                 self._writing[group_id] -= 1
                 if not self._writing[group_id]:
                     del self._writing[group_id]
-            done(error)
+            if decided is not None:
+                decided(error)
 
-        self.log.write(entries, finished)
+        self.log.write(entries, done, finished)
 
     # Offsets
 
@@ -308,7 +339,7 @@ class Shard:
         group = self.groups.get(group_id)
         if group is not None:
             error, effects = classic.check_commit(group, member_id, instance_id, generation, self._host.now())
-            self._carry_out(group, effects)
+            self.carry_out(group, effects)
             return error
         if generation < 0:
             return ErrorCode.none
@@ -326,7 +357,7 @@ class Shard:
 
     def _written_later(self, entries: Sequence[Entry]) -> asyncio.Future[ErrorCode]:
         future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
-        self.write(entries, partial(_settle, future))
+        self.write(entries, partial(settle, future))
         return future
 
     async def settled(self) -> ErrorCode:
@@ -334,13 +365,13 @@ class Shard:
         if self.log.idle:
             return ErrorCode.none
         future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
-        self.log.after(partial(_settle, future))
+        self.log.after(partial(settle, future))
         return await future
 
     async def delete_offsets(self, group_id: str, wanted: Sequence[At]) -> ErrorCode:
         """Tombstones for what there is of it."""
         rows = self.offsets.of(group_id)
-        return await self.bury([OffsetKey(group_id, *at) for at in wanted if at in rows])
+        return await self.changes.bury([OffsetKey(group_id, *at) for at in wanted if at in rows])
 
     async def delete_group(self, group_id: str) -> ErrorCode:
         """A group without members, and all its offsets. GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP, or what writing gives."""
@@ -351,49 +382,6 @@ class Shard:
         if group is not None and group.state is State.DEAD:
             return ErrorCode.group_id_not_found
         if group is None and group_id not in self.consumers.groups:
-            return await self.drop_group(group_id) if group_id in self.offsets else ErrorCode.group_id_not_found
+            return await self.changes.drop_group(group_id) if group_id in self.offsets else ErrorCode.group_id_not_found
         empty = group.state is State.EMPTY if group is not None else self.is_empty(group_id)
-        return await self.drop_group(group_id) if empty else ErrorCode.non_empty_group
-
-    async def drop_group(self, group_id: str) -> ErrorCode:
-        """Tombstones for an empty group and all its offsets."""
-        keys = [OffsetKey(group_id, *at) for at in self.offsets.of(group_id)]
-        split = max(len(keys) - MAX_BATCH, 0)
-        error = await self.bury(keys[:split])
-        return error if error is not ErrorCode.none else await self._drop_of_protocol(group_id, keys[split:])
-
-    def _drop_of_protocol(self, group_id: str, offsets: Sequence[OffsetKey]) -> asyncio.Future[ErrorCode]:
-        """The group itself, and these offsets with it in one batch. Nobody may join while that is being written."""
-        future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
-        gone = [Entry(key, None) for key in offsets]
-        if group_id in self.consumers.groups:
-            self.consumers.drop(group_id, gone, partial(_settle, future))
-            return future
-        group = self.groups.get(group_id)
-        if group is not None:
-            if group.state is not State.EMPTY:
-                _settle(future, ErrorCode.non_empty_group)
-                return future
-            group.go(State.DEAD, self._host.now())
-        self.write([*gone, Entry(GroupKey(group_id), None)], partial(self._dropped, group, future))
-        return future
-
-    def _dropped(self, group: ClassicGroup | None, future: asyncio.Future[ErrorCode], error: ErrorCode) -> None:
-        if group is not None and error is not ErrorCode.none and self.groups.get(group.id) is group:
-            self._pending -= len(group.pending)
-            revived = self._make(group.id)
-            revived.replay(group.stored)
-            self._recover(revived, self._host.now())
-        _settle(future, error)
-
-    async def bury(self, keys: Sequence[OffsetKey]) -> ErrorCode:
-        for at in range(0, len(keys), MAX_BATCH):
-            error = await self._written_later([Entry(key, None) for key in keys[at : at + MAX_BATCH]])
-            if error is not ErrorCode.none:
-                return error
-        return ErrorCode.none
-
-
-def _settle(future: asyncio.Future[ErrorCode], error: ErrorCode) -> None:
-    if not future.done():
-        future.set_result(error)
+        return await self.changes.drop_group(group_id) if empty else ErrorCode.non_empty_group

@@ -44,6 +44,7 @@ class _Write:
     entries: Sequence[Entry]
     done: Done | None
     deadline: float
+    decided: Done | None = None
 
 
 class ShardLog:
@@ -139,6 +140,7 @@ class ShardLog:
         self._untold.clear()
         for write in writes:
             _tell(write, ErrorCode.not_coordinator)
+            _decide(write, ErrorCode.not_coordinator)
         self._lost()
 
     def _moved(self, _size: int) -> None:
@@ -157,15 +159,18 @@ class ShardLog:
     def idle(self) -> bool:
         return not self._writes
 
-    def write(self, entries: Sequence[Entry], done: Done) -> None:
+    def write(self, entries: Sequence[Entry], done: Done, decided: Done | None = None) -> None:
         """Append one batch; `done` gets `none` once it is committed and replayed, or else why it is not known to be.
 
         COORDINATOR_NOT_AVAILABLE (not enough replicas, or not within the timeout), NOT_COORDINATOR,
-        MESSAGE_TOO_LARGE. It may be called before this returns.
+        MESSAGE_TOO_LARGE. It may be called before this returns. `decided` is called after it, and not before it is
+        certain what this leader will see of the batch: what timed out may be committed yet.
         """
-        error = self._append(entries, done)
+        error = self._append(entries, done, decided)
         if error is not ErrorCode.none:
             done(error)
+            if decided is not None:
+                decided(error)
             return
         if self._timer is None and self._untold:
             self._timer = self._loop.call_at(self._untold[0].deadline, self._time_over)
@@ -181,7 +186,7 @@ class ShardLog:
         self._writes.append(mark)
         self._untold.append(mark)
 
-    def _append(self, entries: Sequence[Entry], done: Done) -> ErrorCode:
+    def _append(self, entries: Sequence[Entry], done: Done, decided: Done | None) -> ErrorCode:
         if not self.leads or not self.ready:
             return ErrorCode.not_coordinator
         if len(self._writes) >= MAX_IN_FLIGHT:
@@ -193,7 +198,7 @@ class ShardLog:
         appended = self._replicas.append(self.partition, batch, read_header(batch), acks=-1)
         if isinstance(appended, ErrorCode):
             return _refused(appended)
-        write = _Write(appended.last_offset + 1, entries, done, self._loop.time() + self._timeout_s)
+        write = _Write(appended.last_offset + 1, entries, done, self._loop.time() + self._timeout_s, decided)
         self._writes.append(write)
         self._untold.append(write)
         return ErrorCode.none
@@ -213,6 +218,7 @@ class ShardLog:
             if self._untold and self._untold[0] is write:
                 self._untold.popleft()
             _tell(write, ErrorCode.none)
+            _decide(write, ErrorCode.none)
 
     def _time_over(self) -> None:
         """Give up on telling that the oldest writes are committed; they are still replayed if they ever are."""
@@ -228,6 +234,12 @@ def _tell(write: _Write, error: ErrorCode) -> None:
     done, write.done = write.done, None
     if done is not None:
         done(error)
+
+
+def _decide(write: _Write, error: ErrorCode) -> None:
+    decided, write.decided = write.decided, None
+    if decided is not None:
+        decided(error)
 
 
 def _refused(error: ErrorCode) -> ErrorCode:

@@ -114,6 +114,9 @@ class Settings(BaseModel):
     )
     group_consumer_heartbeat_interval_ms: int = _key(5000, "Time between heartbeats in KIP-848 groups.", ge=1)
     group_consumer_max_size: int = _key(_INT_MAX, "Most members of a KIP-848 group.", ge=1, le=_INT_MAX)
+    group_consumer_migration_policy: Literal["disabled", "upgrade", "downgrade", "bidirectional"] = _key(
+        "bidirectional", "Whether groups with members move to the KIP-848 protocol (upgrade), and back (downgrade)."
+    )
     offset_metadata_max_bytes: int = _key(4096, "The largest metadata of a committed offset.", ge=0)
     offsets_commit_timeout_ms: int = _key(5000, "The longest a commit waits to be replicated.", ge=1)
     offsets_retention_minutes: int = _key(

@@ -148,7 +148,8 @@ async def test_an_empty_group_may_change_its_protocol(world: World) -> None:
     assert (await world.call(DESCRIBE_CLASSIC, 6, {"groups": ["g"]})).groups[0].error_code is (
         ErrorCode.group_id_not_found
     )
-    assert (await world.call(JOIN, 3, join_values())).error_code is ErrorCode.inconsistent_group_protocol
+    other = join_values(protocol_type="connect")
+    assert (await world.call(JOIN, 3, other)).error_code is ErrorCode.inconsistent_group_protocol
     (deleted,) = (await world.call(DELETE, 2, {"groups_names": ["g"]})).results
     assert deleted.error_code is ErrorCode.non_empty_group
     await beat(world, "a", -1)

@@ -2,7 +2,7 @@
 
 from ottla.broker.groups.classic.group import CONSUMER, ClassicGroup
 from ottla.broker.groups.classic.joining import join
-from ottla.broker.groups.classic.membership import check_commit, heartbeat, leave, tick
+from ottla.broker.groups.classic.membership import check_commit, end, heartbeat, leave, rejoin, tick
 from ottla.broker.groups.classic.model import (
     TRANSITIONS,
     Answer,
@@ -39,9 +39,11 @@ __all__ = [
     "Ticket",
     "Write",
     "check_commit",
+    "end",
     "heartbeat",
     "join",
     "leave",
+    "rejoin",
     "sync",
     "tick",
     "written",

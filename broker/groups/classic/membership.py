@@ -58,6 +58,8 @@ def _leave(group: ClassicGroup, identity: Identity, effects: Effects) -> ErrorCo
 def tick(group: ClassicGroup, now: Now) -> Effects:
     """Do what is due; `wake_at` is then the next deadline of all."""
     effects = Effects()
+    if group.state is State.DEAD:
+        return effects
     gone = [member_id for member_id, deadline in group.pending.items() if deadline <= now.at]
     for member_id in gone:
         del group.pending[member_id]
@@ -82,6 +84,22 @@ def _sync_time_over(group: ClassicGroup, now: Now, effects: Effects) -> None:
         rebalance.remove_member(group, member, effects, "did not sync in time")
     if late:
         rebalance.members_went(group, now, effects, "a member did not sync in time")
+
+
+def end(group: ClassicGroup, now: Now) -> Effects:
+    """Its end is being written: whoever waits comes again, to find it gone, or another kind of group."""
+    effects = Effects()
+    rebalance.fail_joins(group, effects, ErrorCode.rebalance_in_progress)
+    rebalance.fail_syncs(group, effects, ErrorCode.rebalance_in_progress)
+    group.go(State.DEAD, now)
+    return effects
+
+
+def rejoin(group: ClassicGroup, now: Now, reason: str) -> Effects:
+    """A rebalance that no member has asked for; of a stable group."""
+    effects = Effects()
+    rebalance.begin(group, now, effects, reason)
+    return effects
 
 
 def check_commit(

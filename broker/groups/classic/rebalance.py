@@ -124,6 +124,12 @@ def renew(member: Member, now: Now, effects: Effects) -> None:
     effects.wake(member.deadline)
 
 
+def fail_joins(group: ClassicGroup, effects: Effects, error: ErrorCode) -> None:
+    for member in group.members.values():
+        effects.reply(member.join_ticket, JoinAnswer(error, member.id))
+        member.join_ticket = None
+
+
 def fail_syncs(group: ClassicGroup, effects: Effects, error: ErrorCode) -> None:
     for member in group.members.values():
         effects.reply(member.sync_ticket, SyncAnswer(error))

@@ -42,7 +42,8 @@ class Topic(NamedTuple):
 @dataclass(slots=True, eq=False)
 class ConsumerGroup:
     """`members`, `targets` and `current` are by member id; `owners` says who has a partition, or still has to give it
-    up. Everything but the deadlines (s) and `since` (ms since the epoch) comes from the log."""
+    up. Everything but the deadlines (s) comes from the log. `promises` are by when a member of the classic protocol
+    has to do what it was told to: join again, or sync."""
 
     id: str
     epoch: int = 0
@@ -56,6 +57,7 @@ class ConsumerGroup:
     exists: bool = False
     sessions: dict[str, float] = field(default_factory=dict)
     revocations: dict[str, tuple[int, float]] = field(default_factory=dict)
+    promises: dict[str, float] = field(default_factory=dict)
     seen_topics: object = None
 
     def draft(self) -> ConsumerGroup:
@@ -132,7 +134,7 @@ class ConsumerGroup:
         return "Stable" if settled else "Reconciling"
 
     def next_deadline(self) -> float | None:
-        deadlines = [*self.sessions.values(), *(at for _, at in self.revocations.values())]
+        deadlines = [*self.sessions.values(), *self.promises.values(), *(at for _, at in self.revocations.values())]
         return min(deadlines, default=None)
 
     def watch_revocation(self, member_id: str, now: float) -> float | None:

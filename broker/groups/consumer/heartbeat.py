@@ -20,6 +20,7 @@ from ottla.broker.groups.consumer.reconcile import reconciled
 from ottla.broker.groups.consumer.records import (
     NOTHING,
     STABLE,
+    ClassicFacts,
     Current,
     CurrentKey,
     Epoch,
@@ -38,7 +39,10 @@ from ottla.broker.groups.consumer.records import (
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The request. None stands for "as I said before"; `owned` of None is what a member sends that has no news."""
+    """The request. None stands for "as I said before"; `owned` of None is what a member sends that has no news.
+
+    With `classic` it is a JoinGroup of a member of the classic protocol, which says all that there is to say.
+    """
 
     member_id: str
     epoch: int
@@ -51,6 +55,7 @@ class Beat:
     regex: str | None
     assignor: str | None
     owned: Partitions | None
+    classic: ClassicFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def _check(group: ConsumerGroup, request: Beat, max_size: int) -> BeatAnswer | N
     holder = None if instance is None else group.instances.get(instance)
     known = request.member_id in group.members
     if request.epoch == 0:
-        if holder is not None and holder != request.member_id and group.of(holder).epoch != AWAY:
+        if holder is not None and holder != request.member_id and not _may_replace(group, holder, request):
             return _refused(ErrorCode.unreleased_instance_id, f"Static member {instance} is in use by member {holder}.")
         if not known and holder is None and len(group.members) >= max_size:
             return _refused(ErrorCode.group_max_size_reached, f"The group has {max_size} members already.")
@@ -145,6 +150,12 @@ def _check(group: ConsumerGroup, request: Beat, max_size: int) -> BeatAnswer | N
     if not known:
         return _refused(ErrorCode.unknown_member_id, f"Member {request.member_id} is not a member of group {group.id}.")
     return None if request.epoch < 0 else _check_epoch(group, request)
+
+
+def _may_replace(group: ConsumerGroup, holder: str, request: Beat) -> bool:
+    """Only the protocol of KIP-848 has a word for going away for a while; others just come back (KIP-345)."""
+    both = request.classic is None and group.members[holder].classic is None
+    return not both or group.of(holder).epoch == AWAY
 
 
 def _check_epoch(group: ConsumerGroup, request: Beat) -> BeatAnswer | None:
@@ -233,6 +244,7 @@ def _facts(old: MemberFacts | None, request: Beat) -> MemberFacts:
         request.regex or None,
         request.rebalance_ms,
         request.assignor,
+        request.classic,
     )
     if old is None:
         return said
@@ -245,6 +257,7 @@ def _facts(old: MemberFacts | None, request: Beat) -> MemberFacts:
         old.regex if request.regex is None else said.regex,
         old.rebalance_ms if request.rebalance_ms < 0 else said.rebalance_ms,
         old.assignor if said.assignor is None else said.assignor,
+        said.classic,
     )
 
 

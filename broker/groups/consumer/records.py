@@ -68,8 +68,19 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassicFacts:
+    """How a member of the classic protocol came into the group: its session, and its protocols with their metadata."""
+
+    session_ms: int
+    protocols: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """A member as it described itself. `rebalance_ms` is how long it may take to give up partitions."""
+    """A member as it described itself. `rebalance_ms` is how long it may take to give up partitions.
+
+    `classic` is None for one that speaks the protocol of KIP-848.
+    """
 
     instance_id: str | None
     rack_id: str | None
@@ -79,6 +90,7 @@ class MemberFacts:
     regex: str | None
     rebalance_ms: int
     assignor: str | None
+    classic: ClassicFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,12 @@ def encode_value(value: Value) -> bytes:
         _write_partitions(writer, value.revoking)
     else:
         _write_facts(writer, value)
+        if value.classic is not None:
+            writer.varint(1)
+            writer.varint(0)
+            classic = _encode_classic(value.classic)
+            writer.varint(len(classic))
+            return writer.done() + classic
     writer.no_tagged_fields()
     return writer.done()
 
@@ -173,6 +191,33 @@ def _write_facts(writer: Writer, value: MemberFacts) -> None:
     writer.nullable_string(value.regex)
     writer.int32(value.rebalance_ms)
     writer.nullable_string(value.assignor)
+
+
+def _encode_classic(value: ClassicFacts) -> bytes:
+    """A nullable struct, which begins with a byte that says that it is there."""
+    writer = Writer(flexible=True)
+    writer.int8(1)
+    writer.int32(value.session_ms)
+    writer.count(len(value.protocols))
+    for name, metadata in value.protocols:
+        writer.string(name)
+        writer.blob(metadata)
+        writer.no_tagged_fields()
+    writer.no_tagged_fields()
+    return writer.done()
+
+
+def _decode_classic(data: bytes | None) -> ClassicFacts | None:
+    if data is None:
+        return None
+    reader = Reader(data, flexible=True)
+    if reader.int8() < 0:
+        return None
+    session_ms, protocols = reader.int32(), []
+    for _ in range(reader.count()):
+        protocols.append((reader.string(), reader.blob()))
+        reader.tagged_fields()
+    return ClassicFacts(session_ms, tuple(protocols))
 
 
 def by_topic(partitions: Iterable[tuple[UUID, int]]) -> list[tuple[UUID, list[int]]]:
@@ -227,4 +272,5 @@ def decode_value(key: Key, data: bytes) -> Value:
         reader.nullable_string(),
         reader.int32(),
         reader.nullable_string(),
+        _decode_classic(reader.tagged_fields().get(0)),
     )
