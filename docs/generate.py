@@ -30,6 +30,7 @@ from ottla.controller import (
 from ottla.controller.rpc.watch_state import MAX_PROBES, TRANSITIONS, Sign, Standing
 from ottla.gateway import GroupRow, MetadataChanges, NodeViews, ReplicaRow
 from ottla.gateway.metrics import make_registry
+from ottla.log import CleanerStatus
 from ottla.node.reference import WITHOUT_EFFECT, describe_settings
 from ottla.simulation.faults import GROUPS, needs_sync
 from ottla.simulation.whims import CHOICES, RATES
@@ -276,6 +277,7 @@ def _example() -> NodeViews:
         groups=lambda: [GroupRow("group", "Stable", 1, {(topic.name, 0): 1})],
         traffic=lambda: Stats(requests={0: 1}),
         changes=lambda: changes,
+        cleaner=lambda: CleanerStatus(0, 0.0),
     )
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from ottla.broker.replication.config import ReplicationConfig
 from ottla.broker.replication.partition import Partition
-from ottla.log import DiskError, GroupCommit, LogCleaner, LogError, LogManager
+from ottla.log import CleanerStatus, DiskError, GroupCommit, LogCleaner, LogError, LogManager
 from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,10 @@ class Housekeeping:
         await stop_tasks(self._tasks)
         self._tasks = []
         await _round("high-watermarks", self.checkpoint)
+
+    @property
+    def cleaner(self) -> CleanerStatus:
+        return self._cleaner.status
 
     async def checkpoint(self) -> None:
         """Settle new logs, and write all high watermarks to replication-offset-checkpoint. Raises DiskError."""

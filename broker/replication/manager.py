@@ -22,7 +22,16 @@ from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
 from ottla.controller import Delta, MetadataImage, PartitionImage, TopicImage
-from ottla.log import Appended, CorruptFile, DiskError, GroupCommit, LogError, LogManager, PartitionLog
+from ottla.log import (
+    Appended,
+    CleanerStatus,
+    CorruptFile,
+    DiskError,
+    GroupCommit,
+    LogError,
+    LogManager,
+    PartitionLog,
+)
 from ottla.records import BatchHeader
 
 log = structlog.get_logger(__name__)

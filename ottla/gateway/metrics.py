@@ -61,6 +61,7 @@ class NodeCollector:
         yield from self._raft()
         yield from self._traffic()
         yield from self._changes()
+        yield from self._cleaner()
 
     def _controller(self, image: MetadataImage) -> Iterator[Metric]:
         node, active = self._views.node_id, self._views.is_active_controller()
@@ -156,6 +157,21 @@ class NodeCollector:
         )
         for name, doc, value in facts:
             yield _counter(name, doc, ["node"], [([node], value)])
+
+    def _cleaner(self) -> Iterator[Metric]:
+        cleaner, node = self._views.cleaner(), self._views.node_id
+        if cleaner is None:
+            return
+        facts = (
+            ("uncleanable_partitions_count", "Compacted logs whose last cleaning failed.", cleaner.uncleanable),
+            (
+                "max_dirty_percent",
+                "What is dirty of what may be cleaned, in the dirtiest compacted log.",
+                int(100 * cleaner.max_dirty_ratio),
+            ),
+        )
+        for name, doc, value in facts:
+            yield _gauge(f"kafka_log_logcleanermanager_{name}", doc, ["node"], [([node], value)])
 
 
 def _api_name(key: int) -> str:

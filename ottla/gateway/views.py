@@ -66,13 +66,22 @@ class Changes(Protocol):
     unclean_elections: int
 
 
+class Cleaner(Protocol):
+    """How the log cleaner fares (`ottla.log.CleanerStatus`)."""
+
+    @property
+    def uncleanable(self) -> int: ...
+    @property
+    def max_dirty_ratio(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class NodeViews:
     """Callables, so that nothing is held on to and nothing is worked out before a request asks for it.
 
     `reasons_not_ready` is empty when the node is registered, unfenced and caught up. `raft_log_end` is the index after
     the last entry here. `standings` is the death watch's opinion of every peer. On a node without the broker role
-    `replicas`, `groups` and `traffic` yield nothing.
+    `replicas`, `groups`, `traffic` and `cleaner` yield nothing.
     """
 
     node_id: int
@@ -87,3 +96,4 @@ class NodeViews:
     groups: Callable[[], Iterable[GroupRow]] = tuple
     traffic: Callable[[], Traffic | None] = lambda: None
     changes: Callable[[], Changes | None] = lambda: None
+    cleaner: Callable[[], Cleaner | None] = lambda: None

@@ -1,7 +1,7 @@
 """One partition's log on disk, in Apache Kafka's own file format, and the seam to the file system."""
 
 from ottla.log.checkpoints import LOCK_FILE, MetaProperties, decode_uuid, encode_uuid
-from ottla.log.cleaning import LogCleaner
+from ottla.log.cleaning import CleanerStatus, LogCleaner
 from ottla.log.config import LogConfig
 from ottla.log.disk import Disk, File, Lock, OsDisk
 from ottla.log.epochs import EpochCache
@@ -27,6 +27,7 @@ from ottla.log.recovery import Recovered
 __all__ = [
     "LOCK_FILE",
     "Appended",
+    "CleanerStatus",
     "CorruptFile",
     "Crashed",
     "Disk",

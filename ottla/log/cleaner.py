@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 from ottla.log.compaction import KeyOffsets, Rules, clean_batch, emptied
 from ottla.log.config import LogConfig
+from ottla.log.damage import check_batches
 from ottla.log.disk import Disk, File
-from ottla.log.errors import LogError
+from ottla.log.epochs import EpochCache
+from ottla.log.errors import DiskError, LogError
 from ottla.log.reader import header_at
 from ottla.log.scan import CHUNK, scan_headers
 from ottla.log.segment import LOG_SUFFIX, MAX_RELATIVE, Segment
-from ottla.records import BatchHeader, CorruptBatch, verify_batch
+from ottla.records import BatchHeader, CorruptBatch
 
 _NEVER = 2**63 - 1
 CLEANED_SUFFIX, SWAP_SUFFIX = ".log.cleaned", ".log.swap"
@@ -39,7 +41,10 @@ class Source:
 
 @dataclass(slots=True)
 class Cleaning:
-    """`sources` are all segments from the log's first; keys are taken from `first_dirty` on. `ratio`: what is dirty."""
+    """`sources` are all segments from the log's first; keys are taken from `first_dirty` on. `ratio`: what is dirty.
+
+    `epochs` and `sparse` are what the log knows of its epochs, and whether offsets may be missing.
+    """
 
     disk: Disk
     config: LogConfig
@@ -48,6 +53,8 @@ class Cleaning:
     ratio: float
     now_ms: int
     producers: Mapping[int, int]
+    epochs: EpochCache
+    sparse: bool
     aborted: bool = False
     committed: Segment | None = None
     bytes_before: int = 0
@@ -91,7 +98,7 @@ class Cleaning:
 
     def write(self, group: Sequence[Source]) -> Segment:
         """The survivors of a group as a durable ``.cleaned`` file. Its last batch stays, empty if need be, so that the
-        segment says itself where it ends. Blocks; raises as map_keys does.
+        segment says itself where it ends. Blocks; raises as map_keys does, and leaves no file then.
         """
         first = group[0]
         new = Segment(
@@ -104,11 +111,20 @@ class Cleaning:
         )
         new.reset_indexes()
         new.created_ms = first.segment.created_ms
-        path = new.path(CLEANED_SUFFIX)
         self.check()
-        file = self.disk.open(path, create=True)
-        file.truncate(0)
+        file = self.disk.open(new.path(CLEANED_SUFFIX), create=True)
         new.adopt(file)
+        try:
+            self._fill(new, file, group)
+        except (LogError, DiskError, CorruptBatch):
+            discard(new)
+            raise
+        new.next_offset = group[-1].next_offset
+        self.bytes_after += new.size
+        return new
+
+    def _fill(self, new: Segment, file: File, group: Sequence[Source]) -> None:
+        file.truncate(0)
         rules = Rules(self.keys, self.now_ms, self.config.delete_retention_ms, self.producers)
         pending: list[bytes] = []
         last: BatchHeader | None = None
@@ -124,10 +140,7 @@ class Cleaning:
             _add(new, pending, last, emptied(last))
             self._write_out(file, pending)
         file.sync()
-        self.disk.sync_dir(first.segment.directory)
-        new.next_offset = group[-1].next_offset
-        self.bytes_after += new.size
-        return new
+        self.disk.sync_dir(new.directory)
 
     def _write_out(self, file: File, pending: list[bytes]) -> None:
         self.check()
@@ -138,20 +151,31 @@ class Cleaning:
     def _batches(self, source: Source) -> Iterator[tuple[BatchHeader, bytes]]:
         file = self.disk.open(source.segment.path(LOG_SUFFIX))
         try:
-            position = 0
+            position, offset = 0, source.base_offset
             chunk, start = b"", 0
             for position, header in scan_headers(file, 0, source.size, chunk_size=CHUNK):
                 if position + header.size > start + len(chunk):
                     self.check()
                     chunk, start = file.pread(position, min(max(CHUNK, header.size), source.size - position)), position
                 data = chunk[position - start : position - start + header.size]
-                verify_batch(data)
+                check_batches(data, offset, self.epochs.epoch_for_offset, gaps=self.sparse)
                 yield header, data
-                position += header.size
-            if position != source.size:
-                raise CorruptBatch(f"{source.segment.path(LOG_SUFFIX)}: no batch at {position}")
+                position, offset = position + header.size, header.next_offset
+            if position != source.size or offset != source.next_offset:
+                raise CorruptBatch(
+                    f"{source.segment.path(LOG_SUFFIX)}: it ends at byte {position} of {source.size}, "
+                    f"with offset {offset} of {source.next_offset}"
+                )
         finally:
             file.close()
+
+
+def discard(cleaned: Segment) -> None:
+    """Remove a ``.cleaned`` file that is not wanted: it only takes room. Raises DiskError."""
+    cleaned.close_file()
+    path = cleaned.path(CLEANED_SUFFIX)
+    if cleaned.disk.exists(path):
+        cleaned.disk.remove(path)
 
 
 def _add(new: Segment, pending: list[bytes], header: BatchHeader, batch: bytes) -> None:
@@ -168,6 +192,8 @@ def plan(
     bound: int,
     now_ms: int,
     producers: Mapping[int, int],
+    epochs: EpochCache,
+    sparse: bool,
 ) -> Cleaning | None:
     """What may be cleaned: closed segments below `bound` whose records are all older than min.compaction.lag.ms.
 
@@ -185,7 +211,7 @@ def plan(
     dirty = sum(source.size for source in sources if source.next_offset > first_dirty)
     if not dirty:
         return None
-    return Cleaning(disk, config, sources, first_dirty, dirty / total, now_ms, producers)
+    return Cleaning(disk, config, sources, first_dirty, dirty / total, now_ms, producers, epochs, sparse)
 
 
 def is_due(cleaning: Cleaning) -> bool:

@@ -17,7 +17,7 @@ from ottla.log.checkpoints import LEADER_EPOCH_FILE, decode_epochs, encode_epoch
 from ottla.log.damage import COMPACTED_FILE, UNSYNCED_FILE, refuse_damaged, write_again
 from ottla.log.disk import Disk
 from ottla.log.epochs import EpochCache
-from ottla.log.errors import CorruptFile, DiskFull
+from ottla.log.errors import CorruptFile
 from ottla.log.reader import header_at
 from ottla.log.scan import scan_headers, scan_verified
 from ottla.log.segment import (
@@ -204,7 +204,7 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
             break
     _require(directory, expected, required_end)
     for segment in segments[first:-1]:
-        _write_indexes(segment)
+        segment.write_indexes_if_room()
     end = segments[-1].next_offset
     result.below_recovery_point = result.cut_bytes > 0 and end < recovery_point
     log.info(
@@ -226,14 +226,6 @@ def _adopt_epochs(epochs: EpochCache, known: EpochCache, header: BatchHeader) ->
     for epoch, start in known.entries:
         if epochs.latest < epoch <= header.leader_epoch and start <= header.base_offset:
             epochs.assign(epoch, start)
-
-
-def _write_indexes(segment: Segment) -> None:
-    """Without room for them there are none, and they are rebuilt when needed: a half-written one could mislead."""
-    try:
-        segment.write_indexes()
-    except DiskFull:
-        segment.remove_index_files()
 
 
 def _scan(segment: Segment, result: Recovered, known: EpochCache, recovery_point: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from ottla.log.disk import Buffer, Disk, File
-from ottla.log.errors import CorruptFile, DiskError, FileClosed
+from ottla.log.errors import CorruptFile, DiskError, DiskFull, FileClosed
 from ottla.log.index import OFFSET_ENTRY_SIZE, TIME_ENTRY_SIZE, OffsetIndex, TimeIndex
 from ottla.log.scan import scan_headers
 
@@ -203,6 +203,13 @@ class Segment:
         self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
         for suffix, data in ((INDEX_SUFFIX, self.index.encode()), (TIME_INDEX_SUFFIX, self.time_index.encode())):
             overwrite(self.disk, self.path(suffix), data)
+
+    def write_indexes_if_room(self) -> None:
+        """On a full disk there are none, and they are rebuilt when needed: half-written ones could mislead."""
+        try:
+            self.write_indexes()
+        except DiskFull:
+            self.remove_index_files()
 
     # --- life
 

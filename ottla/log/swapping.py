@@ -12,7 +12,8 @@ from typing import Any
 
 from ottla.log.cleaner import CLEANED_SUFFIX, SWAP_SUFFIX, Cleaning, CleaningAborted, Source, plan
 from ottla.log.damage import mark_sparse
-from ottla.log.errors import DiskError
+from ottla.log.epochs import EpochCache
+from ottla.log.errors import DiskError, DiskFull
 from ottla.log.log_state import LogState
 from ottla.log.segment import LOG_SUFFIX, Segment
 
@@ -52,6 +53,8 @@ class LogSwapping(LogState):
                 for entry in self.producers.entries.values()
                 if entry.batches
             },
+            epochs=EpochCache(self._epochs.entries),
+            sparse=self._sparse,
         )
 
     def start_cleaning(self, cleaning: Cleaning) -> None:
@@ -110,14 +113,20 @@ class LogSwapping(LogState):
             self._sparse = True
 
     def commit(self, cleaning: Cleaning, new: Segment) -> None:
-        """From here on the new segment counts, whatever happens. Raises CleaningAborted, DiskError (log offline)."""
+        """From here on the new segment counts, whatever happens.
+
+        Raises CleaningAborted and DiskFull with nothing changed, DiskError with the log offline.
+        """
         with self._swap_lock:
             cleaning.check()
+            renamed = False
             try:
                 self._disk.rename(new.path(CLEANED_SUFFIX), new.path(SWAP_SUFFIX))
+                renamed = True
                 self._disk.sync_dir(self.directory)
             except DiskError as error:
-                self._fail(error, "clean")
+                if renamed or not isinstance(error, DiskFull):
+                    self._fail(error, "clean")
                 raise
             cleaning.committed = new
 
@@ -136,7 +145,7 @@ class LogSwapping(LogState):
                 segment.remove_files()
             self._disk.sync_dir(self.directory)
             self._disk.rename(new.path(SWAP_SUFFIX), new.path(LOG_SUFFIX))
-            new.write_indexes()
+            new.write_indexes_if_room()
             new.sync(indexes=True)
             self._disk.sync_dir(self.directory)
         except DiskError as error:
@@ -144,13 +153,6 @@ class LogSwapping(LogState):
             raise
         self._swapped = None
         self._note_open(new)
-
-    def discard(self, cleaned: Segment) -> None:
-        """Remove a ``.cleaned`` file that is not wanted."""
-        cleaned.close_file()
-        path = cleaned.path(CLEANED_SUFFIX)
-        if self._disk.exists(path):
-            self._disk.remove(path)
 
 
 __all__ = ["CleaningAborted", "LogSwapping"]

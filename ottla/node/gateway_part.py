@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from ottla.broker import QuorumStatus
 from ottla.controller import MetadataImage
 from ottla.gateway import Gateway, GroupRow, MetadataChanges, NodeViews, ReplicaRow, replica_rows
+from ottla.log import CleanerStatus
 from ottla.node.node import Node
 from ottla.wire import Stats
 
@@ -31,6 +32,7 @@ class GatewayPart:
                 groups=self._groups,
                 traffic=self._traffic,
                 changes=self._seen_changes,
+                cleaner=self._cleaner,
             )
         )
 
@@ -77,6 +79,10 @@ class GatewayPart:
         for found in broker.groups() if broker else ():
             offsets = {at: value.offset for at, value in found.offsets.items()}
             yield GroupRow(found.group_id, found.state, found.members, offsets)
+
+    def _cleaner(self) -> CleanerStatus | None:
+        broker = self._node.broker
+        return broker.replicas.cleaner if broker and broker.replicas else None
 
     def _traffic(self) -> Stats | None:
         broker = self._node.broker

@@ -17,6 +17,7 @@ from ottla.broker.replication import LeaderState
 from ottla.controller import BrokerImage, Delta, Listener, MetadataImage, PartitionImage, TopicImage
 from ottla.gateway import Gateway, MetadataChanges, NodeViews, ReplicaRow, replica_rows
 from ottla.gateway import app as app_module
+from ottla.log import CleanerStatus
 from ottla.wire import Stats
 
 TOPIC = UUID(int=1)
@@ -68,6 +69,7 @@ class Fake:
             replicas=lambda: [row(0, leads=True, in_sync=2), row(1, leads=False, in_sync=1)],
             traffic=lambda: self.stats,
             changes=lambda: MetadataChanges(1, state),
+            cleaner=lambda: CleanerStatus(3, 0.755),
         )
 
     async def get(self, path: str) -> tuple[int, str, str]:
@@ -158,6 +160,8 @@ async def test_metrics_of_this_node(fake: Fake) -> None:
     assert samples["ottla_peer_standing", "node=1", "peer=3", "standing=dead"] == 1
     assert samples["ottla_raft_messages_dropped_total", "node=1"] == 5
     assert samples["ottla_ready", "node=1"] == 1
+    assert samples["kafka_log_logcleanermanager_uncleanable_partitions_count", "node=1"] == 3
+    assert samples["kafka_log_logcleanermanager_max_dirty_percent", "node=1"] == 75
 
 
 async def test_two_nodes_in_one_process_do_not_mix(fake: Fake) -> None:

@@ -24,9 +24,7 @@ TOPIC_ID = UUID("0a3b5d8e-95ab-4d7a-bb11-6e2f0c9d4e77")
 
 
 def test_exact_bytes() -> None:
-    assert encode_offsets({("b", 0): 7, ("a", 1): 5}) == (
-        b"0\n3\na 1 5\nb 0 7\n__ottla_checksum -1 1693322174\n"
-    )
+    assert encode_offsets({("b", 0): 7, ("a", 1): 5}) == (b"0\n3\na 1 5\nb 0 7\n__ottla_checksum -1 1693322174\n")
     assert encode_epochs([(0, 0), (3, 42)]) == b"0\n2\n0 0\n3 42\n"
     assert encode_partition_metadata(TOPIC_ID) == b"version: 0\ntopic_id: CjtdjpWrTXq7EW4vDJ1Odw"
     assert encode_clean_shutdown(12) == b'{"version":0,"brokerEpoch":12}'
