@@ -291,10 +291,8 @@ class ConsumerMember:
         self._attempts, self._beat_at = 0, 0.0
 
     def _beat(self, now: float, fx: Effects) -> None:
-        # A member that begins anew has to be done with what it had (it says that it has nothing).
-        beats = self._beats and not (self.phase in _TELLING and self.epoch <= 0)
         waits = self._attempts > 0 or not self._urgent
-        if not beats or self._asked is not None or (waits and self._beat_at > now):
+        if not self._beats or self._asked is not None or (waits and self._beat_at > now):
             return
         self._asked, self._urgent = BEAT, False
         self._beat_at = now + self._interval
@@ -302,7 +300,9 @@ class ConsumerMember:
 
     @property
     def _beats(self) -> bool:
-        return self.phase in _BEATING and bool(self.topics) and self.failure is None and not self._idle
+        # A member that begins anew has to be done with what it had first: it says that it has nothing.
+        able = self.phase in _BEATING and not (self.phase in _TELLING and self.epoch <= 0)
+        return able and bool(self.topics) and self.failure is None and not self._idle
 
     def _wake(self, now: float, fx: Effects) -> None:
         times = []
