@@ -247,13 +247,15 @@ class Network:
 
     async def _ask_quickly(self, values: Values) -> Any | None:
         """Ask brokers for metadata: the next one as soon as one fails or is slow. None if all fail."""
+        asked: list[asyncio.Task[Any]] = []
         waiting: list[asyncio.Task[Any]] = []
         candidates = self._candidates()
         try:
             while candidates or waiting:
                 if candidates:
                     call = self._call(candidates.pop(0), METADATA, METADATA_VERSIONS, values, 10.0, "")
-                    waiting.append(asyncio.get_running_loop().create_task(call))
+                    asked.append(asyncio.get_running_loop().create_task(call))
+                    waiting.append(asked[-1])
                 await asyncio.wait(
                     waiting,
                     timeout=self.options.hedge if candidates else None,
@@ -271,7 +273,8 @@ class Network:
         finally:
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            # All of them: one may have failed in the very moment in which another one answered.
+            await asyncio.gather(*asked, return_exceptions=True)
 
     def _candidates(self) -> list[Address]:
         """Whom to ask: connected brokers first, then known ones, then the bootstrap list; each in random order.

@@ -169,7 +169,7 @@ class ConsumerMember:
     def _take_in(self, told: Beaten, now: float, fx: Effects) -> None:
         if told.epoch != self.epoch:
             fx.actions.append(Note("group_member_epoch", {"epoch": told.epoch, "previous": self.epoch}))
-        self._attempts, self._everything = 0, False
+        self._attempts = 0
         self.epoch, self._interval = told.epoch, told.interval
         self.member_id = told.member_id or self.member_id
         # While the program is told something the next step waits, and is then made towards the newest target.
@@ -297,6 +297,8 @@ class ConsumerMember:
         self._asked, self._urgent = BEAT, False
         self._beat_at = now + self._interval
         fx.actions.append(Send(BEAT, self._values(), self.identity))
+        # What changes while this is under way has to be said after it.
+        self._everything = False
 
     @property
     def _beats(self) -> bool:
