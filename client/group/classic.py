@@ -8,21 +8,24 @@ answer that says the generation is over makes it lost, and nothing of it is comm
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from kio.schema.errors import ErrorCode
 
 from ottla.client.errors import KafkaError, error_for
 from ottla.client.group.assignors import Assignor
 from ottla.client.group.classic_requests import (
+    AGAIN,
+    GENERATION_OVER,
     HEARTBEAT,
     JOIN,
     LEAVE,
+    STILL_A_MEMBER,
     SYNC,
     Joined,
     heartbeat_values,
     join_values,
     leave_values,
+    metadata_of,
     sync_values,
 )
 from ottla.client.group.model import (
@@ -46,21 +49,7 @@ from ottla.client.group.model import (
     Tick,
     Unreachable,
 )
-from ottla.client.group.protocol import Partitions, Subscription, encode_subscription
-
-_AGAIN: Final = frozenset(
-    {
-        ErrorCode.coordinator_load_in_progress,
-        ErrorCode.coordinator_not_available,
-        ErrorCode.not_coordinator,
-        ErrorCode.rebalance_in_progress,
-        ErrorCode.request_timed_out,
-        ErrorCode.network_exception,
-        ErrorCode.unknown_server_error,
-    }
-)
-_GENERATION_OVER: Final = frozenset({ErrorCode.illegal_generation, ErrorCode.unknown_member_id})
-_STILL_A_MEMBER: Final = frozenset({ErrorCode.none, ErrorCode.rebalance_in_progress})
+from ottla.client.group.protocol import Partitions
 
 
 class ClassicMember:
@@ -186,13 +175,13 @@ class ClassicMember:
             # It speaks of a generation that is over anyway.
             return
         self._beating, code = False, event.code
-        if code in _STILL_A_MEMBER:
+        if code in STILL_A_MEMBER:
             self._beat_attempts = 0
             if code is ErrorCode.rebalance_in_progress and self.phase not in (Phase.JOINING, Phase.SYNCING):
                 self._want("the group rebalances")
-        elif code in _GENERATION_OVER:
+        elif code in GENERATION_OVER:
             self._generation_over(code)
-        elif code in _AGAIN:
+        elif code in AGAIN:
             self._beat_later(now)
         else:
             self._fail(event, fx)
@@ -221,9 +210,7 @@ class ClassicMember:
         self._break(fx, event.error)
 
     def _fenced(self, event: Fenced) -> None:
-        if event.identity != self.identity:
-            return
-        if event.code in _GENERATION_OVER:
+        if event.identity == self.identity and self.generation >= 0 and event.code in GENERATION_OVER:
             self._generation_over(event.code)
 
     def _done(self) -> None:
@@ -258,10 +245,10 @@ class ClassicMember:
     def _failed(self, event: Answered, now: float, fx: Effects) -> None:
         """A join or sync was refused."""
         code = event.code
-        if code in _GENERATION_OVER:
+        if code in GENERATION_OVER:
             self._generation_over(code)
             self._retry(now)
-        elif code in _AGAIN:
+        elif code in AGAIN:
             self._retry(now)
         else:
             self._fail(event, fx)
@@ -374,7 +361,8 @@ class ClassicMember:
         if self._retry_at <= now:
             reason, self._rejoin = self._rejoin or "", None
             fx.actions.append(Note("group_joining", {"reason": reason, "generation": self.generation}))
-            protocols = [(each.name, self._metadata(each)) for each in self.assignors]
+            owned = self.owned if self.cooperative else ()
+            protocols = metadata_of(self.assignors, self.topics, owned, self._previous, self.config.rack)
             values = join_values(self.config, self.member_id, protocols, reason)
             self._ask(Send(JOIN, values), Phase.JOINING, fx)
 
@@ -410,15 +398,3 @@ class ClassicMember:
                 self._check_at = now + self.config.max_poll_interval
             times.append(self._check_at)
         fx.wake_at = min(times, default=None)
-
-    def _metadata(self, assignor: Assignor) -> bytes:
-        previous, generation = self._previous
-        owned = self.owned if self.cooperative else ()
-        told = Subscription(
-            tuple(sorted(self.topics)),
-            owned,
-            generation if owned else -1,
-            assignor.user_data(previous, generation),
-            self.config.rack,
-        )
-        return encode_subscription(told)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from kio.schema.errors import ErrorCode
+
+from ottla.client.group.assignors import Assignor
 from ottla.client.group.model import Identity, MemberConfig
+from ottla.client.group.protocol import Partitions, Subscription, encode_subscription
 
 JOIN: Final = "join"
 SYNC: Final = "sync"
@@ -14,6 +18,21 @@ LEAVE: Final = "leave"
 
 CONSUMER: Final = "consumer"
 """The protocol type of groups that share partitions."""
+
+
+AGAIN: Final = frozenset(
+    {
+        ErrorCode.coordinator_load_in_progress,
+        ErrorCode.coordinator_not_available,
+        ErrorCode.not_coordinator,
+        ErrorCode.rebalance_in_progress,
+        ErrorCode.request_timed_out,
+        ErrorCode.network_exception,
+        ErrorCode.unknown_server_error,
+    }
+)
+GENERATION_OVER: Final = frozenset({ErrorCode.illegal_generation, ErrorCode.unknown_member_id})
+STILL_A_MEMBER: Final = frozenset({ErrorCode.none, ErrorCode.rebalance_in_progress})
 
 
 class Joined(NamedTuple):
@@ -30,6 +49,22 @@ class Joined(NamedTuple):
     def assigns(self) -> bool:
         """Whether this member leads, and has something to hand out (KIP-814)."""
         return self.leader == self.member_id and not self.skip_assignment
+
+
+def metadata_of(
+    assignors: Sequence[Assignor],
+    topics: Iterable[str],
+    owned: Partitions,
+    previous: tuple[Partitions, int],
+    rack: str | None,
+) -> list[tuple[str, bytes]]:
+    """What the member tells the leader, by assignor. `previous` is its last assignment, and the generation of that."""
+    before, generation = previous
+    names, since = tuple(sorted(topics)), generation if owned else -1
+    return [
+        (each.name, encode_subscription(Subscription(names, owned, since, each.user_data(before, generation), rack)))
+        for each in assignors
+    ]
 
 
 def join_values(

@@ -123,7 +123,7 @@ class ConsumerMember:
                 else:
                     self._unanswered(event.kind, now)
             case Fenced():
-                if event.identity == self.identity and event.code in _OUT:
+                if event.identity == self.identity and self.epoch > 0 and event.code in _OUT:
                     self._out()
             case Done():
                 self._done()
