@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.choice import BrokerChoice
 from ottla.client.errors import (
     IllegalStateError,
     KafkaConnectionError,
@@ -25,6 +26,9 @@ from ottla.wire import ConnectionLost, KafkaConnection, ProtocolError, RequestTi
 
 METADATA: Final = 3
 METADATA_VERSIONS: Final = (1, 13)
+PATIENCE: Final = 2.0
+"""Seconds that one broker may take over a question that any of them can answer."""
+_GRACE = 0.5
 
 Values = Mapping[str, Any]
 
@@ -40,6 +44,7 @@ class Network:
         self.all_topics = False
         self._allow_auto_create = allow_auto_create
         self._pool = ConnectionPool(options, self._on_connection)
+        self._choice = BrokerChoice(options, self.metadata, self._pool)
         self._listeners: list[Callable[[], None]] = []
         self._refreshing: asyncio.Task[None] | None = None
         self._ageing: asyncio.Task[None] | None = None
@@ -107,15 +112,17 @@ class Network:
         self,
         api_key: int,
         versions: tuple[int, int],
-        values: Values,
+        values: Values | Callable[[float], Values],
         *,
         timeout: float | None = None,
-        patience: float | None = None,
+        patience: float = PATIENCE,
         retry_if: Callable[[Any], ErrorCode | None] = lambda answer: None,
     ) -> Any:
         """Ask any broker, another one after each failure, until one answers and `retry_if` finds no error to retry.
 
-        `patience` is how many seconds one broker may take, for questions that can be asked twice.
+        `patience` is how many seconds one broker may take; it doubles after each round in which every broker has taken
+        too long. For a request that says itself how long the broker may take, `values` is a function of those seconds:
+        the broker's own answer that it could not do it is waited for a little longer.
         Raises NoBrokersAvailable, KafkaTimeoutError, UnsupportedVersionError, or the last error that was to be retried.
         """
         loop = asyncio.get_running_loop()
@@ -124,24 +131,30 @@ class Network:
         tried: set[Address] = set()
         while True:
             attempts += 1
-            fresh = [address for address in self._candidates() if address not in tried]
+            fresh = [address for address in self._choice.candidates() if address not in tried]
             if not fresh:
                 tried.clear()
-                fresh = self._candidates()
-            tried.add(fresh[0])
-            left = max(deadline - loop.time(), 0.01)
+                patience *= 2
+                fresh = self._choice.candidates()
+            address = fresh[0]
+            tried.add(address)
+            seconds = min(max(deadline - loop.time(), 0.01), patience)
             error: KafkaError
             try:
-                answer = await self._call(fresh[0], api_key, versions, values, min(left, patience or left), "")
+                if callable(values):
+                    answer = await self._call(address, api_key, versions, values(seconds), seconds + _GRACE, "")
+                else:
+                    answer = await self._call(address, api_key, versions, values, seconds, "")
                 code = retry_if(answer)
                 if code is None or code is ErrorCode.none:
+                    self._choice.trust(address)
                     return answer
                 error = error_for(code, attempts=attempts)
+                self._choice.doubt(address)
             except KafkaConnectionError as caught:
                 error = NoBrokersAvailable(f"no broker answered after {attempts} attempts: {caught}")
             except KafkaTimeoutError as caught:
-                if patience is None:
-                    raise
+                self._choice.doubt(address)
                 error = caught
             # Straight to the next broker; only a whole round in vain is followed by a pause.
             wait = self.options.backoff.delay(attempts, self.options.rng) if len(fresh) == 1 else 0.0
@@ -178,7 +191,7 @@ class Network:
                 task.result()
             if not condition() and loop.time() >= deadline:
                 if self._refreshed_at == answered:
-                    servers = ", ".join(map(str, self._candidates()))
+                    servers = ", ".join(map(str, self._choice.candidates()))
                     raise NoBrokersAvailable(f"no broker answered within {timeout:g} s: {servers}")
                 raise KafkaTimeoutError(f"metadata did not show what was waited for within {timeout:g} s")
 
@@ -249,7 +262,7 @@ class Network:
         """Ask brokers for metadata: the next one as soon as one fails or is slow. None if all fail."""
         asked: list[asyncio.Task[Any]] = []
         waiting: list[asyncio.Task[Any]] = []
-        candidates = self._candidates()
+        candidates = self._choice.candidates()
         try:
             while candidates or waiting:
                 if candidates:
@@ -275,18 +288,6 @@ class Network:
                 task.cancel()
             # All of them: one may have failed in the very moment in which another one answered.
             await asyncio.gather(*asked, return_exceptions=True)
-
-    def _candidates(self) -> list[Address]:
-        """Whom to ask: connected brokers first, then known ones, then the bootstrap list; each in random order.
-
-        An address that just failed comes last.
-        """
-        known = [Address(b.host, b.port) for b in self.metadata.brokers.values()]
-        self.options.rng.shuffle(known)
-        bootstrap = [address for address in self.options.bootstrap if address not in known]
-        self.options.rng.shuffle(bootstrap)
-        everyone = known + bootstrap
-        return sorted(everyone, key=lambda a: (self._pool.wait_before(a) > 0, self._pool.peek(a) is None))
 
     async def _age(self) -> None:
         while True:

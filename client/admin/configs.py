@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.admin.topics import CHANGE_PATIENCE, to_retry
 from ottla.client.errors import error_for
 from ottla.client.network import Network
 from ottla.client.structs import ConfigEntry, ConfigResource
@@ -78,7 +79,14 @@ async def _call(
     network: Network, node: int | None, api: int, versions: tuple[int, int], values: Mapping[str, Any], timeout: float
 ) -> Any:
     if node is None:
-        return await network.call_any(api, versions, values, timeout=timeout)
+        return await network.call_any(
+            api,
+            versions,
+            values,
+            timeout=timeout,
+            patience=CHANGE_PATIENCE,
+            retry_if=lambda a: to_retry(getattr(a, "responses", ())),
+        )
     return await network.call(node, api, versions, values, timeout=timeout)
 
 

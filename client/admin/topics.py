@@ -9,39 +9,44 @@ from kio.schema.errors import ErrorCode
 
 from ottla.client.errors import error_for
 from ottla.client.metadata import ClusterMetadata
-from ottla.client.network import Network
+from ottla.client.network import Network, Values
 from ottla.client.structs import NewTopic, TopicMetadata
 
 CREATE_TOPICS: Final = 19
 DELETE_TOPICS: Final = 20
 CREATE_PARTITIONS: Final = 37
+CHANGE_PATIENCE: Final = 5.0
+"""Seconds that one broker may take over a change: it forwards it to the active controller, if it can reach that."""
 
-_AGAIN = frozenset({ErrorCode.not_controller, ErrorCode.request_timed_out, ErrorCode.network_exception})
+AGAIN: Final = frozenset({ErrorCode.not_controller, ErrorCode.request_timed_out, ErrorCode.network_exception})
 
 
 async def create(
     network: Network, new: list[NewTopic], timeout: float, validate_only: bool
 ) -> dict[str, TopicMetadata]:
     """CreateTopics (key 19), versions 2 to 7."""
-    values = {
-        "topics": [
-            {
-                "name": topic.name,
-                "num_partitions": -1 if topic.replica_assignments else topic.num_partitions,
-                "replication_factor": -1 if topic.replica_assignments else topic.replication_factor,
-                "assignments": [
-                    {"partition_index": index, "broker_ids": tuple(brokers)}
-                    for index, brokers in sorted(topic.replica_assignments.items())
-                ],
-                "configs": [{"name": name, "value": value} for name, value in topic.topic_configs.items()],
-            }
-            for topic in new
-        ],
-        "timeout": int(timeout * 1000),
-        "validate_only": validate_only,
-    }
+
+    def values(seconds: float) -> Values:
+        return {
+            "topics": [
+                {
+                    "name": topic.name,
+                    "num_partitions": -1 if topic.replica_assignments else topic.num_partitions,
+                    "replication_factor": -1 if topic.replica_assignments else topic.replication_factor,
+                    "assignments": [
+                        {"partition_index": index, "broker_ids": tuple(brokers)}
+                        for index, brokers in sorted(topic.replica_assignments.items())
+                    ],
+                    "configs": [{"name": name, "value": value} for name, value in topic.topic_configs.items()],
+                }
+                for topic in new
+            ],
+            "timeout": int(seconds * 1000),
+            "validate_only": validate_only,
+        }
+
     answer = await network.call_any(
-        CREATE_TOPICS, (2, 7), values, timeout=timeout, retry_if=lambda a: _to_retry(a.topics)
+        CREATE_TOPICS, (2, 7), values, timeout=timeout, patience=CHANGE_PATIENCE, retry_if=lambda a: to_retry(a.topics)
     )
     _raise_first(answer.topics, "topic")
     return {t.name: TopicMetadata(t.name, getattr(t, "topic_id", None), False, {}) for t in answer.topics}
@@ -49,26 +54,42 @@ async def create(
 
 async def delete(network: Network, names: list[str], timeout: float) -> None:
     """DeleteTopics (key 20), versions 1 to 6."""
-    values = {
-        "topics": [{"name": name, "topic_id": None} for name in names],
-        "topic_names": names,
-        "timeout": int(timeout * 1000),
-    }
+
+    def values(seconds: float) -> Values:
+        return {
+            "topics": [{"name": name, "topic_id": None} for name in names],
+            "topic_names": names,
+            "timeout": int(seconds * 1000),
+        }
+
     answer = await network.call_any(
-        DELETE_TOPICS, (1, 6), values, timeout=timeout, retry_if=lambda a: _to_retry(a.responses)
+        DELETE_TOPICS,
+        (1, 6),
+        values,
+        timeout=timeout,
+        patience=CHANGE_PATIENCE,
+        retry_if=lambda a: to_retry(a.responses),
     )
     _raise_first(answer.responses, "topic")
 
 
 async def add_partitions(network: Network, counts: Mapping[str, int], timeout: float, validate_only: bool) -> None:
     """CreatePartitions (key 37), versions 0 to 3."""
-    values = {
-        "topics": [{"name": name, "count": count, "assignments": None} for name, count in counts.items()],
-        "timeout": int(timeout * 1000),
-        "validate_only": validate_only,
-    }
+
+    def values(seconds: float) -> Values:
+        return {
+            "topics": [{"name": name, "count": count, "assignments": None} for name, count in counts.items()],
+            "timeout": int(seconds * 1000),
+            "validate_only": validate_only,
+        }
+
     answer = await network.call_any(
-        CREATE_PARTITIONS, (0, 3), values, timeout=timeout, retry_if=lambda a: _to_retry(a.results)
+        CREATE_PARTITIONS,
+        (0, 3),
+        values,
+        timeout=timeout,
+        patience=CHANGE_PATIENCE,
+        retry_if=lambda a: to_retry(a.results),
     )
     _raise_first(answer.results, "topic")
 
@@ -84,10 +105,10 @@ async def describe(network: Network, names: Collection[str] | None, timeout: flo
     return {name: topic for name, topic in sorted(view.topics.items()) if topic.error is ErrorCode.none}
 
 
-def _to_retry(results: Iterable[Any]) -> ErrorCode | None:
+def to_retry(results: Iterable[Any]) -> ErrorCode | None:
     """Only when all say it: otherwise some are done, and sending again would turn them into errors."""
     codes = {result.error_code for result in results}
-    return codes.pop() if len(codes) == 1 and codes <= _AGAIN else None
+    return codes.pop() if len(codes) == 1 and codes <= AGAIN else None
 
 
 def _raise_first(results: Iterable[Any], what: str) -> None:

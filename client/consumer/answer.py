@@ -55,6 +55,9 @@ def _take_in_one(context: FetchAnswer, state: PartitionState, partition: Any, en
         _failed(context, state, code, getattr(partition, "current_leader", None), endpoints)
         return state.error is not None
     state.attempts = 0
+    if getattr(partition, "preferred_read_replica", -1) >= 0:
+        state.preferred = partition.preferred_read_replica
+        state.preferred_until = context.now + context.network.options.metadata_max_age
     # The high watermark of a surviving epoch never falls; an answer of a lagging one is no news.
     state.high_watermark = partition.high_watermark
     state.last_stable_offset = partition.last_stable_offset
@@ -90,6 +93,11 @@ def _add_records(context: FetchAnswer, state: PartitionState, partition: Any) ->
 
 def _failed(context: FetchAnswer, state: PartitionState, code: ErrorCode, leader: Any, endpoints: Any) -> None:
     network = context.network
+    if state.preferred == context.broker:
+        # Whatever it is, the leader knows better: a follower may lag, be out of the ISR, or have gone.
+        state.preferred = None
+        state.retry_at = context.now + network.options.backoff.delay(1, network.options.rng)
+        return
     if code is ErrorCode.offset_out_of_range:
         _out_of_range(context, state)
         return

@@ -180,7 +180,7 @@ class Fetcher:
             elif state.phase is Phase.VALIDATE:
                 checks.append(state)
             elif not state.paused and state.fetching is None and state.buffered < self._options.max_partition_bytes:
-                fetches.setdefault(leader, []).append(state)
+                fetches.setdefault(self._source(state, leader, now), []).append(state)
         if commits:
             self._look_up(self._to_committed(commits), commits)
         if resets:
@@ -190,6 +190,17 @@ class Fetcher:
         for leader, states in fetches.items():
             self._start_fetch(leader, states, now, wake_ups)
         return min([*wake_ups, *self._stalls(now)], default=None)
+
+    def _source(self, state: PartitionState, leader: int, now: float) -> int:
+        """The leader, or the replica that it has named (KIP-392), for as long as that can be reached."""
+        preferred = state.preferred
+        if preferred is None:
+            return leader
+        reachable = preferred in self._network.metadata.brokers and preferred not in self._not_before
+        if reachable and now < state.preferred_until:
+            return preferred
+        state.preferred = None
+        return leader
 
     def _stalls(self, now: float) -> list[float]:
         """A paused broker shows as silence only: ask the others about its partitions, once a second."""

@@ -54,6 +54,9 @@ class PartitionState:
     log_start_offset: int = -1
     chunks: deque[Chunk] = field(default_factory=deque)
     buffered: int = 0
+    preferred: int | None = None
+    """The replica to fetch from instead of the leader, by the leader's own advice (KIP-392)."""
+    preferred_until: float = 0.0
     fetching: int | None = None
     looking_up: bool = False
     retry_at: float = 0.0
@@ -94,7 +97,7 @@ class PartitionState:
         if epoch <= self.leader_epoch:
             return
         self.leader_epoch = epoch
-        self.fetching = None
+        self.fetching = self.preferred = None
         self.generation += 1
         self.retry_at, self.attempts = 0.0, 0
         if self.fetch_epoch >= 0:

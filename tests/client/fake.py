@@ -65,6 +65,8 @@ class FakeCluster:
         self.ports: dict[int, int] = {}
         self.paused: dict[int, asyncio.Event] = {}
         self.hints = True
+        self.preferred: dict[str, int] = {}
+        """Which node the leader names to consumers of a rack (KIP-392); that one serves them too."""
         self.produce_fault: Callable[[int], ErrorCode | str | None] = lambda node: None
         self.quorum: Callable[[int], dict[str, Any]] = quorum_led_by_2
         self._servers: dict[int, KafkaServer] = {}
@@ -195,17 +197,19 @@ class FakeCluster:
     async def _fetch(self, node: int, body: Any) -> Any:
         names = {topic_id: name for name, (topic_id, _) in self.topics.items()}
         asked = [(names[t.topic_id], p) for t in body.topics for p in t.partitions]
-        answers = [(name, self._read(node, name, p)) for name, p in asked]
-        if not any(a["records"] or a["error_code"] or "diverging_epoch" in a for _, a in answers):
+        preferred = self.preferred.get(body.rack_id)
+        answers = [(name, self._read(node, name, p, preferred)) for name, p in asked]
+        named = any(a.get("preferred_read_replica", -1) >= 0 for _, a in answers)
+        if not named and not any(a["records"] or a["error_code"] or "diverging_epoch" in a for _, a in answers):
             waits = [asyncio.ensure_future(self.topics[n][1][p.partition].changed.wait()) for n, p in asked]
             await asyncio.wait(waits, timeout=body.max_wait.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-            answers = [(name, self._read(node, name, p)) for name, p in asked]
+            answers = [(name, self._read(node, name, p, preferred)) for name, p in asked]
         responses = [{"topic_id": self.topics[name][0], "partitions": [answer]} for name, answer in answers]
         return {"responses": responses, "node_endpoints": self._endpoints()}
 
-    def _read(self, node: int, name: str, asked: Any) -> dict[str, Any]:
+    def _read(self, node: int, name: str, asked: Any, preferred: int | None = None) -> dict[str, Any]:
         partition = self.topics[name][1][asked.partition]
         answer: dict[str, Any] = {
             "partition_index": asked.partition,
@@ -215,8 +219,10 @@ class FakeCluster:
             "records": b"",
             "aborted_transactions": None,
         }
-        if partition.leader != node:
+        if partition.leader != node != preferred:
             return {**answer, "error_code": ErrorCode.not_leader_or_follower, **self._hint(partition)}
+        if preferred in self._servers and preferred != node:
+            return {**answer, "preferred_read_replica": preferred}
         if asked.current_leader_epoch not in (-1, partition.epoch):
             older = asked.current_leader_epoch < partition.epoch
             code = ErrorCode.fenced_leader_epoch if older else ErrorCode.unknown_leader_epoch

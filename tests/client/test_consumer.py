@@ -52,6 +52,23 @@ async def test_a_paused_leader_is_left_behind(cluster: FakeCluster) -> None:
         assert await read(consumer, 1) == [b"b"]
 
 
+async def test_it_reads_from_the_replica_of_its_rack_while_that_is_there(cluster: FakeCluster) -> None:
+    """KIP-392."""
+    partition = cluster.create("t")[0]
+    partition.write(b"a", b"b")
+    cluster.preferred["here"] = 2
+    options = {"bootstrap_servers": cluster.bootstrap, "auto_offset_reset": "earliest", "client_rack": "here"}
+    async with Consumer("t", **options) as consumer:
+        assert await read(consumer, 2) == [b"a", b"b"]
+        partition.write(b"c")
+        assert await read(consumer, 1) == [b"c"]
+        assert cluster.requests[1, "fetch"] == 1
+        assert cluster.requests[2, "fetch"] >= 2
+        await cluster.kill(2)
+        partition.write(b"d")
+        assert await read(consumer, 1) == [b"d"]
+
+
 async def test_truncation_below_what_was_read_is_an_error_without_reset_policy(cluster: FakeCluster) -> None:
     """KIP-320."""
     partition = cluster.create("t")[0]
