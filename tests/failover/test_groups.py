@@ -137,7 +137,7 @@ async def drain(consumer: Consumer, count: int) -> list[ConsumerRecord]:
 
 
 async def test_who_comes_back_reads_exactly_what_came_after_its_commit(cluster: Cluster) -> None:
-    topic, before, after = "back", 100, 20000
+    topic, before, after = "back", 100, 100_000
     await cluster.create(topic, 3)
     async with Producer(bootstrap_servers=cluster.bootstrap()) as producer:
         for number in range(before):
