@@ -9,11 +9,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 
 from ottla.simulation.checker import Finding, Progress, check, progress
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly, SimulationError
 from ottla.simulation.faults import Fault, draw, kinds_for, needs_sync, swarm
+from ottla.simulation.groups import SETTINGS, GroupWorkload, check_groups
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.plan import Plan, Report
@@ -23,6 +25,8 @@ from ottla.simulation.workload import Workload
 from ottla.simulation.world import World
 
 TOPIC, PARTITIONS = "orders", 2
+# So that there is something to share.
+PARTITIONS_FOR_GROUPS = 4
 # Virtual seconds after the last fault within which everything has to be well again.
 HEALED_S = 30.0
 # Virtual seconds of undisturbed work before the last check; after a fault ends, its effects may last so long.
@@ -40,6 +44,7 @@ def storm(
     schedule: Sequence[Fault] | None = None,
     rate: float | None = None,
     settings: Mapping[str, str] | None = None,
+    groups: bool = False,
 ) -> Report:
     """Run a plan (see there for what the arguments mean). Raises Anomaly, which has the report with all that is known
     and shows the last events."""
@@ -52,6 +57,7 @@ def storm(
             None if schedule is None else tuple(schedule),
             rate,
             settings,
+            groups,
         )
     )
     if error is not None:
@@ -87,6 +93,8 @@ def _complete(plan: Plan, world: World) -> Plan:
     settings, rate = plan.settings, plan.rate
     if settings is None:
         settings = draw_settings(world.rng("settings"), synced=synced)
+    if plan.groups:
+        settings = {**SETTINGS, **settings}
     if rate is None:
         rate = draw_rate(world.rng("rate"))
     return dataclasses.replace(plan, kinds=kinds, schedule=faults, settings=settings, rate=rate)
@@ -100,6 +108,7 @@ class _Storm:
         self._plan = plan
         self._nemesis: Nemesis | None = None
         self._workload: Workload | None = None
+        self._groups: GroupWorkload | None = None
         self._progress = Progress(0, 0)
         self._began_at = 0.0
         self._ended_at = 0.0
@@ -111,18 +120,22 @@ class _Storm:
         assert plan.rate is not None and plan.schedule is not None
         try:
             async with SimulatedCluster(nodes=plan.nodes, settings=plan.settings) as cluster:
-                await cluster.create_topic(TOPIC, PARTITIONS)
-                self._nemesis = Nemesis(cluster, TOPIC, PARTITIONS)
+                partitions = PARTITIONS_FOR_GROUPS if plan.groups else PARTITIONS
+                await cluster.create_topic(TOPIC, partitions)
+                self._nemesis = Nemesis(cluster, TOPIC, partitions)
                 self._began_at = world.loop.time()
                 try:
-                    async with Workload(cluster, TOPIC, PARTITIONS, rate=plan.rate) as workload:
-                        self._workload = workload
+                    async with AsyncExitStack() as stack:
+                        workload = Workload(cluster, TOPIC, partitions, rate=plan.rate)
+                        self._workload = await stack.enter_async_context(workload)
+                        if plan.groups:
+                            self._groups = await stack.enter_async_context(GroupWorkload(cluster, TOPIC, partitions))
                         await self._nemesis.play(plan.schedule, plan.seconds)
                         world.trace.note("simulation", "no more faults")
                         self._healed_in = await _heal(cluster, workload)
                         world.trace.note("simulation", "healed")
                         self._progress = await self._calm(workload)
-                        await check_everything(cluster, workload)
+                        await check_everything(cluster, workload, self._groups, partitions)
                 finally:
                     self._ended_at = world.loop.time()
                 failures = {node.id: node.failures for node in cluster.nodes.values() if node.failures}
@@ -158,6 +171,7 @@ class _Storm:
             conclusive=self._progress.conclusive,
             faults={} if self._nemesis is None else dict(sorted(self._nemesis.done.items())),
             elections={"controllers": counts["active_controller"], "leaders": counts["became_leader"]},
+            group_work={} if self._groups is None else self._groups.counts,
             truncations=counts["log_truncated"] + counts["log_restarted"],
             healed_in=self._healed_in,
             callbacks=world.loop.callbacks,
@@ -196,21 +210,39 @@ async def _heal(cluster: SimulatedCluster, workload: Workload) -> float:
     return cluster.world.loop.time() - began
 
 
-async def check_everything(cluster: SimulatedCluster, workload: Workload) -> None:
+async def check_everything(
+    cluster: SimulatedCluster, workload: Workload, groups: GroupWorkload | None = None, partitions: int = PARTITIONS
+) -> None:
     """After healing: what clients were told fits together, and the replicas are the same bytes.
 
     Raises Anomaly, TimeoutError (no liveness).
     """
     await workload.stop(within=HEALED_S)
     try:
-        ends = functools.partial(settled, cluster, TOPIC, PARTITIONS)
-        await cluster.until(ends, "every high watermark is at the end", within=HEALED_S)
+        done = functools.partial(settled, cluster, TOPIC, partitions)
+        await cluster.until(done, "every high watermark is at the end", within=HEALED_S)
         await workload.read_everything(within=HEALED_S)
     except TimeoutError:
         _judge(check(workload.history, unfinished=True))
         raise
     _judge(check(workload.history))
-    replicas_are_equal(cluster, TOPIC, PARTITIONS)
+    replicas_are_equal(cluster, TOPIC, partitions)
+    if groups is not None:
+        await _check_groups(cluster, groups, partitions)
+
+
+async def _check_groups(cluster: SimulatedCluster, groups: GroupWorkload, partitions: int) -> None:
+    ends = {}
+    for index in range(partitions):
+        found = cluster.partition_on(cluster.leader(TOPIC, index), TOPIC, index)
+        assert found is not None
+        ends[TOPIC, index] = found.log_end_offset
+    try:
+        await groups.finish(ends, within=HEALED_S)
+    except TimeoutError:
+        _judge(check_groups(groups.told, {}))
+        raise
+    _judge(groups.findings(ends))
 
 
 def _judge(findings: Sequence[Finding]) -> None:

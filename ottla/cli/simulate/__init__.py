@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--nodes", type=positive, metavar="N", help="size of the cluster (default: 3)")
     what.add_argument("--faults", metavar="KIND,...", help="only these kinds (default: for each seed some of them)")
     what.add_argument("--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)")
+    what.add_argument(
+        "--workload",
+        choices=("clients", "groups"),
+        help="who works: producers and consumers (default), or consumers in groups besides",
+    )
     one = parser.add_argument_group("one run again")
     one.add_argument("--seed", metavar="SEED", help="run only this seed")
     one.add_argument("--schedule", metavar="FILE", help="run the plan in this file, which says everything itself")
@@ -91,14 +96,15 @@ def _plans(args: argparse.Namespace) -> tuple[list[Plan], bool]:
         raise CommandError(str(error), status=2) from error
     seeds = [_seed(args.seed)] if single else range(args.first_seed, args.first_seed + (args.seeds or 100))
     nodes, seconds = args.nodes or 3, 60 * (args.minutes or 5.0)
-    return [Plan(seed, nodes, seconds, kinds, None, args.rate) for seed in seeds], single
+    groups = args.workload == "groups"
+    return [Plan(seed, nodes, seconds, kinds, None, args.rate, None, groups) for seed in seeds], single
 
 
 def _from_file(args: argparse.Namespace) -> Plan:
     from ottla.simulation.plan import Plan
 
-    if any(given is not None for given in (args.minutes, args.nodes, args.faults, args.rate)):
-        raise ValueError("--schedule says nodes, minutes, faults and rate itself: change them in the file")
+    if any(given is not None for given in (args.minutes, args.nodes, args.faults, args.rate, args.workload)):
+        raise ValueError("--schedule says nodes, minutes, faults, rate and workload itself: change them in the file")
     try:
         with open(args.schedule, encoding="utf-8") as file:
             return Plan.from_json(file.read())

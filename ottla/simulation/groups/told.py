@@ -1,0 +1,53 @@
+"""What the members of groups did and were told, for the checker."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+At = tuple[str, int]
+Outcome = Literal["ok", "fail", "info"]
+
+
+class Assigned(NamedTuple):
+    """A member was told that these partitions are its own in this generation (its epoch, with KIP-848)."""
+
+    at: float
+    group: str
+    member: str
+    generation: int
+    partitions: frozenset[At]
+
+
+class Commit(NamedTuple):
+    """`ended` is when the answer came, or when nobody waited for one any more ("info")."""
+
+    began: float
+    ended: float
+    group: str
+    member: str
+    generation: int
+    offsets: dict[At, int]
+    outcome: Outcome
+
+
+class Fetched(NamedTuple):
+    """Committed offsets as the coordinator told them; -1 for none."""
+
+    began: float
+    ended: float
+    group: str
+    offsets: dict[At, int]
+
+
+@dataclass
+class Told:
+    """`alike` are the groups whose members all speak one protocol, so that generations are never counted anew.
+    `processed` has the offsets of the records that some member of the group has seen, by group and partition."""
+
+    alike: frozenset[str] = frozenset()
+    assigned: list[Assigned] = field(default_factory=list)
+    commits: list[Commit] = field(default_factory=list)
+    fetched: list[Fetched] = field(default_factory=list)
+    processed: defaultdict[tuple[str, At], set[int]] = field(default_factory=lambda: defaultdict(set))

@@ -1,0 +1,279 @@
+"""Consumers in groups under faults: they read what others write, process it, and commit what they have processed.
+
+One group speaks the classic protocol, one that of KIP-848, and in the third members of both come and go, so that it
+moves from one to the other. A member crashes, leaves, or goes on; each commits only what it has read since its
+partitions were given to it, from where its group had committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from ottla.client import Consumer, KafkaError, TopicPartition
+from ottla.simulation.checker import Finding
+from ottla.simulation.cluster import SimulatedCluster
+from ottla.simulation.groups.check import check_groups
+from ottla.simulation.groups.members import At, ClassicMember, ConsumerMember, Member, Trouble
+from ottla.simulation.groups.told import Assigned, Commit, Fetched, Outcome, Told
+
+log = structlog.get_logger(__name__)
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "offsets.topic.num.partitions": "2",
+    "group.initial.rebalance.delay.ms": "100",
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": "3000",
+    "group.consumer.heartbeat.interval.ms": "500",
+}
+"""Of nodes: few partitions for offsets, so that their leaders are hit, and little patience."""
+
+SESSION_S = 3.0
+PATIENCE_S = 1.5
+_STEP_S = (0.05, 0.4)
+_POLL_MS = 50.0
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "classics": ("classic", "classic", "classic"),
+    "consumers": ("consumer", "consumer", "consumer"),
+    "mixed": ("classic", "consumer", "either"),
+}
+
+
+class GroupWorkload:
+    """Runs members from `async with` on, until `finish`."""
+
+    def __init__(self, cluster: SimulatedCluster, topic: str, partitions: int) -> None:
+        self.told = Told(alike=frozenset({"classics", "consumers"}))
+        self.cluster = cluster
+        self.topic = topic
+        self.partitions = partitions
+        self.stopping = asyncio.Event()
+        self._rng = cluster.world.rng("groups")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lives = 0
+        self.owned: dict[str, tuple[str, frozenset[At]]] = {}
+
+    async def __aenter__(self) -> Self:
+        for group, kinds in GROUPS.items():
+            for number, kind in enumerate(kinds):
+                seat = f"{group}-{number}"
+                rng = random.Random(self._rng.getrandbits(64))
+                self._tasks.append(asyncio.create_task(self._live(group, seat, kind, rng), name=seat))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was done, for a report."""
+        commits = [each.outcome for each in self.told.commits]
+        return {
+            "assigned": len(self.told.assigned),
+            "commits": commits.count("ok"),
+            "refused": commits.count("fail"),
+            "fetched": len(self.told.fetched),
+            "processed": sum(map(len, self.told.processed.values())),
+        }
+
+    async def _live(self, group: str, seat: str, kind: str, rng: random.Random) -> None:
+        """One member after the other."""
+        while not self.stopping.is_set():
+            self._lives += 1
+            chosen = rng.choice(("classic", "consumer")) if kind == "either" else kind
+            member = self._member(group, f"{seat}-{self._lives}", chosen)
+            worker = Worker(self, seat, member, rng)
+            try:
+                await worker.run()
+            except KafkaError as error:
+                log.info("client_not_started", error=str(error))
+            finally:
+                self.owned.pop(seat, None)
+                member.forget_coordinator()
+            await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+    def _member(self, group: str, name: str, kind: str) -> Member:
+        servers = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in self._bootstrap())]
+        if kind == "classic":
+            return ClassicMember(
+                servers,
+                group,
+                self.topic,
+                name,
+                session_s=SESSION_S,
+                patience_s=PATIENCE_S,
+                partitions=self.partitions,
+            )
+        return ConsumerMember(servers, group, self.topic, name, session_s=SESSION_S, patience_s=PATIENCE_S)
+
+    def _bootstrap(self) -> list[str]:
+        return self.cluster.bootstrap.split(",")
+
+    async def finish(self, ends: Mapping[At, int], *, within: float) -> None:
+        """Until every group has processed and committed everything, and every partition has one owner in each; then no
+        more operations. Raises TimeoutError with what is missing, Anomaly for what must not be."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (missing := self._missing(ends)) is not None:
+            if loop.time() - began > within:
+                raise TimeoutError(f"not within {within:g} s: {missing}")
+            await asyncio.sleep(0.1)
+        self.stopping.set()
+        async with asyncio.timeout(within):
+            await asyncio.gather(*self._tasks)
+
+    def findings(self, ends: Mapping[At, int]) -> list[Finding]:
+        """After `finish`."""
+        return check_groups(self.told, dict.fromkeys(GROUPS, ends))
+
+    def _missing(self, ends: Mapping[At, int]) -> str | None:
+        for group in GROUPS:
+            owners = [at for named, mine in self.owned.values() if named == group for at in mine]
+            if sorted(owners) != sorted(ends):
+                return f"{group}: {len(set(owners))} of {len(ends)} partitions have an owner, {len(owners)} owners"
+            best = dict.fromkeys(ends, 0)
+            for commit in self.told.commits:
+                if commit.group == group and commit.outcome == "ok":
+                    best.update({at: max(best[at], offset) for at, offset in commit.offsets.items()})
+            behind = {at: (best[at], end) for at, end in ends.items() if best[at] < end}
+            if behind:
+                return f"{group}: committed of ends {behind}"
+        return None
+
+
+class Worker:
+    """One member with a consumer, until it leaves or crashes."""
+
+    def __init__(self, workload: GroupWorkload, seat: str, member: Member, rng: random.Random) -> None:
+        self._workload = workload
+        self._told = workload.told
+        self._seat = seat
+        self._member = member
+        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+        self._positions: dict[At, int] = {}
+        self._uncommitted: dict[At, int] = {}
+        self._life = 0
+        self._next_beat = 0.0
+
+    async def run(self) -> None:
+        """Raises KafkaError when the consumer cannot be started."""
+        async with self._workload.cluster.consumer(request_timeout_ms=1500, fetch_max_wait_ms=300) as consumer:
+            while not self._workload.stopping.is_set():
+                try:
+                    await self._step(consumer)
+                except Trouble as trouble:
+                    log.debug("member_in_trouble", member=self._member.name, trouble=str(trouble))
+                    await asyncio.sleep(0.1)
+                # Crashes and departures are told apart by the coordinator: one is silent.
+                whim = self._rng.random()
+                if whim < 0.004:
+                    return
+                if whim < 0.01:
+                    await self._leave()
+                    return
+                await asyncio.sleep(self._rng.uniform(*_STEP_S))
+
+    async def _leave(self) -> None:
+        try:
+            await self._member.leave()
+        except Trouble as trouble:
+            log.debug("member_in_trouble", member=self._member.name, trouble=str(trouble))
+
+    async def _step(self, consumer: Consumer) -> None:
+        member = self._member
+        if self._loop.time() >= self._next_beat or not member.settled:
+            await self._beat()
+        await self._take_up(consumer)
+        if self._positions:
+            await self._process(consumer)
+            await self._commit()
+
+    async def _beat(self) -> None:
+        member = self._member
+        before = member.generation, member.assignment
+        try:
+            await member.tick()
+        finally:
+            if (member.generation, member.assignment) != before:
+                self._note()
+        self._next_beat = self._loop.time() + (0.5 if member.settled else 0.0)
+
+    def _note(self) -> None:
+        member = self._member
+        self._workload.owned[self._seat] = member.group, member.assignment
+        if member.assignment:
+            row = Assigned(self._loop.time(), member.group, member.member_id, member.generation, member.assignment)
+            self._told.assigned.append(row)
+
+    async def _take_up(self, consumer: Consumer) -> None:
+        """Begin with new partitions where the group has committed, and give up those that are not its own any more."""
+        member = self._member
+        wanted = member.assignment
+        if member.lives != self._life:
+            # It was out for a while, in which others may have gone on.
+            self._life = member.lives
+            self._positions.clear()
+            self._uncommitted.clear()
+        fresh = sorted(wanted - self._positions.keys())
+        if not fresh and wanted == self._positions.keys():
+            return
+        positions = {at: offset for at, offset in self._positions.items() if at in wanted}
+        if fresh:
+            began = self._loop.time()
+            found = await member.committed(fresh)
+            self._told.fetched.append(Fetched(began, self._loop.time(), member.group, found))
+            positions |= {at: max(offset, 0) for at, offset in found.items()}
+        self._positions = positions
+        self._uncommitted = {at: offset for at, offset in self._uncommitted.items() if at in wanted}
+        consumer.assign([TopicPartition(*at) for at in sorted(wanted)])
+        for at, offset in positions.items():
+            consumer.seek(TopicPartition(*at), offset)
+
+    async def _process(self, consumer: Consumer) -> None:
+        try:
+            got = await consumer.getmany(timeout_ms=_POLL_MS)
+        except KafkaError:
+            for at, offset in self._positions.items():
+                consumer.seek(TopicPartition(*at), offset)
+            return
+        for where, records in got.items():
+            at = (where.topic, where.partition)
+            if at not in self._positions or not records:
+                continue
+            self._told.processed[self._member.group, at].update(record.offset for record in records)
+            self._positions[at] = self._uncommitted[at] = records[-1].offset + 1
+
+    async def _commit(self) -> None:
+        offsets, member = dict(self._uncommitted), self._member
+        if not offsets or self._rng.random() < 0.3:
+            return
+        began, generation = self._loop.time(), member.generation
+        outcome: Outcome = "info"
+        error = None
+        try:
+            error = await member.commit(offsets)
+            outcome = "ok" if error is ErrorCode.none else "fail"
+        finally:
+            row = Commit(began, self._loop.time(), member.group, member.member_id, generation, offsets, outcome)
+            self._told.commits.append(row)
+        if outcome == "ok":
+            self._uncommitted = {at: now for at, now in self._uncommitted.items() if now != offsets[at]}
+        elif error is ErrorCode.rebalance_in_progress:
+            member.out()
+            self._note()
+        elif error is not None:
+            try:
+                member.heed(error)
+            finally:
+                self._note()
