@@ -31,10 +31,10 @@ from ottla.client.structs import (
 class Admin:
     """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
 
-    Any broker is asked, since all of them forward to the active controller. Every method raises a
-    `BrokerResponseError` of the fitting type for an error answer, NoBrokersAvailable and KafkaTimeoutError.
-    A change whose connection broke is sent again, so that its own effect may show as an error,
-    such as TopicAlreadyExistsError.
+    Any broker is asked, since all of them forward to the active controller; another one after two seconds without an
+    answer, five for a change. Every method raises a `BrokerResponseError` of the fitting type for an error answer,
+    NoBrokersAvailable and KafkaTimeoutError. A change whose connection broke, or that took too long, is sent again, so
+    that its own effect may show as an error, such as TopicAlreadyExistsError.
     """
 
     def __init__(
