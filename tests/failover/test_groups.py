@@ -12,6 +12,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type:
 
 from ottla.broker.groups import OFFSETS_TOPIC, partition_for
 from ottla.client import Consumer, ConsumerRecord, Producer, TopicPartition
+from tests.compatibility.members import ConfluentMember
 from tests.failover.cluster import Cluster, eventually
 from tests.failover.group import SETTINGS, Member, Watch, watched
 
@@ -204,3 +205,44 @@ async def test_a_group_of_this_library_and_aiokafka(cluster: Cluster) -> None:
             await eventually(shared, "theirs joins a member of ours")
     finally:
         await theirs.stop()
+
+
+@pytest.mark.parametrize("strategy", ["cooperative-sticky", "roundrobin"])
+@pytest.mark.parametrize("leads", ["ours", "theirs"])
+async def test_a_group_of_this_library_and_librdkafka(cluster: Cluster, strategy: str, leads: str) -> None:
+    topic = f"both-{strategy}-{leads}"
+    watch = Watch(f"g-{topic}", topic, PARTITIONS)
+    await cluster.create(topic, PARTITIONS)
+    settings = {"partition.assignment.strategy": strategy}
+
+    def theirs() -> ConfluentMember:
+        return ConfluentMember(cluster.bootstrap(), watch.group, topic, settings)
+
+    async with AsyncExitStack() as stack:
+        acknowledged = await stack.enter_async_context(writing(cluster, topic))
+        ours = Member(watch, cluster.bootstrap(), partition_assignment_strategy=strategy)
+        if leads == "ours":
+            await stack.enter_async_context(ours)
+            other = theirs()
+        else:
+            other = theirs()
+            await eventually(lambda: _has(other, PARTITIONS), "librdkafka has everything")
+            await stack.enter_async_context(ours)
+        stack.push_async_callback(asyncio.to_thread, other.stop)
+
+        async def shared() -> bool:
+            mine = {tp.partition for tp in ours.consumer.assignment()}
+            return len(mine) == PARTITIONS // 2 and mine | other.assigned == set(range(PARTITIONS))
+
+        await eventually(shared, "both have half of it")
+        written = set(acknowledged)
+
+        async def everything() -> bool:
+            return written <= watch.processed.keys() | {value for _, _, value in other.seen}
+
+        await eventually(everything, "every record was processed")
+        assert not watch.errors
+
+
+async def _has(member: ConfluentMember, partitions: int) -> bool:
+    return len(member.assigned) == partitions
