@@ -1,9 +1,15 @@
 """What the simulation has found, each as the shortest storm that shows it. What became a story is in scenarios/."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from ottla.controller import Entry
+from ottla.controller.raft.entry_log import EntryLog
+from ottla.simulation.errors import Anomaly
 from ottla.simulation.invariants.metadata import MetadataTruth
 from ottla.simulation.invariants.partitions import PartitionTruth
+from ottla.simulation.invariants.raft import RaftTruth
 from ottla.simulation.storm import storm
 
 
@@ -17,3 +23,20 @@ def test_a_leader_that_was_stalled_need_not_have_what_later_ones_committed():
     truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None))
     truth.ends = {1: 10, 3: 20}
     assert [truth.end_in(epoch) for epoch in range(5)] == [0, 10, 10, 20, 20]
+
+
+def test_a_leader_of_raft_that_hears_late_of_its_votes_need_not_have_what_later_terms_committed():
+    """What was committed before its term it must have."""
+    truth = RaftTruth()
+    truth.entries = [Entry(1, 7, b"a"), Entry(2, 10, b"b")]
+    truth.committed_by = [8, 10]
+
+    def elected(term, *entries):
+        truth.elected(SimpleNamespace(core=SimpleNamespace(term=term, log=EntryLog(entries=entries)), node=1, life=1))
+
+    elected(9, truth.entries[0], Entry(2, 9, b""))
+    for term, second in ((11, Entry(2, 9, b"")), (12, None)):
+        with pytest.raises(Anomaly):
+            elected(term, *filter(None, (truth.entries[0], second)))
+    with pytest.raises(Anomaly):
+        elected(13, Entry(1, 6, b""))

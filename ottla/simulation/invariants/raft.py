@@ -60,6 +60,7 @@ class RaftTruth:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []  # entries[i] has index i + 1
+        self.committed_by: list[int] = []  # the term in which that was seen first: it was committed then, or before
         self._leaders: dict[int, tuple[int, int]] = {}  # term -> (node, life)
         self._lives: dict[int, RaftLife] = {}
         self._logs: dict[int, PartitionLog] = {}
@@ -84,13 +85,15 @@ class RaftTruth:
         return life
 
     def elected(self, life: RaftLife) -> None:
-        """Election safety and leader completeness (sections 5.2 and 5.4)."""
+        """Election safety and leader completeness (sections 5.2 and 5.4): a leader has what was committed before its
+        term. One that hears late of its votes need not have what a later term has committed."""
         core, who = life.core, (life.node, life.life)
         other = self._leaders.setdefault(core.term, who)
         if other != who:
             raise Anomaly(f"two leaders in Raft term {core.term}: nodes {other[0]} and {life.node}")
-        for entry in self.entries[core.log.first_index - 1 :]:
-            if core.log.term_at(entry.index) != entry.term:
+        first = core.log.first_index - 1
+        for entry, by in zip(self.entries[first:], self.committed_by[first:], strict=True):
+            if by < core.term and core.log.term_at(entry.index) != entry.term:
                 raise Anomaly(
                     f"{life}: leads with a log of {core.log.last_index} entries that has "
                     f"{core.log.term_at(entry.index)} for the term of committed entry {entry.index}@{entry.term}"
@@ -110,6 +113,7 @@ class RaftTruth:
                     )
             elif entry.index == len(known) + 1:
                 known.append(entry)
+                self.committed_by.append(core.term)
                 fresh = entry
             else:
                 raise Anomaly(f"{life}: committed entry {entry.index} while nobody has committed {len(known) + 1}")
