@@ -161,7 +161,8 @@ class Consumer(Reader):
 
     async def start(self) -> None:
         """Connect, and begin to fetch; in a group, join, and wait for the first assignment for at most the request
-        timeout. Raises NoBrokersAvailable; without a group UnknownTopicOrPartitionError."""
+        timeout. Raises NoBrokersAvailable; in a group what keeps the consumer out of it, such as
+        GroupMaxSizeReachedError; without one UnknownTopicOrPartitionError."""
         self._network.topics.update(self._topics)
         try:
             await self._network.start()

@@ -64,7 +64,8 @@ class Grouping:
         self._listener: ConsumerRebalanceListener | None = None
         self._pattern: re.Pattern[str] | None = None
         self._member: GroupMember | None = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
+        self._crash: BaseException | None = None
         self._holdings: dict[TopicPartition, int] = {}
         self._serial = itertools.count()
         self._committing: asyncio.Task[None] | None = None
@@ -97,6 +98,7 @@ class Grouping:
             self._join()
         if self._member is not None:
             await self._member.settled(timeout)
+            self._raise()
 
     async def stop(self, timeout: float, *, finished: bool) -> None:
         """Commit, leave. `finished` says that whatever was handed out is processed."""
@@ -173,14 +175,19 @@ class Grouping:
 
     def polled(self) -> None:
         """The program asks for records. Raises what it has to know of the group."""
+        self._raise()
+        if self._member is not None:
+            self._member.polled()
+
+    def _raise(self) -> None:
+        if self._crash is not None:
+            raise KafkaError(f"the consumer failed: {self._crash!r}") from self._crash
         if self._error is not None:
             error, self._error = self._error, None
             if isinstance(error, FencedInstanceIdError):
                 # The other one stays: there is nothing to go on with.
                 self._error = error
             raise error
-        if self._member is not None:
-            self._member.polled()
 
     def waiting(self) -> None:
         """The program waits for records."""
@@ -264,7 +271,7 @@ class Grouping:
 
     def crashed(self, error: BaseException) -> None:
         log.error("group_member_crashed", group=self._settings.member.group_id, error=repr(error))
-        self._error = error
+        self._crash = error
         self._on_news()
 
     def _report(self, error: Exception) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from ottla.client import (
+    BrokerResponseError,
     CommitFailedError,
     Consumer,
     ConsumerRebalanceListener,
     FencedInstanceIdError,
     IllegalStateError,
+    InvalidSessionTimeoutError,
     OffsetAndMetadata,
     TopicPartition,
 )
@@ -247,3 +249,38 @@ def test_by_duration_begins_so_long_ago() -> None:
             return recent, [await consumer.position(tp) for tp in (TP, OTHER)]
 
     assert simulate(scenario) == ([10, 11], [6, 6])
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"session_timeout_ms": 1000}, InvalidSessionTimeoutError),
+        ({"group_protocol": "consumer", "group_remote_assignor": "fair"}, BrokerResponseError),
+    ],
+)
+def test_what_keeps_a_consumer_out_is_told_at_once(options: dict[str, Any], error: type[BrokerResponseError]) -> None:
+    async def scenario(cluster: SimulatedCluster) -> BrokerResponseError:
+        with pytest.raises(error) as caught:
+            async with cluster.consumer("orders", **{**OPTIONS, **options}):
+                pass
+        return caught.value
+
+    found = simulate(scenario)
+    assert found.broker in (1, 2, 3)
+    assert found.attempts == 1
+    assert "group 'g'" in str(found)
+
+
+def test_a_listener_that_fails_is_not_forgotten() -> None:
+    class Failing(ConsumerRebalanceListener):
+        def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+            raise RuntimeError("out of memory")
+
+    async def scenario(cluster: SimulatedCluster) -> Any:
+        consumer = cluster.consumer(**OPTIONS)
+        consumer.subscribe(["orders"], listener=Failing())
+        with pytest.raises(RuntimeError):
+            async with consumer:
+                await consumer.getone()
+
+    simulate(scenario)
