@@ -117,8 +117,11 @@ class Grouping:
 
     def subscribe(self, topics: Iterable[str], pattern: str | None, listener: ConsumerRebalanceListener | None) -> None:
         """Exactly these topics, or all that match, from now on."""
-        self._listener = listener
-        self._pattern = None if pattern is None else re.compile(pattern)
+        try:
+            compiled = None if pattern is None else re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"pattern {pattern!r}: {error}") from error
+        self._listener, self._pattern = listener, compiled
         self._network.all_topics = pattern is not None
         self.topics = self._matching() if self._pattern is not None else frozenset(topics)
         self._network.topics |= self.topics
