@@ -19,7 +19,8 @@ from ottla.log.errors import (
 )
 from ottla.log.group_commit import GroupCommit, Truncated
 from ottla.log.manager import LogManager
-from ottla.log.modelled_disk import Crashed, ModelledDisk
+from ottla.log.modelled_disk import ModelledDisk
+from ottla.log.modelled_file import Crashed
 from ottla.log.partition_log import Appended, PartitionLog
 from ottla.log.producers import Duplicate, New, ProducerState
 from ottla.log.recovery import Recovered

@@ -11,31 +11,14 @@ import errno
 import posixpath
 import random
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ottla.log.disk import Buffer
-from ottla.log.errors import DiskError, DiskFull, DiskLocked, FileClosed
+from ottla.log.errors import DiskError, DiskFull, DiskLocked
+from ottla.log.modelled_file import Contents, Crashed, ModelledFile, ModelledLock, apply_change
 
 SECTOR = 512
 CHANGES = frozenset({"open", "append", "pwrite", "truncate", "sync", "rename", "remove", "mkdir", "sync_dir"})
-
-
-class Crashed(BaseException):
-    """The power went in the middle of an operation. Not an Exception: no code may handle it and go on."""
-
-
-@dataclass(slots=True)
-class _Node:
-    """A file: contents as programs see them, contents on the platter, and the changes in between."""
-
-    data: bytearray = field(default_factory=bytearray)
-    durable: bytearray = field(default_factory=bytearray)
-    pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # (position, bytes) or (size, None: truncate)
-
-    def change(self, at: int, data: bytes | None) -> None:
-        _apply(self.data, at, data)
-        self.pending.append((at, data))
 
 
 @dataclass(slots=True)
@@ -45,72 +28,6 @@ class _Failure:
     path_contains: str
     times: int
     partial: int
-
-
-def _apply(contents: bytearray, at: int, data: bytes | None) -> None:
-    """A write beyond the end leaves zeroes between, as does growing by truncate."""
-    if len(contents) < at:
-        contents.extend(bytes(at - len(contents)))
-    if data is None:
-        del contents[at:]
-    else:
-        contents[at : at + len(data)] = data
-
-
-class ModelledFile:
-    __slots__ = ("_disk", "_generation", "_node", "_open", "path")
-
-    def __init__(self, disk: ModelledDisk, path: str, node: _Node) -> None:
-        self.path = path
-        self._disk = disk
-        self._node = node
-        self._generation = disk.generation
-        self._open = True
-
-    def append(self, buffers: Sequence[Buffer]) -> None:
-        self._check()
-        data = b"".join(buffers)
-        self._disk.write_through("append", self.path, self._node, len(self._node.data), data)
-
-    def pread(self, offset: int, size: int) -> bytes:
-        self._check()
-        self._disk.step("pread", self.path)
-        return bytes(self._node.data[offset : offset + size])
-
-    def pwrite(self, offset: int, data: Buffer) -> None:
-        self._check()
-        self._disk.write_through("pwrite", self.path, self._node, offset, bytes(data))
-
-    def truncate(self, size: int) -> None:
-        self._check()
-        self._disk.step("truncate", self.path)
-        with self._disk.mutex:
-            self._node.change(size, None)
-
-    def sync(self) -> None:
-        self._check()
-        self._disk.sync_node(self.path, self._node)
-
-    def size(self) -> int:
-        return len(self._node.data)
-
-    def close(self) -> None:
-        self._open = False
-
-    def _check(self) -> None:
-        if self._generation != self._disk.generation:
-            raise Crashed(f"{self.path} was opened before the crash")
-        if not self._open:
-            raise FileClosed(errno.EBADF, "file is closed", self.path)
-
-
-class ModelledLock:
-    def __init__(self, disk: ModelledDisk, path: str) -> None:
-        self._disk = disk
-        self._path = path
-
-    def release(self) -> None:
-        self._disk.locks.discard(self._path)
 
 
 class ModelledDisk:
@@ -131,9 +48,9 @@ class ModelledDisk:
         self.rotten: set[str] = set()
         self.mutex = threading.RLock()
         self._rng = rng
-        self._names: dict[str, _Node | None] = {}  # None: a directory
-        self._durable_names: dict[str, _Node | None] = {}
-        self._name_changes: list[tuple[str, str, str | None, _Node | None]] = []  # (kind, path, target, node)
+        self._names: dict[str, Contents | None] = {}  # None: a directory
+        self._durable_names: dict[str, Contents | None] = {}
+        self._name_changes: list[tuple[str, str, str | None, Contents | None]] = []  # (kind, path, target, node)
         self._failures: list[_Failure] = []
 
     # --- faults
@@ -164,7 +81,7 @@ class ModelledDisk:
             self.crash_at = None
             self.locks.clear()
 
-    def _settle(self, node: _Node) -> None:
+    def _settle(self, node: Contents) -> None:
         """Decide what of a file's unsynced changes reached the platter."""
         keep = self._rng.choice((0.0, 0.5, 0.9, 1.0))
         for at, data in node.pending:
@@ -173,18 +90,18 @@ class ModelledDisk:
             if data and self._rng.random() < 0.3:
                 self._tear(node.durable, at, data)
             else:
-                _apply(node.durable, at, data)
+                apply_change(node.durable, at, data)
         node.pending.clear()
         node.data = bytearray(node.durable)
 
     def _tear(self, contents: bytearray, at: int, data: bytes) -> None:
         """Keep a prefix, or only some sectors of a write; the rest reads as zeroes where the file was grown."""
         if self._rng.random() < 0.5:
-            _apply(contents, at, data[: self._rng.randrange(len(data) + 1)])
+            apply_change(contents, at, data[: self._rng.randrange(len(data) + 1)])
             return
         for start in range(0, len(data), SECTOR):
             if self._rng.random() < 0.5:
-                _apply(contents, at + start, data[start : start + SECTOR])
+                apply_change(contents, at + start, data[start : start + SECTOR])
 
     def fail_next(
         self,
@@ -258,7 +175,7 @@ class ModelledDisk:
                 raise failure.error
         return None
 
-    def write_through(self, operation: str, path: str, node: _Node, at: int, data: bytes) -> None:
+    def write_through(self, operation: str, path: str, node: Contents, at: int, data: bytes) -> None:
         failure: _Failure | None
         try:
             failure = self.step(operation, path)
@@ -277,7 +194,7 @@ class ModelledDisk:
         if error is not None:
             raise error
 
-    def sync_node(self, path: str, node: _Node) -> None:
+    def sync_node(self, path: str, node: Contents) -> None:
         """Keep what was written before the call; what comes while it runs may wait for the next one."""
         covered = len(node.pending)
         generation = self.generation
@@ -291,7 +208,7 @@ class ModelledDisk:
             if generation != self.generation:
                 raise Crashed(path)
             for at, data in node.pending[:covered]:
-                _apply(node.durable, at, data)
+                apply_change(node.durable, at, data)
             del node.pending[:covered]
 
     def used(self) -> int:
@@ -307,7 +224,7 @@ class ModelledDisk:
                 if not create:
                     raise DiskError(errno.ENOENT, "no such file", path)
                 self.step("open", path)
-                self._change_name("link", path, None, _Node())
+                self._change_name("link", path, None, Contents())
             return ModelledFile(self, path, self._file(path))
 
     def exists(self, path: str) -> bool:
@@ -396,11 +313,11 @@ class ModelledDisk:
     def boot_id(self) -> str:
         return f"boot {self.boots}"
 
-    def _change_name(self, kind: str, path: str, target: str | None, node: _Node | None) -> None:
+    def _change_name(self, kind: str, path: str, target: str | None, node: Contents | None) -> None:
         _rename_in(self._names, kind, path, target, node)
         self._name_changes.append((kind, path, target, node))
 
-    def _file(self, path: str) -> _Node:
+    def _file(self, path: str) -> Contents:
         path = posixpath.normpath(path)
         node = self._names.get(path)
         if node is None:
@@ -408,7 +325,9 @@ class ModelledDisk:
         return node
 
 
-def _rename_in(names: dict[str, _Node | None], kind: str, path: str, target: str | None, node: _Node | None) -> None:
+def _rename_in(
+    names: dict[str, Contents | None], kind: str, path: str, target: str | None, node: Contents | None
+) -> None:
     """Apply one change of names. One that lost what it builds on is lost too."""
     if kind == "link":
         parent = posixpath.dirname(path)
