@@ -2,7 +2,7 @@
 
 from ottla.simulation.groups.check import check_groups
 from ottla.simulation.groups.members import ClassicMember, ConsumerMember, Member, Trouble
-from ottla.simulation.groups.told import Assigned, Commit, Fetched, Told
+from ottla.simulation.groups.told import Assigned, Commit, Fetched, Held, Told
 from ottla.simulation.groups.workload import SETTINGS, GroupWorkload
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ConsumerMember",
     "Fetched",
     "GroupWorkload",
+    "Held",
     "Member",
     "Told",
     "Trouble",

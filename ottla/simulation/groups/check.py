@@ -1,6 +1,7 @@
 """What must hold of consumer groups, whatever happens to the cluster. Pure functions of what members were told.
 
-* two-owners: a partition has one owner in a generation;
+* two-owners: a partition has one owner in a generation; and one at any moment: who is told that it still has it is
+  the last that it was given to;
 * lost-commit: whoever asks after a commit was answered is told that offset, or a later one;
 * regressed-commit: what the coordinator says of a partition never goes back from one answer to a later question;
 * unprocessed: every record has been processed by some member of the group in the end.
@@ -16,12 +17,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from ottla.simulation.checker import Finding
-from ottla.simulation.groups.told import At, Told
+from ottla.simulation.groups.told import Assigned, At, Told
 
 
 def check_groups(told: Told, ends: Mapping[str, Mapping[At, int]]) -> list[Finding]:
     """`ends`: for each group that had the time to, where the partitions end that it was to process."""
-    return [*two_owners(told), *lost_commits(told), *regressed_commits(told), *unprocessed(told, ends)]
+    return [*two_owners(told), *shared(told), *lost_commits(told), *regressed_commits(told), *unprocessed(told, ends)]
 
 
 def two_owners(told: Told) -> Iterator[Finding]:
@@ -36,6 +37,21 @@ def two_owners(told: Told) -> Iterator[Finding]:
                     (),
                     f"{owner} and {row.member} in generation {row.generation} of {row.group}",
                 )
+
+
+def shared(told: Told) -> Iterator[Finding]:
+    """A member that was given a partition, then another, then the first one is told that it still has it."""
+    given: defaultdict[tuple[str, At], list[Assigned]] = defaultdict(list)
+    for row in told.assigned:
+        for at in row.partitions:
+            given[row.group, at].append(row)
+    for held in told.held:
+        for at, since in held.since.items():
+            for row in given[held.group, at]:
+                if row.member != held.member and since < row.began and row.at < held.began:
+                    both = f"{held.member} and {row.member}"
+                    yield Finding("two-owners", name(at), (), f"{both} of {held.group} at {held.began:.3f}")
+                    break
 
 
 def lost_commits(told: Told) -> Iterator[Finding]:

@@ -13,11 +13,21 @@ Outcome = Literal["ok", "fail", "info"]
 class Assigned(NamedTuple):
     """A member was told that these partitions are its own in this generation (its epoch, with KIP-848)."""
 
+    began: float
     at: float
     group: str
     member: str
     generation: int
     partitions: frozenset[At]
+
+
+class Held(NamedTuple):
+    """A member was told that it is still one. `since`: what it had, and since when it was told of that."""
+
+    began: float
+    group: str
+    member: str
+    since: dict[At, float]
 
 
 class Commit(NamedTuple):
@@ -48,6 +58,7 @@ class Told:
 
     alike: frozenset[str] = frozenset()
     assigned: list[Assigned] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     commits: list[Commit] = field(default_factory=list)
     fetched: list[Fetched] = field(default_factory=list)
     processed: defaultdict[tuple[str, At], set[int]] = field(default_factory=lambda: defaultdict(set))

@@ -21,7 +21,7 @@ from ottla.simulation.checker import Finding
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.groups.check import check_groups
 from ottla.simulation.groups.members import At, ClassicMember, ConsumerMember, Member, Trouble
-from ottla.simulation.groups.told import Assigned, Commit, Fetched, Outcome, Told
+from ottla.simulation.groups.told import Assigned, Commit, Fetched, Held, Outcome, Told
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ SETTINGS: Final[Mapping[str, str]] = {
 
 SESSION_S = 3.0
 PATIENCE_S = 1.5
-_STEP_S = (0.05, 0.4)
+_STEP_S = (0.05, 0.3)
 _POLL_MS = 50.0
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "classics": ("classic", "classic", "classic"),
@@ -162,9 +162,10 @@ class Worker:
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._positions: dict[At, int] = {}
-        self._uncommitted: dict[At, int] = {}
         self._life = 0
         self._next_beat = 0.0
+        self._noted: object = None
+        self._since: dict[At, float] = {}
 
     async def run(self) -> None:
         """Raises KafkaError when the consumer cannot be started."""
@@ -201,19 +202,27 @@ class Worker:
 
     async def _beat(self) -> None:
         member = self._member
-        before = member.generation, member.assignment
+        began, life, since = self._loop.time(), member.lives, self._since
         try:
             await member.tick()
         finally:
-            if (member.generation, member.assignment) != before:
-                self._note()
+            self._note(began)
+        if member.lives == life and since:
+            # Also what it is only now told to give up was its own until now.
+            self._told.held.append(Held(began, member.group, member.member_id, since))
         self._next_beat = self._loop.time() + (0.5 if member.settled else 0.0)
 
-    def _note(self) -> None:
-        member = self._member
+    def _note(self, began: float) -> None:
+        """What the member has now."""
+        member, now = self._member, self._loop.time()
+        noted = member.generation, member.assignment
+        if noted == self._noted:
+            return
+        self._noted = noted
         self._workload.owned[self._seat] = member.group, member.assignment
+        self._since = {at: self._since.get(at, now) for at in member.assignment}
         if member.assignment:
-            row = Assigned(self._loop.time(), member.group, member.member_id, member.generation, member.assignment)
+            row = Assigned(began, now, member.group, member.member_id, member.generation, member.assignment)
             self._told.assigned.append(row)
 
     async def _take_up(self, consumer: Consumer) -> None:
@@ -224,7 +233,6 @@ class Worker:
             # It was out for a while, in which others may have gone on.
             self._life = member.lives
             self._positions.clear()
-            self._uncommitted.clear()
         fresh = sorted(wanted - self._positions.keys())
         if not fresh and wanted == self._positions.keys():
             return
@@ -235,7 +243,6 @@ class Worker:
             self._told.fetched.append(Fetched(began, self._loop.time(), member.group, found))
             positions |= {at: max(offset, 0) for at, offset in found.items()}
         self._positions = positions
-        self._uncommitted = {at: offset for at, offset in self._uncommitted.items() if at in wanted}
         consumer.assign([TopicPartition(*at) for at in sorted(wanted)])
         for at, offset in positions.items():
             consumer.seek(TopicPartition(*at), offset)
@@ -252,12 +259,16 @@ class Worker:
             if at not in self._positions or not records:
                 continue
             self._told.processed[self._member.group, at].update(record.offset for record in records)
-            self._positions[at] = self._uncommitted[at] = records[-1].offset + 1
+            self._positions[at] = records[-1].offset + 1
 
     async def _commit(self) -> None:
-        offsets, member = dict(self._uncommitted), self._member
+        """All positions, whether they have changed or not."""
+        member, offsets = self._member, {at: now for at, now in self._positions.items() if now}
         if not offsets or self._rng.random() < 0.3:
             return
+        if self._rng.random() < 0.02:
+            # The process stands still for as long as others may believe it dead, and does not know.
+            await asyncio.sleep(self._rng.uniform(1.0, 2.0) * SESSION_S)
         began, generation = self._loop.time(), member.generation
         outcome: Outcome = "info"
         error = None
@@ -267,13 +278,11 @@ class Worker:
         finally:
             row = Commit(began, self._loop.time(), member.group, member.member_id, generation, offsets, outcome)
             self._told.commits.append(row)
-        if outcome == "ok":
-            self._uncommitted = {at: now for at, now in self._uncommitted.items() if now != offsets[at]}
-        elif error is ErrorCode.rebalance_in_progress:
+        if error is ErrorCode.rebalance_in_progress:
             member.out()
-            self._note()
         elif error is not None:
             try:
                 member.heed(error)
             finally:
-                self._note()
+                self._note(began)
+        self._note(began)

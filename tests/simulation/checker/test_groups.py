@@ -1,6 +1,6 @@
 """Synthetic histories of groups: one for each anomaly, and what is none."""
 
-from ottla.simulation.groups import Assigned, Commit, Fetched, Told, check_groups
+from ottla.simulation.groups import Assigned, Commit, Fetched, Held, Told, check_groups
 
 P, Q = ("orders", 0), ("orders", 1)
 
@@ -10,7 +10,7 @@ def kinds(told, ends=None):
 
 
 def assigned(member, generation, *partitions, group="g", at=0.0):
-    return Assigned(at, group, member, generation, frozenset(partitions))
+    return Assigned(at - 0.1, at, group, member, generation, frozenset(partitions))
 
 
 def commit(began, ended, offset, outcome="ok", *, group="g", generation=1, at=P):
@@ -31,6 +31,18 @@ def test_two_owners():
     assert kinds(Told(frozenset(), assigned=rows)) == [], "its generations may be counted anew"
     other = [assigned("a", 1, P), assigned("b", 1, P, group="h")]
     assert kinds(Told(frozenset({"g", "h"}), assigned=other)) == []
+
+
+def test_two_owners_at_a_moment():
+    rows = [assigned("a", 1, P, Q, at=1.0), assigned("b", 2, P, at=5.0)]
+    still = Held(6.0, "g", "a", {P: 1.0, Q: 1.0})
+    (finding,) = check_groups(Told(assigned=rows, held=[still]), {})
+    assert (finding.kind, finding.key) == ("two-owners", "orders-0") and "a and b of g at 6.000" in str(finding)
+    assert kinds(Told(assigned=rows, held=[still._replace(began=4.95)])) == [], "it may have been asked before"
+    assert kinds(Told(assigned=rows, held=[still._replace(since={Q: 1.0})])) == [], "it has given it up"
+    assert kinds(Told(assigned=rows, held=[still._replace(since={P: 5.5})])) == [], "it has it again"
+    assert kinds(Told(assigned=rows, held=[still._replace(group="h")])) == []
+    assert kinds(Told(assigned=rows, held=[still._replace(member="b")])) == []
 
 
 def test_lost_commit():

@@ -1,0 +1,100 @@
+"""Consumers in groups under faults, and mistakes in the coordinator that have to be found by them."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from kio.schema.errors import ErrorCode
+
+from ottla.broker.groups.consumer import heartbeat
+from ottla.broker.groups.records import OffsetKey
+from ottla.broker.groups.shard import Shard
+from ottla.broker.groups.shard_log import ShardLog
+from ottla.simulation.faults import Fault
+from ottla.simulation.plan import Plan
+from ottla.simulation.storm import attempt
+
+
+def plan(seed, kinds, seconds=10.0, rate=20.0):
+    """Faults come thick and fast, so that seconds suffice."""
+    rng = random.Random(f"group mutants/{seed}")
+    faults, at = [], 0.2
+    while at < seconds:
+        lasts = rng.choice((0.1, 0.5, 2.0, 4.0)) * rng.uniform(0.5, 1.5)
+        faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
+        at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
+    settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250"}
+    return Plan(seed, 3, seconds, None, tuple(faults), rate, settings, True)
+
+
+def answer_commits_before_replication(patch):
+    original = ShardLog.write
+
+    def write(self, entries, done, decided=None):
+        if all(isinstance(entry.key, OffsetKey) for entry in entries) and self.leads and self.ready:
+            done(ErrorCode.none)
+            original(self, entries, lambda _: None, decided)
+        else:
+            original(self, entries, done, decided)
+
+    patch.setattr(ShardLog, "write", write)
+
+
+def take_commits_of_any_generation(patch):
+    patch.setattr(Shard, "check_commit", lambda *_: ErrorCode.none)
+
+
+def give_what_others_have(patch):
+    """Without waiting until it is given up."""
+    original = heartbeat.reconciled
+
+    def reconciled(current, member_id, target, target_epoch, owners, owned):
+        return original(current, member_id, target, target_epoch, {}, owned)
+
+    patch.setattr(heartbeat, "reconciled", reconciled)
+
+
+def serve_before_everything_is_read(patch):
+    original = ShardLog.load
+
+    async def load(self):
+        self._replayed = True
+        self._advance()
+        self._replay = lambda _: None
+        await original(self)
+
+    patch.setattr(ShardLog, "load", load)
+
+
+def keep_expired_members_out_of_the_log(patch):
+    """Nobody is ever silent for too long."""
+    patch.setattr(Shard, "tick", lambda *_: None)
+
+
+MUTANTS = {
+    "answer commits before replication": (answer_commits_before_replication, ("partition",), 6),
+    "take commits of any generation": (take_commits_of_any_generation, ("isolate", "partition", "hold", "late"), 12),
+    "give what others have": (give_what_others_have, ("isolate", "kill"), 6),
+    "serve before everything is read": (serve_before_everything_is_read, ("kill",), 6),
+    "never look at the clock": (keep_expired_members_out_of_the_log, ("kill", "isolate"), 6),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught_within_so_many_seeds(name):
+    mutate, kinds, seeds = MUTANTS[name]
+    for seed in range(seeds):
+        with pytest.MonkeyPatch.context() as patch:
+            mutate(patch)
+            found = attempt(plan(seed, kinds)).anomaly
+        if found is not None:
+            assert attempt(plan(seed, kinds)).anomaly is None, "without the mutation it is clean"
+            return
+    pytest.fail(f"{name} survived {seeds} seeds")
+
+
+def test_the_same_seed_gives_the_same_run():
+    one, other = (attempt(plan(3, ("kill",), 3.0)) for _ in range(2))
+    assert one.fingerprint == other.fingerprint
+    assert one.group_work == other.group_work and one.group_work["commits"] > 0
+    assert one.anomaly is None and attempt(replace(one.plan, groups=False)).group_work == {}
