@@ -18,7 +18,7 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.groups import consumer
 from ottla.broker.groups.classic import CONSUMER, Answer, Identity, Join, JoinAnswer, Sync, SyncAnswer
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ClassicFacts, ConsumerGroup, Topic
-from ottla.broker.groups.consumer_groups import ConsumerGroups, Host, entries_of
+from ottla.broker.groups.consumer_groups import ConsumerGroups, Host, Proposal, entries_of
 from ottla.broker.groups.embedded import assignment_bytes, subscription_of
 from ottla.broker.groups.migration import by_id, by_name, common_protocols
 
@@ -54,18 +54,14 @@ class ClassicMembers:
         self._groups.in_turn(group_id, partial(self._join, request, future), refuse)
         return future
 
-    def _join(self, request: Join, future: asyncio.Future[Answer], group: ConsumerGroup) -> None:
+    def _join(self, request: Join, future: asyncio.Future[Answer], group: ConsumerGroup) -> Proposal:
         topics = self._host.topics()
         beat = join_as_beat(group, request, topics)
         if isinstance(beat, ErrorCode):
-            _settle(future, JoinAnswer(beat, request.member_id))
-            return
+            refused = JoinAnswer(beat, request.member_id)
+            return Proposal((), lambda _error: _settle(future, refused))
         decision = consumer.beat(group, beat, topics, max_size=self._host.config.group_consumer_max_size)
-        if decision.entries:
-            done = partial(self._joined, group.id, beat, decision.answer, future)
-            self._groups.write(group.id, entries_of(decision), done)
-        else:
-            self._joined(group.id, beat, decision.answer, future, ErrorCode.none)
+        return Proposal(entries_of(decision), partial(self._joined, group.id, beat, decision.answer, future))
 
     def _joined(
         self, group_id: str, beat: Beat, found: BeatAnswer, future: asyncio.Future[Answer], error: ErrorCode
@@ -126,7 +122,7 @@ class ClassicMembers:
         self._groups.in_turn(group_id, partial(self._leave, identities, future), partial(_settle, future))
         return future
 
-    def _leave(self, identities: Sequence[Identity], future: asyncio.Future[Left], group: ConsumerGroup) -> None:
+    def _leave(self, identities: Sequence[Identity], future: asyncio.Future[Left], group: ConsumerGroup) -> Proposal:
         errors, gone = [], []
         for each in identities:
             member_id = each.member_id or group.instances.get(each.instance_id or "", "")
@@ -134,14 +130,8 @@ class ClassicMembers:
             if error is ErrorCode.none and member_id not in gone:
                 gone.append(member_id)
             errors.append(error)
-        if not gone:
-            _settle(future, errors)
-            return
-        self._groups.write(
-            group.id,
-            entries_of(consumer.remove(group, tuple(gone))),
-            partial(self._left, group.id, gone, errors, future),
-        )
+        entries = entries_of(consumer.remove(group, tuple(gone))) if gone else []
+        return Proposal(entries, partial(self._left, group.id, gone, errors, future))
 
     def _left(
         self,

@@ -1,9 +1,10 @@
 """The KIP-848 groups of one shard: heartbeats in order, one decision at a time for each group.
 
 A decision is made on the committed state only. So a heartbeat that comes while records of its group are on their way
-waits for them; the common heartbeat has nothing to write and nothing to wait for. When they are not committed in time,
-nobody waits any longer, but nothing is decided either before it is certain what becomes of them: two decisions on the
-same state could give one partition to two members.
+waits for them, and those that waited are decided together, each on what the ones before it make of the group, and
+written as one batch; the common heartbeat has nothing to write and nothing to wait for. When they are not committed in
+time, nobody waits any longer, but nothing is decided either before it is certain what becomes of them: two decisions on
+the same state could give one partition to two members.
 """
 
 from __future__ import annotations
@@ -34,18 +35,30 @@ from ottla.broker.groups.consumer import (
 )
 from ottla.broker.groups.migration import DOWNGRADES, all_classic, downgraded
 from ottla.broker.groups.offsets import Standing
-from ottla.broker.groups.records import Entry
+from ottla.broker.groups.records import Entry, GroupKey, Key, OffsetKey
 
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 10_000
 """Heartbeats of one group that wait for its records."""
 
+MAX_BATCH = 1000
+"""Records of one batch after which no further decision is put into it."""
 LOOK_AGAIN_S = 1.0
 """After which a group is looked at again whose records were on their way when a deadline came."""
 
-Step = Callable[[ConsumerGroup], None]
 Refuse = Callable[[ErrorCode], None]
+
+
+class Proposal(NamedTuple):
+    """What a decision comes to: records to write, and what to do when they are committed (or why they are not)."""
+
+    entries: Sequence[Entry]
+    done: Refuse
+
+
+Step = Callable[[ConsumerGroup], Proposal]
+"""A decision. The group that it is given may be a draft, of which nothing is committed yet: change nothing there."""
 
 
 class _Turn(NamedTuple):
@@ -140,7 +153,7 @@ class ConsumerGroups:
         """Take the step once nothing of the group is on its way, or say why it is not to be waited for."""
         busy = self._busy.get(group_id)
         if busy is None:
-            step(self.groups.get(group_id) or ConsumerGroup(group_id))
+            self._take(group_id, deque((_Turn(step, refuse),)))
         elif busy.refused is not None:
             refuse(busy.refused)
         elif len(busy.turns) < MAX_WAITING:
@@ -148,17 +161,51 @@ class ConsumerGroups:
         else:
             refuse(ErrorCode.coordinator_not_available)
 
-    def _beat(self, request: Beat, future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> None:
+    def _take(self, group_id: str, turns: deque[_Turn]) -> None:
+        """Decide as many as go into one batch. Only the last value of a key is written: nobody sees those between."""
+        group = draft = self.groups.get(group_id) or ConsumerGroup(group_id)
+        entries: dict[Key, Entry] = {}
+        told: list[Refuse] = []
+        while turns and len(entries) < MAX_BATCH:
+            proposal = turns.popleft().step(draft)
+            if not proposal.entries and not entries:
+                proposal.done(ErrorCode.none)
+                continue
+            told.append(proposal.done)
+            if draft is group:
+                draft = group.draft()
+            for entry in proposal.entries:
+                entries.pop(entry.key, None)
+                entries[entry.key] = entry
+                if not isinstance(entry.key, OffsetKey | GroupKey):
+                    draft.replay(entry.key, entry.value)  # type: ignore[arg-type]
+        if entries:
+            self._write(group_id, list(entries.values()), told, turns)
+
+    def _beat(self, request: Beat, future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> Proposal:
         topics = self._host.topics()
         decision = consumer.beat(group, request, topics, max_size=self._host.config.group_consumer_max_size)
-        answer = decision.answer
-        if not decision.entries:
-            if answer.error is ErrorCode.none:
-                group.seen_topics = topics
-                self.heard(group, request.member_id, self._host.now())
-            _settle(future, answer)
+        if decision.entries:
+            return Proposal(entries_of(decision), partial(self._beaten, group.id, decision.answer, future))
+        return Proposal((), partial(self._unchanged, group.id, request.member_id, decision.answer, future, topics))
+
+    def _unchanged(
+        self,
+        group_id: str,
+        member_id: str,
+        answer: BeatAnswer,
+        future: asyncio.Future[BeatAnswer],
+        topics: object,
+        error: ErrorCode,
+    ) -> None:
+        if error is not ErrorCode.none:
+            _settle(future, BeatAnswer(error))
             return
-        self.write(group.id, entries_of(decision), partial(self._beaten, group.id, answer, future))
+        group = self.groups.get(group_id)
+        if answer.error is ErrorCode.none and group is not None:
+            group.seen_topics = topics
+            self.heard(group, member_id, self._host.now())
+        _settle(future, answer)
 
     def upgrade(self, group_id: str, entries: Sequence[Entry], answer: BeatAnswer) -> asyncio.Future[BeatAnswer]:
         """Write down that a classic group is one of these from now on, with what its new member is to be told."""
@@ -184,13 +231,17 @@ class ConsumerGroups:
         _settle(future, answer)
 
     def write(self, group_id: str, entries: Sequence[Entry], done: Refuse) -> None:
-        """Write for a group of which nothing is on its way; to be called in turn."""
-        busy = self._busy[group_id] = _Busy()
+        """Write for a group of which nothing is on its way."""
+        self._write(group_id, entries, (done,), deque())
+
+    def _write(self, group_id: str, entries: Sequence[Entry], dones: Sequence[Refuse], turns: deque[_Turn]) -> None:
+        busy = self._busy[group_id] = _Busy(turns)
 
         def told(error: ErrorCode) -> None:
             if error is ErrorCode.message_too_large:
                 error = ErrorCode.unknown_server_error
-            done(error)
+            for done in dones:
+                done(error)
             if error is not ErrorCode.none:
                 busy.refused = error
                 _refuse_all(busy)
@@ -199,8 +250,11 @@ class ConsumerGroups:
             del self._busy[group_id]
             if error is ErrorCode.none:
                 self._perhaps_downgrade(group_id)
-            while busy.turns:
-                self.in_turn(group_id, *busy.turns.popleft())
+            if group_id not in self._busy:
+                self._take(group_id, busy.turns)
+                return
+            for turn in busy.turns:
+                self.in_turn(group_id, *turn)
 
         self._host.write(entries, told, decided)
 
@@ -209,7 +263,12 @@ class ConsumerGroups:
     def _perhaps_downgrade(self, group_id: str) -> None:
         group = self.groups.get(group_id)
         config = self._host.config
-        if group is None or not all_classic(group) or config.group_consumer_migration_policy not in DOWNGRADES:
+        if (
+            group_id in self._busy
+            or group is None
+            or not all_classic(group)
+            or config.group_consumer_migration_policy not in DOWNGRADES
+        ):
             return
         if len(group.members) > config.group_max_size:
             return
@@ -228,27 +287,28 @@ class ConsumerGroups:
             again = self._host.now().at + LOOK_AGAIN_S
             self.in_turn(group_id, self._look, lambda _error: self._host.wake(group_id, again))
 
-    def _look(self, group: ConsumerGroup) -> None:
+    def _look(self, draft: ConsumerGroup) -> Proposal:
         """Who was not heard of for a session is out, and who did not give up its partitions in time."""
-        now = self._host.now()
-        silent = [member_id for member_id, at in group.sessions.items() if at <= now.at and member_id in group.members]
+        group, now = self.groups.get(draft.id), self._host.now()
+        if group is None:
+            return Proposal((), lambda _error: None)
+        silent = [member_id for member_id, at in group.sessions.items() if at <= now.at]
         for member_id, (epoch, at) in group.revocations.items():
-            if at <= now.at and member_id in group.members and group.of(member_id).epoch == epoch:
+            if at <= now.at and draft.of(member_id).epoch == epoch:
                 silent.append(member_id)
-        silent += [member_id for member_id, at in group.promises.items() if at <= now.at and member_id in group.members]
+        silent += [member_id for member_id, at in group.promises.items() if at <= now.at]
         group.promises = {each: at for each, at in group.promises.items() if at > now.at and each in group.members}
         group.sessions = {each: at for each, at in group.sessions.items() if at > now.at}
         group.revocations = {each: row for each, row in group.revocations.items() if row[1] > now.at}
         deadline = group.next_deadline()
         if deadline is not None:
             self._host.wake(group.id, deadline)
-        if silent:
-            gone = tuple(dict.fromkeys(silent))
-            for member_id in gone:
-                log.info("group_member_removed", group=group.id, member=member_id, reason="session expired")
-            self.write(group.id, entries_of(consumer.remove(group, gone)), partial(self._removed, group.id, gone))
-        else:
-            self._perhaps_downgrade(group.id)
+        gone = tuple(each for each in dict.fromkeys(silent) if each in draft.members)
+        if not gone:
+            return Proposal((), lambda _error: self._perhaps_downgrade(group.id))
+        for member_id in gone:
+            log.info("group_member_removed", group=group.id, member=member_id, reason="session expired")
+        return Proposal(entries_of(consumer.remove(draft, gone)), partial(self._removed, group.id, gone))
 
     def _removed(self, group_id: str, gone: Sequence[str], error: ErrorCode) -> None:
         group = self.groups.get(group_id)
@@ -281,12 +341,11 @@ class ConsumerGroups:
     def drop(self, group_id: str, also: Sequence[Entry], done: Callable[[ErrorCode], None]) -> None:
         """Write down the end of an empty group, and `also` in the same batch. NON_EMPTY_GROUP."""
 
-        def step(group: ConsumerGroup) -> None:
+        def step(group: ConsumerGroup) -> Proposal:
             if group.members:
-                done(ErrorCode.non_empty_group)
-                return
+                return Proposal((), lambda error: done(error or ErrorCode.non_empty_group))
             keys = (consumer.TargetEpochKey(group_id), consumer.EpochKey(group_id))
-            self.write(group_id, [*also, *(Entry(key, None) for key in keys)], done)
+            return Proposal([*also, *(Entry(key, None) for key in keys)], done)
 
         self.in_turn(group_id, step, done)
 
