@@ -22,7 +22,7 @@ from ottla.client.metadata import ClusterMetadata
 from ottla.client.options import Address, ClientOptions
 from ottla.client.pool import ConnectionPool
 from ottla.client.structs import TopicPartition
-from ottla.wire import ConnectionLost, KafkaConnection, ProtocolError, RequestTimedOut
+from ottla.wire import ConnectionLost, KafkaConnection, NodeEndpoint, ProtocolError, RequestTimedOut
 
 METADATA: Final = 3
 METADATA_VERSIONS: Final = (1, 13)
@@ -91,6 +91,13 @@ class Network:
             return 0.0
         self._pool.open_soon(address, channel)
         return self._pool.wait_before(address)
+
+    async def connection(self, node_id: int, channel: str = "") -> KafkaConnection:
+        """The connection to a node, opened if need be. Raises KafkaConnectionError."""
+        address = self.address(node_id)
+        if address is None:
+            raise KafkaConnectionError(f"the address of broker {node_id} is not known")
+        return await self._pool.get(address, channel)
 
     async def call(
         self,
@@ -167,11 +174,10 @@ class Network:
         if self._refreshing is None and not self._closed:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_soon(), name="metadata refresh")
 
-    def hint(self, tp: TopicPartition, current_leader: Any, endpoints: Iterable[Any]) -> bool:
-        """Take in the leader that an error answer names (KIP-951). True if the partition has a newer leader now."""
-        if current_leader is None or current_leader.leader_id < 0:
-            return False
-        return self.metadata.apply_hint(tp, current_leader.leader_id, current_leader.leader_epoch, endpoints)
+    def hint(self, tp: TopicPartition, leader_id: int, leader_epoch: int, endpoints: Iterable[NodeEndpoint]) -> bool:
+        """Take in the leader that an error answer names, -1 if it names none (KIP-951). True if the partition has a
+        newer leader now."""
+        return self.metadata.apply_hint(tp, leader_id, leader_epoch, endpoints)
 
     async def until(self, condition: Callable[[], bool], timeout: float) -> None:
         """Refresh metadata until `condition` holds. Raises KafkaTimeoutError after `timeout` seconds,
@@ -328,6 +334,14 @@ async def exchange(
         raise KafkaTimeoutError(str(error)) from error
     except (ConnectionLost, ProtocolError, OSError) as error:
         raise KafkaConnectionError(str(error) or type(error).__name__) from error
+
+
+def code_of(number: int) -> ErrorCode:
+    """The error code with this number. Raises ProtocolError."""
+    try:
+        return ErrorCode(number)
+    except ValueError as error:
+        raise ProtocolError(f"there is no error code {number}") from error
 
 
 def pick(connection: KafkaConnection, api_key: int, versions: tuple[int, int]) -> int:

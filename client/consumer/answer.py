@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -11,8 +11,9 @@ from kio.schema.errors import ErrorCode
 from ottla.client.consumer.chunk import Chunk, Deserializer
 from ottla.client.consumer.position import PartitionState, Phase, Reset
 from ottla.client.errors import CorruptRecordError, LogTruncationError, error_for
-from ottla.client.network import Network
+from ottla.client.network import Network, code_of
 from ottla.client.structs import TopicPartition
+from ottla.wire import FetchPartitionResponse, FetchResponse, NodeEndpoint
 
 log = structlog.get_logger(__name__)
 
@@ -28,55 +29,58 @@ class FetchAnswer(NamedTuple):
     value: Deserializer
 
 
-def take_in(context: FetchAnswer, response: Any, states: Sequence[PartitionState]) -> bool:
-    """Move the states on by what the answer says. True if there is something for the program: records or errors."""
-    by_tp = {state.tp: state for state in states}
-    if response.error_code is not ErrorCode.none:
+def take_in(context: FetchAnswer, response: FetchResponse, states: Sequence[PartitionState]) -> bool:
+    """Move the states on by what the answer says. True if there is something for the program: records or errors.
+
+    Raises ProtocolError.
+    """
+    code = code_of(response.error_code)
+    if code is not ErrorCode.none:
         for state in states:
-            _failed(context, state, response.error_code, None, ())
+            _failed(context, state, code, None, ())
         return any(state.error is not None for state in states)
-    endpoints = getattr(response, "node_endpoints", ())
+    by_tp = {state.tp: state for state in states}
+    names = context.network.metadata.topic_names
     news = False
-    for topic in response.responses:
-        if hasattr(topic, "topic"):
-            name = topic.topic
-        else:
-            name = context.network.metadata.topic_names.get(topic.topic_id)
-        for partition in topic.partitions:
-            known = None if name is None else by_tp.get(TopicPartition(name, partition.partition_index))
+    for topic, partitions in response.topics:
+        name = topic if isinstance(topic, str) else names.get(topic)
+        for partition in partitions:
+            known = None if name is None else by_tp.get(TopicPartition(name, partition.partition))
             if known is not None:
-                news |= _take_in_one(context, known, partition, endpoints)
+                news |= _take_in_one(context, known, partition, response.node_endpoints)
     return news
 
 
-def _take_in_one(context: FetchAnswer, state: PartitionState, partition: Any, endpoints: Any) -> bool:
-    code: ErrorCode = partition.error_code
+def _take_in_one(
+    context: FetchAnswer, state: PartitionState, partition: FetchPartitionResponse, endpoints: Sequence[NodeEndpoint]
+) -> bool:
+    code = code_of(partition.error_code)
     if code is not ErrorCode.none:
-        _failed(context, state, code, getattr(partition, "current_leader", None), endpoints)
+        _failed(context, state, code, partition.current_leader, endpoints)
         return state.error is not None
     state.attempts = 0
-    if getattr(partition, "preferred_read_replica", -1) >= 0:
+    if partition.preferred_read_replica >= 0:
         state.preferred = partition.preferred_read_replica
         state.preferred_until = context.now + context.network.options.metadata_max_age
     # The high watermark of a surviving epoch never falls; an answer of a lagging one is no news.
     state.high_watermark = partition.high_watermark
     state.last_stable_offset = partition.last_stable_offset
-    state.log_start_offset = getattr(partition, "log_start_offset", -1)
-    diverging = getattr(partition, "diverging_epoch", None)
-    if diverging is not None and (diverging.epoch >= 0 or diverging.end_offset >= 0):
-        truncation = state.validated(diverging.end_offset if diverging.epoch >= 0 else -1)
+    state.log_start_offset = partition.log_start_offset
+    if partition.diverging_epoch is not None and partition.diverging_epoch != (-1, -1):
+        epoch, end_offset = partition.diverging_epoch
+        truncation = state.validated(end_offset if epoch >= 0 else -1)
         if truncation is not None:
             on_truncation(state, truncation, context.reset_to)
         return True
     return _add_records(context, state, partition)
 
 
-def _add_records(context: FetchAnswer, state: PartitionState, partition: Any) -> bool:
+def _add_records(context: FetchAnswer, state: PartitionState, partition: FetchPartitionResponse) -> bool:
     data = partition.records
     if not data:
         return False
-    aborted = [(a.producer_id, a.first_offset) for a in getattr(partition, "aborted_transactions", None) or ()]
-    chunk = Chunk(state.tp, data, aborted=aborted, key=context.key, value=context.value)
+    assert isinstance(data, bytes | memoryview)  # as it is in a decoded answer
+    chunk = Chunk(state.tp, data, aborted=partition.aborted_transactions or (), key=context.key, value=context.value)
     if not chunk.headers:
         # A whole batch always comes first (KIP-74), so this is no batch at all.
         state.error = CorruptRecordError(
@@ -91,7 +95,13 @@ def _add_records(context: FetchAnswer, state: PartitionState, partition: Any) ->
     return True
 
 
-def _failed(context: FetchAnswer, state: PartitionState, code: ErrorCode, leader: Any, endpoints: Any) -> None:
+def _failed(
+    context: FetchAnswer,
+    state: PartitionState,
+    code: ErrorCode,
+    leader: tuple[int, int] | None,
+    endpoints: Sequence[NodeEndpoint],
+) -> None:
     network = context.network
     if state.preferred == context.broker:
         # Whatever it is, the leader knows better: a follower may lag, be out of the ISR, or have gone.
@@ -106,7 +116,7 @@ def _failed(context: FetchAnswer, state: PartitionState, code: ErrorCode, leader
         state.error = error_for(code, broker=context.broker, partition=state.tp, leader_epoch=epoch)
         return
     state.attempts += 1
-    if network.hint(state.tp, leader, endpoints):
+    if leader is not None and network.hint(state.tp, *leader, endpoints):
         state.retry_at = context.now
         return
     state.retry_at = context.now + network.options.backoff.delay(state.attempts, network.options.rng)

@@ -7,32 +7,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from ottla.client.consumer.answer import FetchAnswer, on_truncation, take_in
 from ottla.client.consumer.fetch_options import FetchOptions, time_of
+from ottla.client.consumer.fetch_request import FETCH, fetch_request
 from ottla.client.consumer.position import PartitionState, Phase
 from ottla.client.errors import (
     CorruptRecordError,
     KafkaConnectionError,
     KafkaError,
-    KafkaTimeoutError,
     NoOffsetForPartitionError,
     UnsupportedVersionError,
 )
 from ottla.client.network import Network
 from ottla.client.offsets import LATEST, epoch_ends_once, list_offsets_once
-from ottla.client.stepping import step_when_due
+from ottla.client.stepping import Stepper
 from ottla.client.structs import ConsumerRecord, TopicPartition
 from ottla.records import CorruptBatch
+from ottla.wire import (
+    ConnectionLost,
+    KafkaConnection,
+    ProtocolError,
+    RequestTimedOut,
+    decode_fetch_response,
+)
 
-FETCH: Final = 1
-FETCH_VERSIONS: Final = (4, 17)
-LAST_VERSION_WITH_NAMES: Final = 12
 STALL: Final = 1.0
 """Seconds beyond the long poll's own time after which other brokers are asked whether the leader has changed."""
+
+CHANNEL: Final = "fetch"
+
+Asked = list[tuple[PartitionState, int]]
+"""What one Fetch is about, with the generations of the states at that time."""
 
 CommittedLookup = tuple[Mapping[TopicPartition, tuple[int, int]], Mapping[TopicPartition, KafkaError]]
 
@@ -61,25 +71,28 @@ class Fetcher:
         self._on_data = on_data
         self._committed = committed
         self._handed: dict[PartitionState, None] = {}
-        self._wake = asyncio.Event()
+        self._stepper = Stepper(self._step, self._crash)
+        self._answers: dict[asyncio.Future[memoryview], None] = {}
         self._busy: dict[int, float] = {}
         self._not_before: dict[int, tuple[int, float]] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._task: asyncio.Task[None] | None = None
         network.on_change(self.wake)
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="consumer fetcher")
+        self._stepper.start()
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *([self._task] if self._task is not None else [])]
+        self._stepper.stop()
+        for answer in list(self._answers):
+            answer.cancel()
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake(self) -> None:
         """Something changed that may let a partition go on."""
-        self._wake.set()
+        self._stepper.wake()
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Exactly these partitions from now on; those that stay keep their position."""
@@ -136,16 +149,11 @@ class Fetcher:
             state.error = corrupt
             return []
 
-    # -- the task ------------------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        try:
-            await step_when_due(self._wake, self._step)
-        except Exception as error:
-            self._crash(error)
-            raise
+    # -- steps ---------------------------------------------------------------------------------------------
 
     def _crash(self, error: BaseException) -> None:
+        """A broken invariant: nothing more is fetched."""
+        self._stepper.stop()
         self.failure = error
         log.error("consumer_failed", error=repr(error))
         self._on_data()
@@ -221,7 +229,11 @@ class Fetcher:
         for state in states:
             state.fetching = leader
         asked = [(state, state.generation) for state in states]
-        self._spawn(self._fetch(leader, asked), f"fetch from {leader}")
+        connection = self._network.peek(leader, CHANNEL)
+        if connection is None:
+            self._spawn(self._connect(leader, asked), f"connect to {leader}")
+        else:
+            self._fetch(connection, leader, asked)
 
     def _look_up(self, work: Coroutine[Any, Any, None], states: list[PartitionState]) -> None:
         for state in states:
@@ -238,72 +250,68 @@ class Fetcher:
         error = None if task.cancelled() else task.exception()
         if error is not None and self.failure is None:
             self._crash(error)
-            if self._task is not None:
-                self._task.cancel()
         self.wake()
 
     # -- requests ------------------------------------------------------------------------------------------
 
-    async def _fetch(self, leader: int, asked: list[tuple[PartitionState, int]]) -> None:
-        loop = asyncio.get_running_loop()
+    async def _connect(self, leader: int, asked: Asked) -> None:
+        try:
+            connection = await self._network.connection(leader, CHANNEL)
+        except KafkaConnectionError:
+            self._in_vain(leader)
+            self._over(leader, asked)
+        except BaseException:
+            self._over(leader, asked)
+            raise
+        else:
+            self._fetch(connection, leader, asked)
+
+    def _fetch(self, connection: KafkaConnection, leader: int, asked: Asked) -> None:
+        """Ask; the answer comes to `_fetched`."""
         options = self._options
         try:
-            versions, values = self._request([state for state, _ in asked])
-            answer = await self._network.call(
-                leader,
-                FETCH,
-                versions,
-                values,
-                timeout=options.max_wait + self._network.options.request_timeout,
-                channel="fetch",
-            )
-            self._not_before.pop(leader, None)
-            taking = FetchAnswer(self._network, leader, options.reset_to, loop.time(), options.key, options.value)
-            if take_in(taking, answer, [state for state, generation in asked if state.generation == generation]):
-                self._on_data()
-        except (KafkaConnectionError, KafkaTimeoutError):
-            count = self._not_before.get(leader, (0, 0.0))[0] + 1
-            wait = self._network.options.backoff.delay(count, self._network.options.rng)
-            self._not_before[leader] = (count, loop.time() + wait)
-            self._network.request_refresh()
+            version, body = fetch_request(connection, self._network.metadata, options, [state for state, _ in asked])
         except UnsupportedVersionError as error:
+            self._over(leader, asked)
             self._fail([state for state, _ in asked], error)
-        finally:
-            del self._busy[leader]
-            for state, generation in asked:
-                if state.generation == generation:
-                    state.fetching = None
+            return
+        timeout = options.max_wait + self._network.options.request_timeout
+        answer = connection.call_raw(FETCH, version, body, timeout=timeout)
+        self._answers[answer] = None
+        answer.add_done_callback(partial(self._fetched, leader, version, asked))
 
-    def _request(self, states: list[PartitionState]) -> tuple[tuple[int, int], dict[str, Any]]:
-        metadata = self._network.metadata
-        topics: dict[str, list[dict[str, Any]]] = {}
-        for state in states:
-            entry = {
-                "partition": state.tp.partition,
-                "current_leader_epoch": state.leader_epoch,
-                "fetch_offset": state.fetch_offset,
-                "last_fetched_epoch": state.fetch_epoch,
-                "log_start_offset": -1,
-                "partition_max_bytes": self._options.max_partition_bytes,
-            }
-            topics.setdefault(state.tp.topic, []).append(entry)
-        ids = {name: metadata.topics[name].topic_id for name in topics}
-        last = FETCH_VERSIONS[1] if all(ids.values()) else LAST_VERSION_WITH_NAMES
-        values = {
-            "replica_id": -1,
-            "max_wait": int(self._options.max_wait * 1000),
-            "min_bytes": self._options.min_bytes,
-            "max_bytes": self._options.max_bytes,
-            "isolation_level": self._options.isolation_level,
-            "session_id": 0,
-            "session_epoch": -1,
-            "topics": [
-                {"topic": name, "topic_id": ids[name], "partitions": entries} for name, entries in topics.items()
-            ],
-            "forgotten_topics_data": [],
-            "rack_id": self._options.rack,
-        }
-        return (FETCH_VERSIONS[0], last), values
+    def _fetched(self, leader: int, version: int, asked: Asked, answer: asyncio.Future[memoryview]) -> None:
+        del self._answers[answer]
+        if answer.cancelled():
+            self._over(leader, asked)  # by `stop`
+            return
+        options = self._options
+        try:
+            response = decode_fetch_response(answer.result(), version)
+            self._not_before.pop(leader, None)
+            now = asyncio.get_running_loop().time()
+            taking = FetchAnswer(self._network, leader, options.reset_to, now, options.key, options.value)
+            if take_in(taking, response, [state for state, generation in asked if state.generation == generation]):
+                self._on_data()
+        except (ConnectionLost, RequestTimedOut, ProtocolError):
+            self._in_vain(leader)
+        except Exception as error:  # noqa: BLE001  whoever polls is told
+            self._crash(error)
+        self._over(leader, asked)
+        self._stepper.step_now()
+
+    def _in_vain(self, leader: int) -> None:
+        """There was no answer."""
+        count = self._not_before.get(leader, (0, 0.0))[0] + 1
+        wait = self._network.options.backoff.delay(count, self._network.options.rng)
+        self._not_before[leader] = (count, asyncio.get_running_loop().time() + wait)
+        self._network.request_refresh()
+
+    def _over(self, leader: int, asked: Asked) -> None:
+        del self._busy[leader]
+        for state, generation in asked:
+            if state.generation == generation:
+                state.fetching = None
 
     async def _to_committed(self, states: list[PartitionState]) -> None:
         asked = {state: state.generation for state in states}

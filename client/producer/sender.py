@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.errors import KafkaError, UnsupportedVersionError
-from ottla.client.network import Network, pick
+from ottla.client.network import Network, code_of, pick
 from ottla.client.producer.batch import Batch, Outcome, ProducerIdentity
 from ottla.client.producer.core import Answer, Call, ProducerCore
-from ottla.client.stepping import step_when_due
+from ottla.client.stepping import Stepper
 from ottla.client.structs import TopicPartition
 from ottla.records import encode_batch
 from ottla.wire import (
     ConnectionLost,
     KafkaConnection,
+    NodeEndpoint,
+    ProducePartitionResponse,
+    ProduceResponse,
     ProtocolError,
     RequestTimedOut,
-    decode,
+    decode_produce_response,
     encode_produce_request,
-    response_type,
 )
 
 PRODUCE: Final = 0
@@ -35,14 +38,11 @@ MAX_IN_FLIGHT: Final = 5
 STALL: Final = 1.0
 """Seconds without an answer after which other brokers are asked whether the leader has changed."""
 
-_Sent = UnsupportedVersionError | ConnectionLost | tuple[int, asyncio.Future[memoryview]] | None
-"""What writing a request gave: an error, version and answer to come, or None for a request without an answer."""
-
 log = structlog.get_logger(__name__)
 
 
 class Sender:
-    """One task that dispatches, and one per request in flight.
+    """Steps that dispatch, and a callback for each answer.
 
     Args:
         acks: -1, 0 or 1.
@@ -64,49 +64,39 @@ class Sender:
         self._acks = acks
         self._compression = compression
         self._on_outcomes = on_outcomes
-        self._wake = asyncio.Event()
+        self._stepper = Stepper(self._step, self._crash)
         self._in_flight: dict[int, int] = {}
         self._started: dict[int, float] = {}
-        self._requests: dict[asyncio.Task[None], _Sent] = {}
+        self._answers: dict[asyncio.Future[memoryview], None] = {}
         self._identifying: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
         """Why the sender cannot go on, if it cannot."""
         network.on_change(self.wake)
 
     def start(self) -> None:
         """Begin to send; InitProducerId goes out at once."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="producer sender")
+        self._stepper.start()
         if self._core.needs_identity:
             self._begin_identify()
 
     def wake(self) -> None:
         """Something changed that may let a batch go."""
-        self._wake.set()
+        self._stepper.wake()
 
     async def stop(self) -> None:
         """Stop without waiting for anything that is in flight."""
-        sent = list(self._requests.values())
-        tasks = [*self._requests, *(t for t in (self._identifying, self._task) if t is not None)]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for answer in sent:
-            if isinstance(answer, tuple):
-                # A task that had not begun does not pass its cancellation on to what it was to wait for.
-                future = answer[1]
-                if not future.cancel() and not future.cancelled():
-                    future.exception()
-
-    async def _run(self) -> None:
-        try:
-            await step_when_due(self._wake, self._step)
-        except Exception as error:
-            self._crash(error)
-            raise
+        self._stepper.stop()
+        for answer in list(self._answers):
+            answer.cancel()
+        if self._identifying is not None:
+            self._identifying.cancel()
+            await asyncio.gather(self._identifying, return_exceptions=True)
 
     def _crash(self, error: BaseException) -> None:
         """A broken invariant: nothing more is sent, and the records that wait are not left hanging."""
+        if self.failure is not None:
+            return
+        self._stepper.stop()
         self.failure = error
         log.error("producer_failed", error=repr(error))
         self._on_outcomes(self._core.fail_all(None, f"the producer failed: {error!r}"))
@@ -156,59 +146,59 @@ class Sender:
             raise RuntimeError(f"broker {call.node} was dispatched to without a connection")
         self._in_flight[call.node] = self._in_flight.get(call.node, 0) + 1
         self._started[call.attempt] = now
-        answer = self._write(connection, call)
-        task = asyncio.get_running_loop().create_task(self._settle(call, answer), name=f"produce {call.attempt}")
-        self._requests[task] = answer
-        task.add_done_callback(self._finished)
+        try:
+            self._write(connection, call)
+        except UnsupportedVersionError as error:
+            self._soon(call, Answer(ErrorCode.unsupported_version, message=str(error)))
+        except ConnectionLost:
+            self._soon(call, None)
 
-    def _write(self, connection: KafkaConnection, call: Call) -> _Sent:
+    def _write(self, connection: KafkaConnection, call: Call) -> None:
         """Write the request, now: the order of the calls is the order on the wire."""
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for batch in call.batches:
             topics.setdefault(batch.tp.topic, []).append((batch.tp.partition, self._payload(batch)))
         timeout = self._network.options.request_timeout
-        try:
-            version = pick(connection, PRODUCE, PRODUCE_VERSIONS)
-        except UnsupportedVersionError as error:
-            return error
+        version = pick(connection, PRODUCE, PRODUCE_VERSIONS)
         body = encode_produce_request(version, list(topics.items()), acks=self._acks, timeout_ms=int(timeout * 1000))
-        if self._acks != 0:
-            return version, connection.call_raw(PRODUCE, version, body, timeout=timeout)
-        try:
+        if self._acks == 0:
             connection.send(PRODUCE, version, body)
-        except ConnectionLost as error:
-            return error
-        return None
+            self._soon(call, Answer(ErrorCode.none))
+            return
+        answer = connection.call_raw(PRODUCE, version, body, timeout=timeout)
+        self._answers[answer] = None
+        answer.add_done_callback(partial(self._answered, call, version))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._requests.pop(task, None)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and self.failure is None:
-            self._crash(error)
-            if self._task is not None:
-                self._task.cancel()
+    def _soon(self, call: Call, answer: Answer | None) -> None:
+        """Settle what needs no answer of the broker, after the present step. None: the request is lost."""
 
-    async def _settle(self, call: Call, sent: _Sent) -> None:
-        outcomes: list[Outcome] = []
-        loop = asyncio.get_running_loop()
+        def settle() -> None:
+            if self._stepper.running:
+                now = asyncio.get_running_loop().time()
+                self._settle(call, self._core.on_lost(call, now) if answer is None else self._all(call, answer))
+
+        asyncio.get_running_loop().call_soon(settle)
+
+    def _answered(self, call: Call, version: int, answer: asyncio.Future[memoryview]) -> None:
+        del self._answers[answer]
+        if answer.cancelled():
+            return  # by `stop`
         try:
-            if isinstance(sent, UnsupportedVersionError):
-                outcomes = self._all(call, Answer(ErrorCode.unsupported_version, message=str(sent)))
-            elif sent is None:
-                outcomes = self._all(call, Answer(ErrorCode.none))
-            elif isinstance(sent, ConnectionLost):
-                outcomes = self._core.on_lost(call, loop.time())
-            else:
-                version, answer = sent
-                outcomes = self._answered(call, decode(response_type(PRODUCE, version), await answer))
-        except (ConnectionLost, RequestTimedOut, ProtocolError):
-            outcomes = self._core.on_lost(call, loop.time())
-            self._network.request_refresh()
-        finally:
-            self._in_flight[call.node] -= 1
-            del self._started[call.attempt]
-            self._on_outcomes(outcomes)
-            self.wake()
+            try:
+                outcomes = self._outcomes(call, decode_produce_response(answer.result(), version))
+            except (ConnectionLost, RequestTimedOut, ProtocolError):
+                outcomes = self._core.on_lost(call, asyncio.get_running_loop().time())
+                self._network.request_refresh()
+            self._settle(call, outcomes)
+        except Exception as error:  # noqa: BLE001  whoever waits for a record is told
+            self._crash(error)
+
+    def _settle(self, call: Call, outcomes: list[Outcome]) -> None:
+        """What became of a request is known."""
+        self._in_flight[call.node] -= 1
+        del self._started[call.attempt]
+        self._on_outcomes(outcomes)
+        self._stepper.step_now()
 
     def _all(self, call: Call, answer: Answer) -> list[Outcome]:
         now = asyncio.get_running_loop().time()
@@ -226,38 +216,40 @@ class Sender:
             )
         return batch.payload
 
-    def _answered(self, call: Call, response: Any) -> list[Outcome]:
+    def _outcomes(self, call: Call, response: ProduceResponse) -> list[Outcome]:
+        """What the answer means, all of which is read before any of it is believed. Raises ProtocolError."""
         now = asyncio.get_running_loop().time()
         answers = {
-            TopicPartition(topic.name, partition.index): partition
-            for topic in response.responses
-            for partition in topic.partition_responses
+            TopicPartition(topic, partition.partition): partition
+            for topic, partitions in response.topics
+            for partition in partitions
         }
-        endpoints = getattr(response, "node_endpoints", ())
+        told = [
+            Answer(ErrorCode.unknown_server_error, message="the answer leaves this partition out")
+            if (partition := answers.get(batch.tp)) is None
+            else self._answer(batch.tp, partition, response.node_endpoints)
+            for batch in call.batches
+        ]
         outcomes: list[Outcome] = []
-        for batch in call.batches:
-            partition = answers.get(batch.tp)
-            if partition is None:
-                answer = Answer(ErrorCode.unknown_server_error, message="the answer leaves this partition out")
-            else:
-                answer = self._answer(batch.tp, partition, endpoints)
+        for batch, answer in zip(call.batches, told, strict=True):
             outcomes += self._core.on_answer(call, batch, answer, now)
         return outcomes
 
-    def _answer(self, tp: TopicPartition, partition: Any, endpoints: Any) -> Answer:
-        code: ErrorCode = partition.error_code
+    def _answer(
+        self, tp: TopicPartition, partition: ProducePartitionResponse, endpoints: Sequence[NodeEndpoint]
+    ) -> Answer:
+        code = code_of(partition.error_code)
         rerouted = False
         if code is not ErrorCode.none and code.retriable:
-            rerouted = self._network.hint(tp, getattr(partition, "current_leader", None), endpoints)
+            rerouted = self._network.hint(tp, partition.leader_id, partition.leader_epoch, endpoints)
             if not rerouted:
                 self._network.request_refresh()
-        appended_at = partition.log_append_time
         return Answer(
             code,
             partition.base_offset,
-            -1 if appended_at is None else int(appended_at.timestamp() * 1000),
-            getattr(partition, "log_start_offset", -1),
-            getattr(partition, "error_message", None),
+            partition.log_append_time,
+            partition.log_start_offset,
+            partition.error_message,
             rerouted,
         )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ottla.wire.api import Chunk, Raw
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import array_size, read_string, read_varint, skip_tags, string, varint
+from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
 
 MIN_VERSION, MAX_VERSION = 3, 12
 MAX_ELEMENTS = 20_000
@@ -27,6 +27,7 @@ _ACKS = struct.Struct(">hi")
 _ACKS_TOPICS = struct.Struct(">hii")
 _V3_PARTITION = struct.Struct(">ihqq")
 _V5_PARTITION = struct.Struct(">ihqqq")
+_LEADER = struct.Struct(">ii")
 _LEADER_TAG = struct.Struct(">BBBiiB")
 
 
@@ -61,6 +62,15 @@ class ProducePartitionResponse(NamedTuple):
     record_errors: Sequence[tuple[int, str | None]] = ()
     leader_id: int = -1
     leader_epoch: int = -1
+
+
+@dataclass(slots=True)
+class ProduceResponse:
+    """A decoded response."""
+
+    topics: list[tuple[str, list[ProducePartitionResponse]]]
+    throttle_ms: int
+    node_endpoints: list[NodeEndpoint]
 
 
 def parse_produce_request(frame: Frame, version: int, pos: int = 0) -> ProduceRequest:
@@ -238,6 +248,79 @@ def _encode_partition(out: bytearray, version: int, partition: ProducePartitionR
         out += _LEADER_TAG.pack(1, 0, 9, leader_id, leader_epoch, 0)
     elif flexible:
         out += b"\0"
+
+
+def decode_produce_response(frame: Frame, version: int, pos: int = 0) -> ProduceResponse:
+    """The response's body that starts at `pos`. Raises ProtocolError."""
+    try:
+        return _decode(frame, version, pos)
+    except (IndexError, struct.error) as error:
+        raise ProtocolError("a Produce response is cut off") from error
+    except UnicodeDecodeError as error:
+        raise ProtocolError("a string is not UTF-8") from error
+
+
+def _decode(frame: Frame, version: int, pos: int) -> ProduceResponse:
+    flexible = version >= _FLEXIBLE
+    left = MAX_ELEMENTS
+    topics = []
+    count, pos = _read_count(frame, pos, flexible)
+    for _ in range(count):
+        name, pos = read_string(frame, pos, flexible)
+        partition_count, pos = _read_count(frame, pos, flexible)
+        partitions = []
+        left -= 1 + max(partition_count, 0)
+        if left < 0:
+            raise ProtocolError("too many array elements")
+        for _ in range(partition_count):
+            partition, pos = _decode_partition(frame, version, pos, left)
+            left -= len(partition.record_errors)
+            partitions.append(partition)
+        if flexible:
+            pos = skip_tags(frame, pos)
+        topics.append((name or "", partitions))
+    (throttle_ms,) = _I32.unpack_from(frame, pos)
+    endpoints: list[NodeEndpoint] = []
+    if flexible and frame[pos + 4]:
+        tags, _pos = read_tags(frame, pos + 4)
+        if version >= 10 and 0 in tags:
+            endpoints = decode_endpoints(frame, tags[0][0])
+    return ProduceResponse(topics, throttle_ms, endpoints)
+
+
+def _decode_partition(frame: Frame, version: int, pos: int, left: int) -> tuple[ProducePartitionResponse, int]:
+    if version < 5:
+        return ProducePartitionResponse(*_V3_PARTITION.unpack_from(frame, pos)), pos + _V3_PARTITION.size
+    index, error, base, append_time, start = _V5_PARTITION.unpack_from(frame, pos)
+    pos += _V5_PARTITION.size
+    if version < 8:
+        return ProducePartitionResponse(index, error, base, append_time, start), pos
+    flexible = version >= _FLEXIBLE
+    count, pos = _read_count(frame, pos, flexible)
+    if count > left:
+        raise ProtocolError("too many array elements")
+    record_errors = []
+    for _ in range(count):
+        (batch_index,) = _I32.unpack_from(frame, pos)
+        text, pos = read_string(frame, pos + 4, flexible)
+        if flexible:
+            pos = skip_tags(frame, pos)
+        record_errors.append((batch_index, text))
+    message, pos = read_string(frame, pos, flexible)
+    leader = (-1, -1)
+    if flexible:
+        tags, pos = read_tags(frame, pos)
+        if version >= 10 and 0 in tags:
+            leader = _LEADER.unpack_from(frame, tags[0][0])
+    return ProducePartitionResponse(index, error, base, append_time, start, message, record_errors, *leader), pos
+
+
+def _read_count(frame: Frame, pos: int, flexible: bool) -> tuple[int, int]:
+    """The length of an array, where null is -1, and the position after it."""
+    if flexible:
+        count, pos = read_varint(frame, pos)
+        return count - 1, pos
+    return _I32.unpack_from(frame, pos)[0], pos + 4
 
 
 def encode_endpoints(endpoints: Sequence[NodeEndpoint]) -> bytes:

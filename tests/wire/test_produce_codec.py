@@ -13,6 +13,7 @@ from ottla.wire import (
     NodeEndpoint,
     ProducePartitionResponse,
     ProtocolError,
+    decode_produce_response,
     encode,
     encode_produce_request,
     encode_produce_response,
@@ -133,6 +134,24 @@ def test_responses_are_written_as_kio_writes_them(
         ],
     }
     assert joined(raw) == encode(response_type(0, version), values)
+    read = decode_produce_response(b"junk" + joined(raw) + b"trailing", version, 4)
+    assert read.throttle_ms == throttle_ms
+    assert read.node_endpoints == (node_endpoints if version >= 10 else [])
+    assert read.topics == [(name, [in_version(p, version) for p in parts]) for name, parts in topics]
+    for end in range(len(joined(raw))):
+        with pytest.raises(ProtocolError):
+            decode_produce_response(joined(raw)[:end], version)
+
+
+def in_version(partition: ProducePartitionResponse, version: int) -> ProducePartitionResponse:
+    """What of it a version can say."""
+    if version < 5:
+        partition = partition._replace(log_start_offset=-1)
+    if version < 8:
+        partition = partition._replace(error_message=None, record_errors=())
+    if version < 10:
+        partition = partition._replace(leader_id=-1, leader_epoch=-1)
+    return partition
 
 
 @pytest.mark.parametrize("version", [8, 9])
