@@ -143,6 +143,9 @@ def _write_record(out: bytearray, delta: int, record: RecordLike, base_timestamp
 
 
 def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
+    byte = data[pos]
+    if byte < 0x80:
+        return (byte >> 1) ^ -(byte & 1), pos + 1
     value = shift = 0
     while True:
         byte = data[pos]

@@ -101,13 +101,17 @@ class BatchHeader(NamedTuple):
         return (self.base_sequence + self.last_offset_delta) & 0x7FFFFFFF
 
 
+# What BatchHeader._make does, without Python code: headers are read many times for every batch.
+_new = tuple.__new__
+
+
 def read_header(buf: Buffer, pos: int = 0) -> BatchHeader:
     """The header at `pos`, unchecked.
 
     Raises CorruptBatch if fewer than 61 bytes are there.
     """
     try:
-        return BatchHeader._make(_HEADER.unpack_from(buf, pos))
+        return _new(BatchHeader, _HEADER.unpack_from(buf, pos))
     except struct.error as error:
         raise CorruptBatch(f"{len(buf) - pos} bytes cannot hold a batch header of {HEADER_SIZE}") from error
 
@@ -141,7 +145,7 @@ def iter_headers(buf: Buffer, pos: int = 0) -> Iterator[tuple[int, BatchHeader]]
     """
     end = len(buf)
     while pos + HEADER_SIZE <= end:
-        header = BatchHeader._make(_HEADER.unpack_from(buf, pos))
+        header = _new(BatchHeader, _HEADER.unpack_from(buf, pos))
         size = header.batch_length + LOG_OVERHEAD
         if size < HEADER_SIZE:
             raise CorruptBatch(f"a batch of {size} bytes at {pos} is shorter than its header")

@@ -7,6 +7,7 @@ the replica into a tagged field with its epoch (KIP-903), 17 adds a directory id
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -212,13 +213,19 @@ def read_count(frame: Frame, pos: int, flexible: bool) -> tuple[int, int]:
     return _I32.unpack_from(frame, pos)[0], pos + 4
 
 
+@lru_cache(4096)
+def topic_id(data: bytes) -> UUID:
+    """The id with these 16 bytes. Kept, as a UUID is slow to make and to compare, except with itself."""
+    return UUID(bytes=data)
+
+
 def read_topic(frame: Frame, pos: int, version: int) -> tuple[str | UUID, int]:
     """The name or the id of a topic, and the position after it."""
     if version >= TOPIC_IDS:
         stop = pos + 16
         if stop > len(frame):
             raise IndexError(pos)
-        return UUID(bytes=bytes(frame[pos:stop])), stop
+        return topic_id(bytes(frame[pos:stop])), stop
     name, pos = read_string(frame, pos, version >= FLEXIBLE)
     if name is None:
         raise ProtocolError("a topic without a name")

@@ -82,6 +82,7 @@ class Registry:
         self._features = features
         self._apis: dict[int, Api] = {}
         self._routes: dict[tuple[int, int], Route] = {}
+        self._told: tuple[object, Raw] | None = None
         self.add(
             Api(
                 API_VERSIONS,
@@ -106,6 +107,7 @@ class Registry:
             except KioIndexError as error:
                 raise ValueError(f"{api.name} v{version} has no schema") from error
         self._apis[api.key] = api
+        self._told = None
 
     def lookup(self, key: int) -> Api | None:
         return self._apis.get(key)
@@ -135,11 +137,16 @@ class Registry:
             if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
                 return _versions_body([], ErrorCode.invalid_request)
             request.connection.client_software = f"{name}/{version}"[:_MAX_SOFTWARE]
-        body = _versions_body(list(self), ErrorCode.none)
-        if self._features is not None and request.api_version >= 3:
-            features, epoch = self._features()
-            body |= _features_body(features, epoch, request.api_version)
-        return body
+        version = request.api_version
+        features, epoch = self._features() if self._features is not None and version >= 3 else (None, -1)
+        state = (version, None if features is None else tuple(features), epoch)
+        if self._told is None or self._told[0] != state:
+            body = _versions_body(list(self), ErrorCode.none)
+            if features is not None:
+                body |= _features_body(features, epoch, version)
+            # Every new connection begins with this question, most of them in the same version.
+            self._told = state, Raw([encode(response_type(API_VERSIONS, version), body)])
+        return self._told[1]
 
 
 def _versions_body(apis: list[Api], error: ErrorCode) -> dict[str, Any]:
