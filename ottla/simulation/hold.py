@@ -192,6 +192,12 @@ class Tap:
         self._behind.clear()
         self.socket.reset()
 
+    def leave(self) -> None:
+        """Listen no more. Only when nothing is held."""
+        self.socket.tap = None
+        if rest := self._stream.rest():
+            self.socket.depart(Kind.DATA, rest)
+
     def broken(self) -> None:
         """The connection was reset."""
         hold, self._hold = self._hold, None
@@ -201,7 +207,7 @@ class Tap:
 
 
 class Interceptor:
-    """All taps and holds of a network. Connections are tapped from the first hold on."""
+    """All taps and holds of a network. Connections are tapped from the first hold to the end of the last one."""
 
     def __init__(self, network: Network, ports: dict[int, Plane]) -> None:
         self.network = network
@@ -230,6 +236,13 @@ class Interceptor:
 
     def forget(self, hold: Hold) -> None:
         self._holds.pop(hold, None)
+        if self._holds or self.network.interceptor is not self:
+            return
+        self.network.interceptor = None
+        for process in self.network.loop.processes:
+            for each in list(process.sockets):
+                if each.tap is not None:
+                    each.tap.leave()
 
     def wanted(self, tap: Tap, message: Message) -> Hold | None:
         return next((hold for hold in self._holds if hold.takes(tap, message)), None)

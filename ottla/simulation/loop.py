@@ -62,7 +62,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._timers: list[Timer] = []
         self._serial = 0
         self._cancelled = 0
-        self._collect_at = START
+        self._collect_at = START + COLLECT_EVERY
         self._runnable: list[Process] = []
         self._draw = rng.random
 

@@ -59,9 +59,10 @@ class Socket:
 
     @property
     def link(self) -> Link:
-        if self._link is None or self.peer is self:
-            self._link = self.network.link(self.machine, self.peer.machine)
-        return self._link
+        link = self._link
+        if link is None or self.peer is self:
+            link = self._link = self.network.link(self.machine, self.peer.machine)
+        return link
 
     @property
     def label(self) -> bytes:
@@ -74,7 +75,9 @@ class Socket:
     def blocked(self) -> bool:
         """Whether nothing gets from here to the peer."""
         link = self.link
-        return link.blocked or (bool(link.cut_ports) and link.drops(self.address[1], self.peer.address[1]))
+        if link.cut or not link.target.powered:
+            return True
+        return bool(link.cut_ports) and link.drops(self.address[1], self.peer.address[1])
 
     @property
     def room(self) -> int:
@@ -100,10 +103,15 @@ class Socket:
 
     def depart(self, kind: Kind, data: bytes) -> None:
         """Onto the link."""
+        network = self.network
+        arrival = self.link.carries(len(data), network.now, network.rng)
         # Bytes of one direction never overtake each other.
-        self._arrival = max(self._arrival, self.link.carries(len(data), self.network.now, self.network.rng))
+        if arrival > self._arrival:
+            self._arrival = arrival
         self._flight.append((self._arrival, kind, data))
-        self._arm()
+        if not self._armed:
+            self._armed = True
+            network.at(self._flight[0][0], self._arrive)
 
     def _arm(self) -> None:
         if not self._armed and self._flight:
@@ -117,10 +125,12 @@ class Socket:
         if self.blocked:
             self.link.stalled[self] = None
             return
-        while self._flight and self._flight[0][0] <= self.network.now:
-            _, kind, data = self._flight.popleft()
+        flight, now = self._flight, self.network.now
+        while flight and flight[0][0] <= now:
+            _, kind, data = flight.popleft()
             self.peer._arrived(kind, data)
-        self._arm()
+        if flight:
+            self._arm()
 
     def unstall(self) -> None:
         """The link carries again: what was lost is sent once more."""
