@@ -130,10 +130,9 @@ async def _stable(members: Sequence[Member], partitions: int) -> float:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             parts = [member.assignment for member in members if member.settled]
-            whole = len(parts) == len(members) and sum(map(len, parts)) == partitions
-            if whole and len(frozenset().union(*parts)) == partitions:
-                if least <= min(map(len, parts)) and max(map(len, parts)) <= most:
-                    return loop.time()
+            fair = all(least <= len(part) <= most for part in parts) and len(parts) == len(members)
+            if fair and sum(map(len, parts)) == len(frozenset().union(*parts)) == partitions:
+                return loop.time()
             await asyncio.sleep(0.02)
 
 

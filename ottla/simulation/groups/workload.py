@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -38,7 +38,7 @@ SESSION_S = 3.0
 PATIENCE_S = 1.5
 _STEP_S = (0.05, 0.3)
 _POLL_MS = 50.0
-GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "classics": ("classic", "classic", "classic"),
     "consumers": ("consumer", "consumer", "consumer"),
     "mixed": ("classic", "consumer", "either"),
@@ -48,19 +48,33 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 class GroupWorkload:
     """Runs members from `async with` on, until `finish`."""
 
-    def __init__(self, cluster: SimulatedCluster, topic: str, partitions: int) -> None:
-        self.told = Told(alike=frozenset({"classics", "consumers"}))
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        topic: str,
+        partitions: int,
+        groups: Mapping[str, Sequence[str]] = GROUPS,
+        *,
+        restless: float = 0.006,
+    ) -> None:
+        """`groups`: of which kind each member is, by group. After a step a member leaves with the
+        probability `restless`."""
+        alike = {group for group, kinds in groups.items() if len(set(kinds)) == 1 and "either" not in kinds}
+        self.told = Told(alike=frozenset(alike))
+        self.groups = groups
+        self.restless = restless
+        self.calm = False
         self.cluster = cluster
         self.topic = topic
         self.partitions = partitions
         self.stopping = asyncio.Event()
         self._rng = cluster.world.rng("groups")
         self._tasks: list[asyncio.Task[None]] = []
-        self._lives = 0
+        self.lives = 0
         self.owned: dict[str, tuple[str, frozenset[At]]] = {}
 
     async def __aenter__(self) -> Self:
-        for group, kinds in GROUPS.items():
+        for group, kinds in self.groups.items():
             for number, kind in enumerate(kinds):
                 seat = f"{group}-{number}"
                 rng = random.Random(self._rng.getrandbits(64))
@@ -89,9 +103,9 @@ class GroupWorkload:
     async def _live(self, group: str, seat: str, kind: str, rng: random.Random) -> None:
         """One member after the other."""
         while not self.stopping.is_set():
-            self._lives += 1
+            self.lives += 1
             chosen = rng.choice(("classic", "consumer")) if kind == "either" else kind
-            member = self._member(group, f"{seat}-{self._lives}", chosen)
+            member = self._member(group, f"{seat}-{self.lives}", chosen)
             worker = Worker(self, seat, member, rng)
             try:
                 await worker.run()
@@ -121,9 +135,9 @@ class GroupWorkload:
 
     async def finish(self, ends: Mapping[At, int], *, within: float) -> None:
         """Until every group has processed and committed everything, and every partition has one owner in each; then no
-        more operations. Raises TimeoutError with what is missing, Anomaly for what must not be."""
+        more operations. From now on nobody leaves or stands still. Raises TimeoutError with what is missing."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        self.calm, began = True, loop.time()
         while (missing := self._missing(ends)) is not None:
             if loop.time() - began > within:
                 raise TimeoutError(f"not within {within:g} s: {missing}")
@@ -134,10 +148,10 @@ class GroupWorkload:
 
     def findings(self, ends: Mapping[At, int]) -> list[Finding]:
         """After `finish`."""
-        return check_groups(self.told, dict.fromkeys(GROUPS, ends))
+        return check_groups(self.told, dict.fromkeys(self.groups, ends))
 
     def _missing(self, ends: Mapping[At, int]) -> str | None:
-        for group in GROUPS:
+        for group in self.groups:
             owners = [at for named, mine in self.owned.values() if named == group for at in mine]
             if sorted(owners) != sorted(ends):
                 return f"{group}: {len(set(owners))} of {len(ends)} partitions have an owner, {len(owners)} owners"
@@ -177,10 +191,10 @@ class Worker:
                     log.debug("member_in_trouble", member=self._member.name, trouble=str(trouble))
                     await asyncio.sleep(0.1)
                 # Crashes and departures are told apart by the coordinator: one is silent.
-                whim = self._rng.random()
+                whim = 1.0 if self._workload.calm else self._rng.random()
                 if whim < 0.004:
                     return
-                if whim < 0.01:
+                if whim < 0.004 + self._workload.restless:
                     await self._leave()
                     return
                 await asyncio.sleep(self._rng.uniform(*_STEP_S))
@@ -266,7 +280,7 @@ class Worker:
         member, offsets = self._member, {at: now for at, now in self._positions.items() if now}
         if not offsets or self._rng.random() < 0.3:
             return
-        if self._rng.random() < 0.02:
+        if self._rng.random() < 0.02 and not self._workload.calm:
             # The process stands still for as long as others may believe it dead, and does not know.
             await asyncio.sleep(self._rng.uniform(1.0, 2.0) * SESSION_S)
         began, generation = self._loop.time(), member.generation
