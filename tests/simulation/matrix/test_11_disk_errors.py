@@ -12,6 +12,8 @@ from tests.simulation.matrix.harness import ended, survives, takes_writes
 
 LEADER, FOLLOWER = leader_of("orders"), follower_of("orders")
 
+NAMES = {LEADER: "leader", FOLLOWER: "follower", controller: "controller"}
+
 
 @pytest.mark.parametrize("who", [LEADER, FOLLOWER], ids=["leader", "follower"])
 @pytest.mark.parametrize("flush", ["os", "synced"])
@@ -44,7 +46,7 @@ def test_a_log_that_fails_ends_the_node(who, flush: str, on: str):
         (LEADER, "append", ".snapshot"),
         (LEADER, "sync_dir", "orders-0"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else NAMES[value],
 )
 def test_one_error_in_each_class_of_file(who, on: str, where: str):
     """Whatever fails, once: the node goes on or ends, and the others take writes meanwhile."""
