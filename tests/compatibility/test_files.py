@@ -23,6 +23,7 @@ MESSAGES = [
     for number in range(200)
 ]
 ATTRIBUTES_AT, CODEC_BITS = 21, 7
+HIGH_WATERMARKS = "replication-offset-checkpoint"
 
 
 def batches(segment: Path) -> Iterator[RecordBatch]:
@@ -96,11 +97,13 @@ def test_what_a_cleanly_stopped_node_leaves(cluster: Cluster, topic: str) -> Non
         assert properties["version"] == "1"
         assert properties["cluster.id"] == cluster.layout.cluster_id
         assert properties["node.id"] == "2"
-        for checkpoint in ("recovery-point-offset-checkpoint", "replication-offset-checkpoint"):
+        # A follower hears of the last high watermark a little later than it has the records; it may have stopped before.
+        for checkpoint, least in (("recovery-point-offset-checkpoint", len(MESSAGES)), (HIGH_WATERMARKS, 0)):
             lines = (data / checkpoint).read_text().splitlines()
             assert lines[0] == "0"
             assert int(lines[1]) == len(lines) - 2
-            assert f"{topic} 0 {len(MESSAGES)}" in lines[2:]
+            (offset,) = [int(line.split()[2]) for line in lines[2:] if line.startswith(f"{topic} 0 ")]
+            assert least <= offset <= len(MESSAGES)
         directory = cluster.partition_directory(2, topic, 0)
         assert (directory / "leader-epoch-checkpoint").read_text().split() == ["0", "1", "0", "0"]
         metadata = (directory / "partition.metadata").read_text().splitlines()
