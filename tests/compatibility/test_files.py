@@ -97,7 +97,7 @@ def test_what_a_cleanly_stopped_node_leaves(cluster: Cluster, topic: str) -> Non
         assert properties["version"] == "1"
         assert properties["cluster.id"] == cluster.layout.cluster_id
         assert properties["node.id"] == "2"
-        # A follower hears of the last high watermark a little later than it has the records; it may have stopped before.
+        # A follower hears of the last high watermark a little after it has the records; it may have stopped by then.
         for checkpoint, least in (("recovery-point-offset-checkpoint", len(MESSAGES)), (HIGH_WATERMARKS, 0)):
             lines = (data / checkpoint).read_text().splitlines()
             assert lines[0] == "0"
