@@ -71,8 +71,9 @@ def open_segments(
 ) -> Recovered:
     """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries.
 
-    Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only below `required_end`, or
-    when damage was found in it before.
+    `required_end`: where the log was durable up to, 0 if unknown. After a clean close that is its end; a log that ends
+    elsewhere is scanned. Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only
+    below `required_end`, or when damage was found in it before.
     """
     refuse_damaged(disk, directory)
     complete_swaps(disk, directory)
@@ -90,7 +91,9 @@ def open_segments(
     result = Recovered(segments, EpochCache(entries or ()), snapshots=snapshots, sparse=sparse)
     result.epochs_file = None if entries is None else encode_epochs(entries)
     if clean and not unsynced and _settle_active(segments[-1], result, entries is not None):
-        return result
+        # A clean close makes everything durable, so a different end is damage: the size of the last batch rotted.
+        if segments[-1].next_offset == required_end or not required_end:
+            return result
     _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end)
     if unsynced:
         result.unsynced = True

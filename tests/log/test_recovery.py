@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ottla.log import LogConfig, ModelledDisk, PartitionLog
+from ottla.log import CorruptFile, LogConfig, ModelledDisk, PartitionLog
 from ottla.log.producers import Duplicate
 from ottla.log.reader import locate
 from ottla.records import read_header
@@ -83,6 +83,23 @@ def test_a_flipped_bit_below_the_recovery_point_is_reported(disk: ModelledDisk) 
     assert log.recovered.below_recovery_point
     assert log.recovered.scanned_from == active.base_offset
     assert log.log_end_offset == active.base_offset
+
+
+def test_a_last_batch_that_rots_after_a_clean_stop_does_not_move_the_end_of_the_log(disk: ModelledDisk) -> None:
+    """Its offset and its number of offsets say where the log ends, and nobody reads it before it is taken for granted."""
+    log = filled(disk, config=LogConfig())
+    last = log.segments[-1].size // 12 * 11
+    log.close(0)
+    whole = disk.read(f"{LAST}.log")
+    for position in (*range(last, last + 8), *range(last + 23, last + 27)):
+        for bit in range(8):
+            disk.flip_bit(f"{LAST}.log", position, bit)
+            with pytest.raises(CorruptFile):
+                PartitionLog.open(disk, DIRECTORY, CONFIG, clean=True, recovery_point=24, now_ms=0, required_end=24)
+            disk.flip_bit(f"{LAST}.log", position, bit)
+    assert disk.read(f"{LAST}.log") == whole
+    log = PartitionLog.open(disk, DIRECTORY, CONFIG, clean=True, recovery_point=24, now_ms=0, required_end=24)
+    assert log.recovered.scanned_from is None
 
 
 @pytest.mark.parametrize("clean", [False, True])
