@@ -90,10 +90,10 @@ def open_segments(
     entries = _load_epochs(disk, directory)
     result = Recovered(segments, EpochCache(entries or ()), snapshots=snapshots, sparse=sparse)
     result.epochs_file = None if entries is None else encode_epochs(entries)
-    if clean and not unsynced and _settle_active(segments[-1], result, entries is not None):
-        # A clean close makes everything durable, so a different end is damage: the size of the last batch rotted.
-        if segments[-1].next_offset == required_end or not required_end:
-            return result
+    settled = clean and not unsynced and _settle_active(segments[-1], result, entries is not None)
+    # A clean close makes everything durable, so a different end is damage: the size of the last batch rotted.
+    if settled and required_end in (0, segments[-1].next_offset):
+        return result
     _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end)
     if unsynced:
         result.unsynced = True

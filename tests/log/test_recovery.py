@@ -86,7 +86,7 @@ def test_a_flipped_bit_below_the_recovery_point_is_reported(disk: ModelledDisk) 
 
 
 def test_a_last_batch_that_rots_after_a_clean_stop_does_not_move_the_end_of_the_log(disk: ModelledDisk) -> None:
-    """Its offset and its number of offsets say where the log ends, and nobody reads it before it is taken for granted."""
+    """Its offset and its number of offsets say where the log ends, and that is relied on before anybody reads it."""
     log = filled(disk, config=LogConfig())
     last = log.segments[-1].size // 12 * 11
     log.close(0)
