@@ -16,8 +16,9 @@ from ottla.broker.context import (
     MetadataSource,
     QuorumStatus,
 )
+from ottla.broker.coordination import OFFSETS_TOPIC, InternalTopic
 from ottla.broker.fetch_sessions import SessionCache
-from ottla.broker.groups import OFFSETS_TOPIC, GroupConfig, GroupCoordinator, OffsetsTopic
+from ottla.broker.groups import GroupConfig, GroupCoordinator, offsets_topic
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
@@ -67,7 +68,9 @@ class Broker:
         self.groups = GroupCoordinator(
             group_config,
             replicas,
-            topic=OffsetsTopic(group_config, lambda: view.image, self._expected_brokers, self._create_topics),
+            topic=InternalTopic(
+                offsets_topic(group_config), lambda: view.image, self._expected_brokers, self._create_topics
+            ),
             image=lambda: view.image,
             clock=clock,
             max_bytes=lambda: limits.of(OFFSETS_TOPIC).max_message_bytes,

@@ -16,8 +16,8 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.config_view import described_topic_config
 from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.coordination import INTERNAL_TOPICS
 from ottla.broker.forwarding import Refusal, ask_controller, seconds
-from ottla.broker.groups import INTERNAL_TOPICS, internal_configs
 from ottla.controller import CreateTopics, NewTopic, TopicResult
 from ottla.wire import Request
 
@@ -67,7 +67,7 @@ def _new_topic(context: BrokerContext, topic: object) -> NewTopic:
         partitions=getattr(topic, "num_partitions", -1),
         replication_factor=getattr(topic, "replication_factor", -1),
         assignments=assignments or None,
-        configs={**internal_configs(context.groups.config), **given} if internal else given,
+        configs={**context.groups.topic.spec.configs, **given} if internal else given,
         internal=internal,
     )
 

@@ -27,7 +27,7 @@ from ottla.broker.cluster_view import (
     topic_row,
 )
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.groups import INTERNAL_TOPICS, OFFSETS_TOPIC
+from ottla.broker.coordination import INTERNAL_TOPICS, OFFSETS_TOPIC
 from ottla.controller import CreateTopics, MetadataImage, NewTopic, RpcError, TopicImage, topic_name_error
 from ottla.wire import Request
 

@@ -21,7 +21,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.batch_checks import BadBatch, check_batch
 from ottla.broker.context import BrokerContext
-from ottla.broker.groups import INTERNAL_TOPICS
+from ottla.broker.coordination import INTERNAL_TOPICS
 from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
 from ottla.broker.replication import Acks
 from ottla.wire import (

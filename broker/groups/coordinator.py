@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 import structlog
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination import OFFSETS_TOPIC, Deadlines, InternalTopic, Shards
 from ottla.broker.groups.classic import Now
 from ottla.broker.groups.config import GroupConfig
 from ottla.broker.groups.consumer import Topic
-from ottla.broker.groups.deadlines import Deadlines
 from ottla.broker.groups.inspection import GroupSummary, summaries
-from ottla.broker.groups.partitioning import OFFSETS_TOPIC, partition_for
-from ottla.broker.groups.primitives import BadRecord
 from ottla.broker.groups.retention import expire, forget_topics
 from ottla.broker.groups.shard import Shard
-from ottla.broker.groups.topic import OffsetsTopic
 from ottla.broker.replication import Partition, ReplicaManager
 from ottla.controller import Delta, MetadataImage, PartitionImage
-from ottla.log import DiskError, LogError
-from ottla.records import CorruptBatch
 from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
@@ -40,7 +34,7 @@ class GroupCoordinator:
         config: GroupConfig,
         replicas: ReplicaManager,
         *,
-        topic: OffsetsTopic,
+        topic: InternalTopic,
         image: Callable[[], MetadataImage],
         clock: Callable[[], int],
         max_bytes: Callable[[], int],
@@ -51,10 +45,8 @@ class GroupCoordinator:
         self.clock = clock
         self.max_bytes = max_bytes
         self._image = image
-        self._shards: dict[int, Shard] = {}
+        self._shards = Shards(OFFSETS_TOPIC, find=replicas.partition, image=image, make=self._make)
         self._deadlines = Deadlines(self._due)
-        self._to_load: deque[Shard] = deque()
-        self._loader: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._forgotten: set[str] = set()
         self._forgetter: asyncio.Task[None] | None = None
@@ -66,26 +58,15 @@ class GroupCoordinator:
 
     def home(self, group_id: str) -> tuple[int, PartitionImage] | None:
         """The partition that the group belongs to; None while the topic does not exist."""
-        topic = self._image().topics.get(OFFSETS_TOPIC)
-        if topic is None:
-            return None
-        index = partition_for(group_id, len(topic.partitions))
-        return index, topic.partitions[index]
+        return self._shards.home(group_id)
 
     def shard_of(self, group_id: str) -> Shard | ErrorCode:
-        """The shard that has the group, ready to serve; NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS,
-        COORDINATOR_NOT_AVAILABLE (its records cannot be read)."""
-        home = self.home(group_id)
-        shard = None if home is None else self._shards.get(home[0])
-        if shard is None or not shard.log.leads:
-            return ErrorCode.not_coordinator
-        if shard.failed:
-            return ErrorCode.coordinator_not_available
-        return shard if shard.log.ready else ErrorCode.coordinator_load_in_progress
+        """See `Shards.of`."""
+        return self._shards.of(group_id)
 
     def shards(self) -> Iterable[Shard]:
         """Those that this broker leads, ready or not."""
-        return tuple(shard for shard in self._shards.values() if shard.log.leads)
+        return self._shards.led()
 
     def summaries(self) -> Iterator[GroupSummary]:
         """Every group that is served here, for metrics."""
@@ -112,10 +93,7 @@ class GroupCoordinator:
         return self._topics
 
     def shard_lost(self, shard: Shard) -> None:
-        index = shard.log.partition.index
-        if self._shards.get(index) is shard:
-            del self._shards[index]
-            log.info("shard_unloaded", partition=index, leader_epoch=shard.log.epoch)
+        self._shards.lost(shard)
 
     def _due(self, key: Hashable) -> None:
         assert isinstance(key, tuple)
@@ -126,47 +104,18 @@ class GroupCoordinator:
 
     def apply(self, image: MetadataImage, delta: Delta | None = None) -> None:
         """Take up what this broker came to lead, give up what it does not lead any more. `delta` None: everything."""
-        if self._closed:
-            return
-        if delta is None:
-            topic = image.topics.get(OFFSETS_TOPIC)
-            changed: Iterable[int] = () if topic is None else sorted(topic.partitions)
-        else:
-            changed = sorted(index for name, index in delta.partitions if name == OFFSETS_TOPIC)
-        for index in changed:
-            self._look_at(index)
-        if delta is not None and delta.deleted:
+        self._shards.apply(image, delta)
+        if delta is not None and delta.deleted and not self._closed:
             self._forget({topic.name for topic in delta.deleted if topic.name not in image.topics})
 
-    def _look_at(self, index: int) -> None:
-        found = self._shards.get(index)
-        if found is not None and found.log.leads:
-            return
-        partition = self.replicas.partition(OFFSETS_TOPIC, index)
-        if not isinstance(partition, Partition) or not partition.is_leader:
-            return
-        shard = self._shards[index] = Shard(partition, self)
-        self._to_load.append(shard)
-        if self._loader is None or self._loader.done():
-            self._loader = start_task(self._load(), "group-coordinator-loader")
+    def _make(self, partition: Partition) -> Shard:
         if self._keeper is None:
             self._keeper = start_task(self._keep(), "offsets-retention")
-
-    async def _load(self) -> None:
-        """One shard after the other, so that loading is a steady small load however many there are."""
-        while self._to_load:
-            shard = self._to_load.popleft()
-            try:
-                await shard.log.load()
-            except (DiskError, LogError, CorruptBatch, BadRecord) as error:
-                # Serving groups without some of their records would be to forget what was promised.
-                shard.failed = True
-                log.error("shard_load_failed", partition=shard.log.partition.index, error=repr(error))
+        return Shard(partition, self)
 
     async def replayed(self) -> None:
-        """Until the logs of all shards are replayed (they serve when those records are committed, too)."""
-        if self._loader is not None:
-            await asyncio.wait([self._loader])
+        """See `Shards.replayed`."""
+        await self._shards.replayed()
 
     # Retention
 
@@ -193,9 +142,7 @@ class GroupCoordinator:
     async def close(self) -> None:
         """Give up everything: whoever waits is sent to look for another coordinator."""
         self._closed = True
-        self._to_load.clear()
-        await stop_tasks(task for task in (self._loader, self._keeper, self._forgetter) if task is not None)
-        for shard in tuple(self._shards.values()):
-            shard.close()
+        await stop_tasks(task for task in (self._keeper, self._forgetter) if task is not None)
+        await self._shards.close()
         self._deadlines.close()
         await self.topic.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TypeAlias
 
-from ottla.broker.groups.primitives import BadRecord, Reader, Writer
+from ottla.broker.coordination import BadRecord, Reader, Writer
 
 ByName: TypeAlias = frozenset[tuple[str, int]]
 """Partitions by the name of their topic."""

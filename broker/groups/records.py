@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from ottla.broker.coordination import BadRecord, Reader, Writer
 from ottla.broker.groups import consumer
-from ottla.broker.groups.primitives import BadRecord, Reader, Writer
 
 OFFSET_COMMIT: Final = 1
 GROUP_METADATA: Final = 2
@@ -93,6 +93,11 @@ class Entry:
 
     key: Key
     value: Value | None
+
+
+def encode(entry: Entry) -> tuple[bytes, bytes | None]:
+    """Key and value of the record."""
+    return encode_key(entry.key), encode_value(entry.value)
 
 
 def encode_key(key: Key) -> bytes:

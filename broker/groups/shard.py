@@ -9,11 +9,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination import Appender, Codec, ShardLog, Tickets
 from ottla.broker.groups import classic
 from ottla.broker.groups.changes import Changes, settle
 from ottla.broker.groups.classic import Answer, ClassicGroup, Effects, Identity, Now, State, Write
@@ -22,9 +23,7 @@ from ottla.broker.groups.config import GroupConfig
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ConsumerGroup, Topic
 from ottla.broker.groups.consumer_groups import ConsumerGroups
 from ottla.broker.groups.offsets import At, OffsetStore, Position, value_of
-from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup
-from ottla.broker.groups.shard_log import Appender, ShardLog
-from ottla.broker.groups.tickets import Tickets
+from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup, decode, encode
 from ottla.broker.replication import Partition
 
 log = structlog.get_logger(__name__)
@@ -33,6 +32,8 @@ MAX_TRANSIENT = 10_000
 """Groups of one shard that exist only in memory: someone asked to join, and nothing of it was written yet."""
 MAX_PENDING = 50_000
 """Member ids of one shard that were handed out and not used yet (KIP-394)."""
+
+CODEC: Final = Codec(encode, decode)
 
 JoinRequest = Callable[[int], classic.Join]
 SyncRequest = Callable[[int], classic.Sync]
@@ -59,7 +60,7 @@ class Shard:
     def __init__(self, partition: Partition, host: ShardHost) -> None:
         self.offsets = OffsetStore()
         self.groups: dict[str, ClassicGroup] = {}
-        self.tickets = Tickets()
+        self.tickets: Tickets[Answer] = Tickets()
         self.failed = False
         self.commits = 0
         self.rebalances = 0
@@ -74,6 +75,7 @@ class Shard:
         self.log = ShardLog(
             partition,
             host.replicas,
+            CODEC,
             clock=host.clock,
             max_bytes=host.max_bytes,
             timeout_s=host.config.offsets_commit_timeout_ms / 1000,

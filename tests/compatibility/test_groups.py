@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from ottla.broker.groups import partition_for
-from ottla.broker.groups.primitives import Reader
+from ottla.broker.coordination import partition_for
+from ottla.broker.coordination.primitives import Reader
 from ottla.broker.groups.records import Entry, OffsetKey, OffsetValue, StoredGroup, decode
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent

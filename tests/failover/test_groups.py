@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
 
-from ottla.broker.groups import OFFSETS_TOPIC, partition_for
+from ottla.broker.coordination import OFFSETS_TOPIC, partition_for
 from ottla.client import Consumer, ConsumerRecord, Producer, TopicPartition
 from tests.compatibility.members import ConfluentMember
 from tests.failover.cluster import Cluster, eventually

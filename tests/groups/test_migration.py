@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups.consumer import ClassicFacts, MemberFacts, MemberKey
 from ottla.broker.groups.embedded import assigned_in, assignment_bytes, subscription_of
-from ottla.broker.groups.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups.records import Entry, decode, encode_key, encode_value
 from ottla.log import ModelledDisk, OsDisk
 from tests.broker.world import World

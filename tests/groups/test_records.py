@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ottla.broker.groups.partitioning import java_hash, partition_for
-from ottla.broker.groups.primitives import BadRecord
+from ottla.broker.coordination.partitioning import java_hash, partition_for
+from ottla.broker.coordination.primitives import BadRecord
 from ottla.broker.groups.records import (
     Entry,
     GroupKey,

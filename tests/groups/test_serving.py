@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.groups.partitioning import OFFSETS_TOPIC
+from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup, decode
 from ottla.broker.groups.retention import expire
 from ottla.broker.replication import LeaderState, Partition

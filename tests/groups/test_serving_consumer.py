@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.groups.partitioning import OFFSETS_TOPIC
+from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups.shard import Shard
 from tests.broker.world import World, topic_id
 from tests.groups.test_serving import acknowledge, commit, fetched, join_values, stable_member, world

@@ -52,7 +52,7 @@ async def test_a_broker_that_does_not_come_is_waited_for_only_so_long(
     made = controller(world)
     fence(world, 3)
     assert await find(world) is ErrorCode.coordinator_not_available
-    monkeypatch.setattr("ottla.broker.groups.topic.PATIENCE_S", 0.0)
+    monkeypatch.setattr("ottla.broker.coordination.topic.PATIENCE_S", 0.0)
     assert await find(world) is ErrorCode.none
     assert made[0].replication_factor == 2
 

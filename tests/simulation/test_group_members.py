@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from ottla.broker.groups import OFFSETS_TOPIC, partition_for
+from ottla.broker.coordination import OFFSETS_TOPIC, partition_for
 from ottla.client import Consumer, ConsumerRecord, Producer, TopicPartition
 from ottla.simulation import SimulatedCluster, current_world, leader_of, run
 from ottla.simulation.cluster import Role

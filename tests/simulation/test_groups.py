@@ -3,7 +3,7 @@
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from ottla.broker.groups import partition_for
+from ottla.broker.coordination import partition_for
 from ottla.simulation import SimulatedCluster, current_world, leader_of, run
 
 RECORDS = 40

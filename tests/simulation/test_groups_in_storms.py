@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination.shard_log import ShardLog
 from ottla.broker.groups.consumer import heartbeat
 from ottla.broker.groups.records import OffsetKey
 from ottla.broker.groups.shard import Shard
-from ottla.broker.groups.shard_log import ShardLog
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
 from ottla.simulation.storm import attempt

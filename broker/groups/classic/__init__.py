@@ -16,7 +16,6 @@ from ottla.broker.groups.classic.model import (
     State,
     Sync,
     SyncAnswer,
-    Ticket,
     Write,
 )
 from ottla.broker.groups.classic.syncing import sync, written
@@ -36,7 +35,6 @@ __all__ = [
     "State",
     "Sync",
     "SyncAnswer",
-    "Ticket",
     "Write",
     "check_commit",
     "end",

@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination import Ticket
 from ottla.broker.groups.records import StoredGroup
 
 
@@ -32,9 +33,6 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
 
 Protocols: TypeAlias = tuple[tuple[str, bytes], ...]
 """What a member can do, in its order of preference: (name, metadata)."""
-
-Ticket: TypeAlias = int
-"""The shell's number for a request that is to be answered later."""
 
 
 class Now(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ottla.broker.groups.primitives import BadRecord, Reader
+from ottla.broker.coordination import BadRecord, Reader
 
 
 def subscribed_topics(metadata: bytes) -> frozenset[str] | None:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ottla.broker.groups.primitives import BadRecord, Reader, Writer
+from ottla.broker.coordination import BadRecord, Reader, Writer
 
 Partitions: TypeAlias = frozenset[tuple[UUID, int]]
 """Partitions by topic id."""

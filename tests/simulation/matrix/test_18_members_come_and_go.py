@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ottla.broker.groups import partition_for
+from ottla.broker.coordination import partition_for
 from ottla.simulation import SimulatedCluster, current_world, leader_of, run
 from ottla.simulation.groups import SETTINGS, GroupWorkload
 

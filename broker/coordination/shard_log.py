@@ -11,12 +11,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.groups.records import Entry, decode, encode_key, encode_value
 from ottla.broker.replication import Acks, Partition
 from ottla.log import Appended
 from ottla.records import BatchHeader, Record, decode_batch, encode_batch, iter_headers, read_header
@@ -28,6 +27,18 @@ SLICE_BYTES: Final = 64 * 1024
 MAX_IN_FLIGHT: Final = 10_000
 
 Done = Callable[[ErrorCode], None]
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[E]):
+    """How an entry becomes the key and value of a record, and comes back.
+
+    `decode` raises BadRecord for what cannot be read; None is an entry of a type that is passed over.
+    """
+
+    encode: Callable[[E], tuple[bytes, bytes | None]]
+    decode: Callable[[bytes, bytes | None], E | None]
 
 
 class Appender(Protocol):
@@ -39,15 +50,15 @@ class Appender(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Write:
+class _Write(Generic[E]):
     end_offset: int
-    entries: Sequence[Entry]
+    entries: Sequence[E]
     done: Done | None
     deadline: float
     decided: Done | None = None
 
 
-class ShardLog:
+class ShardLog(Generic[E]):
     """Bound to one leader epoch of one replica. `loaded` is called once, when everything that was in the log at the
     start of the epoch is replayed and committed (so no older leader's record can follow); `lost` once, when the epoch
     is over: writes that were under way have then been answered NOT_COORDINATOR."""
@@ -56,11 +67,12 @@ class ShardLog:
         self,
         partition: Partition,
         replicas: Appender,
+        codec: Codec[E],
         *,
         clock: Callable[[], int],
         max_bytes: Callable[[], int],
         timeout_s: float,
-        replay: Callable[[Entry], None],
+        replay: Callable[[E], None],
         loaded: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
@@ -69,6 +81,7 @@ class ShardLog:
         self.ready = False
         self.closed = False
         self._replicas = replicas
+        self._codec = codec
         self._clock = clock
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
@@ -77,8 +90,8 @@ class ShardLog:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._start_of_epoch = partition.log_end_offset
-        self._writes: deque[_Write] = deque()
-        self._untold: deque[_Write] = deque()
+        self._writes: deque[_Write[E]] = deque()
+        self._untold: deque[_Write[E]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._replayed = False
         self._unwatch = partition.watch(self._moved)
@@ -109,7 +122,7 @@ class ShardLog:
         for record in records:
             if record.key is None:
                 continue
-            entry = decode(record.key, record.value)
+            entry = self._codec.decode(record.key, record.value)
             if entry is not None:
                 self._replay(entry)
         return len(records)
@@ -151,7 +164,7 @@ class ShardLog:
     # Writing
 
     @property
-    def in_flight(self) -> Sequence[Entry]:
+    def in_flight(self) -> Sequence[E]:
         """Records that are written and not committed."""
         return [entry for write in self._writes for entry in write.entries]
 
@@ -159,7 +172,7 @@ class ShardLog:
     def idle(self) -> bool:
         return not self._writes
 
-    def write(self, entries: Sequence[Entry], done: Done, decided: Done | None = None) -> None:
+    def write(self, entries: Sequence[E], done: Done, decided: Done | None = None) -> None:
         """Append one batch; `done` gets `none` once it is committed and replayed, or else why it is not known to be.
 
         COORDINATOR_NOT_AVAILABLE (not enough replicas, or not within the timeout), NOT_COORDINATOR,
@@ -182,17 +195,17 @@ class ShardLog:
             done(ErrorCode.none)
             return
         last = self._writes[-1]
-        mark = _Write(last.end_offset, (), done, max(last.deadline, self._loop.time() + self._timeout_s))
+        mark: _Write[E] = _Write(last.end_offset, (), done, max(last.deadline, self._loop.time() + self._timeout_s))
         self._writes.append(mark)
         self._untold.append(mark)
 
-    def _append(self, entries: Sequence[Entry], done: Done, decided: Done | None) -> ErrorCode:
+    def _append(self, entries: Sequence[E], done: Done, decided: Done | None) -> ErrorCode:
         if not self.leads or not self.ready:
             return ErrorCode.not_coordinator
         if len(self._writes) >= MAX_IN_FLIGHT:
             return ErrorCode.coordinator_not_available
         now_ms = self._clock()
-        batch = encode_batch([Record(0, now_ms, encode_key(entry.key), encode_value(entry.value)) for entry in entries])
+        batch = encode_batch([Record(0, now_ms, *self._codec.encode(entry)) for entry in entries])
         if len(batch) > self._max_bytes():
             return ErrorCode.message_too_large
         appended = self._replicas.append(self.partition, batch, read_header(batch), acks=-1)
@@ -230,20 +243,20 @@ class ShardLog:
             self._timer = self._loop.call_at(self._untold[0].deadline, self._time_over)
 
 
-def _tell(write: _Write, error: ErrorCode) -> None:
+def _tell(write: _Write[E], error: ErrorCode) -> None:
     done, write.done = write.done, None
     if done is not None:
         done(error)
 
 
-def _decide(write: _Write, error: ErrorCode) -> None:
+def _decide(write: _Write[E], error: ErrorCode) -> None:
     decided, write.decided = write.decided, None
     if decided is not None:
         decided(error)
 
 
 def _refused(error: ErrorCode) -> ErrorCode:
-    """What a group's client is told when its coordinator cannot append (Kafka's mapping)."""
+    """What a client is told when its coordinator cannot append (Kafka's mapping)."""
     if error in (ErrorCode.not_leader_or_follower, ErrorCode.kafka_storage_error, ErrorCode.fenced_leader_epoch):
         return ErrorCode.not_coordinator
     return ErrorCode.coordinator_not_available

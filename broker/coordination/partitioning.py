@@ -1,4 +1,4 @@
-"""Which partition of `__consumer_offsets` a group belongs to: Java's `String.hashCode`, as Kafka has it."""
+"""Which partition of an internal topic a name belongs to: Java's `String.hashCode`, as Kafka has it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def java_hash(text: str) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def partition_for(group: str, partitions: int) -> int:
+def partition_for(name: str, partitions: int) -> int:
     """Kafka's `Utils.abs(hash) % partitions`, where the one hash that has no absolute value counts as 0."""
-    value = java_hash(group)
+    value = java_hash(name)
     return 0 if value == -(1 << 31) else abs(value) % partitions

@@ -1,6 +1,6 @@
-"""One heap for all deadlines of all groups, and one timer for its top. Nothing is polled; a heartbeat moves nothing.
+"""One heap for all deadlines of a coordinator, and one timer for its top. Nothing is polled; a heartbeat moves nothing.
 
-A group has at most one entry that counts: its earliest deadline as it was last told. When that comes the group is
+A key has at most one entry that counts: its earliest deadline as it was last told. When that comes the key is
 looked at, and says when to come again; deadlines that moved away meanwhile cost that one look.
 """
 
