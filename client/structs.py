@@ -89,8 +89,7 @@ class RecordMetadata(NamedTuple):
     log_start_offset: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerRecord:
+class ConsumerRecord(NamedTuple):
     """One record as it was read.
 
     `key` and `value` are bytes or None, or what the consumer's deserializers made of them. `timestamp` is in

@@ -44,7 +44,7 @@ class Chunk:
         self._key = key
         self._value = value
         self._batches = deque(self.headers)
-        self._records: deque[Record] = deque()
+        self._records: list[Record] = []
         self._header: BatchHeader | None = None
         self._aborted = deque(sorted(aborted, key=lambda pair: pair[1]))
         self._aborting: set[int] = set()
@@ -54,53 +54,66 @@ class Chunk:
         return not self._batches and not self._records
 
     def take(self, position: int, limit: int) -> tuple[list[ConsumerRecord], int, int]:
-        """Up to `limit` records from `position` on: (records, next position, leader epoch before it).
+        """Up to `limit` records from `position` on: (records, next position, leader epoch before it). `position` is
+        where the last call has ended.
 
-        Raises CorruptBatch.
+        Raises CorruptBatch, and what a deserializer raises; the records that it choked on are still there then.
         """
         taken: list[ConsumerRecord] = []
         epoch = self._header.leader_epoch if self._header is not None else -1
-        while len(taken) < limit and not self.empty:
-            if not self._records:
+        while (left := limit - len(taken)) > 0:
+            records = self._records
+            if not records:
+                if not self._batches:
+                    break
                 position, epoch = self._next_batch(position)
                 continue
-            record = self._records.popleft()
-            if record.offset >= position:
-                taken.append(self._hand_out(record))
-                position = record.offset + 1
-            if not self._records and self._header is not None:
-                # After compaction the last offsets of a batch have no record.
-                position = max(position, self._header.next_offset)
+            taken += self._hand_out(records if len(records) <= left else records[:left])
+            self._records = rest = records[left:]
+            assert self._header is not None
+            # After compaction the last offsets of a batch have no record.
+            position = max(position, taken[-1].offset + 1 if rest else self._header.next_offset)
         return taken, position, epoch
 
     def _next_batch(self, position: int) -> tuple[int, int]:
         pos, header = self._batches[0]
         self._header = header
-        records = decode_batch(self._data, pos)
+        records = decode_batch(self._data, pos, header=header)
         self._batches.popleft()
         while self._aborted and self._aborted[0][1] <= header.last_offset:
             self._aborting.add(self._aborted.popleft()[0])
         if header.is_control:
             if records and records[0].key is not None and records[0].key[2:4] == ABORT.to_bytes(2, "big"):
                 self._aborting.discard(header.producer_id)
-        elif not (header.is_transactional and header.producer_id in self._aborting):
-            self._records.extend(record for record in records if record.offset >= position)
-        if not self._records:
+            records = []
+        elif self._aborting and header.is_transactional and header.producer_id in self._aborting:
+            records = []
+        elif header.base_offset < position:
+            records = [record for record in records if record.offset >= position]
+        self._records = records
+        if not records:
             position = max(position, header.next_offset)
         return position, header.leader_epoch
 
-    def _hand_out(self, record: Record) -> ConsumerRecord:
+    def _hand_out(self, records: Iterable[Record]) -> list[ConsumerRecord]:
         header = self._header
-        return ConsumerRecord(
-            self._tp.topic,
-            self._tp.partition,
-            record.offset,
-            record.timestamp,
-            header.timestamp_type if header is not None else 0,
-            self._key(record.key),
-            self._value(record.value),
-            record.headers,
-            -1 if record.key is None else len(record.key),
-            -1 if record.value is None else len(record.value),
-            header.leader_epoch if header is not None else -1,
-        )
+        assert header is not None
+        topic, partition = self._tp
+        kind, epoch = header.timestamp_type, header.leader_epoch
+        key, value = self._key, self._value
+        return [
+            ConsumerRecord(
+                topic,
+                partition,
+                offset,
+                timestamp,
+                kind,
+                raw_key if key is as_is else key(raw_key),
+                raw_value if value is as_is else value(raw_value),
+                headers,
+                -1 if raw_key is None else len(raw_key),
+                -1 if raw_value is None else len(raw_value),
+                epoch,
+            )
+            for offset, timestamp, raw_key, raw_value, headers in records
+        ]

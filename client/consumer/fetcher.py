@@ -112,15 +112,16 @@ class Fetcher:
             state.note_done()
         self._handed.clear()
 
-    def take(self, partitions: Iterable[TopicPartition], limit: int) -> list[ConsumerRecord]:
-        """Up to `limit` buffered records. Raises the error of a partition that has one, once, if nothing is taken."""
-        taken: list[ConsumerRecord] = []
+    def take(self, partitions: Iterable[TopicPartition], limit: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Up to `limit` buffered records, by partition, those without any left out. Raises the error of a partition
+        that has one, once, if nothing is taken."""
+        taken: dict[TopicPartition, list[ConsumerRecord]] = {}
         served: list[TopicPartition] = []
         self.note_done()
         try:
             for tp in partitions:
                 state = self.states.get(tp)
-                if state is None or state.paused or state.held or len(taken) >= limit:
+                if state is None or state.paused or state.held or limit <= 0:
                     continue
                 if state.error is not None and not taken:
                     error, state.error = state.error, None
@@ -128,7 +129,10 @@ class Fetcher:
                 if state.chunks:
                     served.append(tp)
                     self._handed[state] = None
-                    taken += self._take_from(state, limit - len(taken), first=not taken)
+                    records = self._take_from(state, limit, first=not taken)
+                    if records:
+                        taken.setdefault(state.tp, []).extend(records)
+                        limit -= len(records)
         finally:
             if served:
                 # Served partitions go to the end, so that a busy one does not starve the rest.

@@ -138,8 +138,7 @@ class Reader:
     async def getone(self, *partitions: TopicPartition) -> ConsumerRecord:
         """The next record of any of the partitions (default: all that are assigned)."""
         while True:
-            records = self._take(partitions, 1)
-            if records:
+            for records in self._take(partitions, 1).values():
                 return records[0]
             await self._wait_for_data(None)
 
@@ -156,10 +155,7 @@ class Reader:
             if records or left <= 0:
                 break
             await self._wait_for_data(left)
-        result: dict[TopicPartition, list[ConsumerRecord]] = {}
-        for record in records:
-            result.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
-        return result
+        return records
 
     def __aiter__(self) -> Self:
         return self
@@ -172,7 +168,7 @@ class Reader:
 
     # -- insides -------------------------------------------------------------------------------------------
 
-    def _take(self, partitions: Collection[TopicPartition], limit: int) -> list[ConsumerRecord]:
+    def _take(self, partitions: Collection[TopicPartition], limit: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         self._running()
         if self._fetcher.failure is not None:
             raise KafkaError(f"the consumer failed: {self._fetcher.failure!r}") from self._fetcher.failure

@@ -2,13 +2,21 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crc32c import crc32c
 
 from ottla.records.compression import compress, decompress
-from ottla.records.header import HEADER_SIZE, LOG_OVERHEAD, MAGIC, Buffer, CorruptBatch, verify_batch
+from ottla.records.header import (
+    COMPRESSION_MASK,
+    HEADER_SIZE,
+    LOG_OVERHEAD,
+    MAGIC,
+    BatchHeader,
+    Buffer,
+    CorruptBatch,
+    verify_batch,
+)
 
 MAX_DECOMPRESSED = 128 * 1024 * 1024
 """Default limit on the bytes that one batch may decompress to."""
@@ -18,10 +26,10 @@ Headers = Sequence[tuple[str, bytes | None]]
 _HEADER = struct.Struct(">qiibI")
 _COVERED = struct.Struct(">hiqqqhii")
 _SMALLEST_RECORD = 7
+_NULL = 1  # zigzag of -1, the length of what is not there
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record. `timestamp` is in ms since the epoch (-1: none)."""
 
     offset: int
@@ -85,30 +93,24 @@ def encode_batch(
     return b"".join((_HEADER.pack(base_offset, length, leader_epoch, MAGIC, crc), covered, payload))
 
 
-def decode_batch(buf: Buffer, pos: int = 0, *, max_bytes: int = MAX_DECOMPRESSED) -> list[Record]:
+def decode_batch(
+    buf: Buffer, pos: int = 0, *, header: BatchHeader | None = None, max_bytes: int = MAX_DECOMPRESSED
+) -> list[Record]:
     """The records of the batch at `pos`, which is verified first; keys and values are copied out.
 
-    Raises CorruptBatch, also for a batch that decompresses to more than `max_bytes`.
+    `header` is that batch's if the caller has read it already. Raises CorruptBatch, also for a batch that decompresses
+    to more than `max_bytes`.
     """
-    header = verify_batch(buf, pos)
+    header = verify_batch(buf, pos, header)
     payload = memoryview(buf)[pos + HEADER_SIZE : pos + header.size]
-    if not header.count and not payload:
+    count = header.count
+    if not count and not payload:
         return []  # compaction has emptied it, whatever its codec
-    data = bytes(decompress(header.compression, payload, max_bytes))
-    if header.count < 0 or header.count * _SMALLEST_RECORD > len(data):
-        raise CorruptBatch(f"{header.count} records cannot stand in {len(data)} bytes")
-    log_append_time = header.max_timestamp if header.timestamp_type else None
-    records: list[Record] = []
-    at = 0
-    try:
-        for _ in range(header.count):
-            record, at = _read_record(data, at, header.base_offset, header.base_timestamp, log_append_time)
-            records.append(record)
-    except (IndexError, UnicodeDecodeError) as error:
-        raise CorruptBatch(f"record {len(records)} of {header.count} makes no sense: {error}") from error
-    if at != len(data):
-        raise CorruptBatch(f"{len(data) - at} bytes after the last record")
-    return records
+    codec = header.attributes & COMPRESSION_MASK
+    data = bytes(decompress(codec, payload, max_bytes) if codec else payload)
+    if count < 0 or count * _SMALLEST_RECORD > len(data):
+        raise CorruptBatch(f"{count} records cannot stand in {len(data)} bytes")
+    return _read_records(data, header)
 
 
 def _write_varint(out: bytearray, value: int) -> None:
@@ -122,7 +124,7 @@ def _write_varint(out: bytearray, value: int) -> None:
 
 def _write_bytes(out: bytearray, data: bytes | None) -> None:
     if data is None:
-        out.append(1)  # zigzag of -1
+        out.append(_NULL)
     else:
         _write_varint(out, len(data))
         out += data
@@ -159,7 +161,8 @@ def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 def _read_bytes(data: bytes, pos: int, end: int) -> tuple[bytes | None, int]:
-    length, pos = _read_varint(data, pos)
+    byte = data[pos]
+    length, pos = (byte >> 1 ^ -(byte & 1), pos + 1) if byte < 0x80 else _read_varint(data, pos)
     if length < 0:
         if length != -1:
             raise CorruptBatch(f"negative length {length}")
@@ -169,17 +172,51 @@ def _read_bytes(data: bytes, pos: int, end: int) -> tuple[bytes | None, int]:
     return data[pos : pos + length], pos + length
 
 
-def _read_record(
-    data: bytes, pos: int, base_offset: int, base_timestamp: int, log_append_time: int | None
-) -> tuple[Record, int]:
-    length, pos = _read_varint(data, pos)
-    end = pos + length
-    if length < 0 or end > len(data):
-        raise CorruptBatch(f"a record of {length} bytes with {len(data) - pos} left")
-    timestamp_delta, pos = _read_varint(data, pos + 1)
-    offset_delta, pos = _read_varint(data, pos)
-    key, pos = _read_bytes(data, pos, end)
-    value, pos = _read_bytes(data, pos, end)
+def _read_records(data: bytes, header: BatchHeader) -> list[Record]:
+    """All records. Varints of one byte, which most are, are read where they stand: a call for each would cost more than
+    all else here. Raises CorruptBatch."""
+    base_offset, base_timestamp = header.base_offset, header.base_timestamp
+    log_append_time = header.max_timestamp if header.timestamp_type else None
+    records: list[Record] = []
+    size = len(data)
+    at = 0
+    try:
+        for _ in range(header.count):
+            length, pos = _read_varint(data, at)
+            end = pos + length
+            if length < 0 or end > size:
+                raise CorruptBatch(f"a record of {length} bytes with {size - pos} left")
+            pos += 1  # attributes: none are in use
+            if (byte := data[pos]) < 0x80:
+                timestamp, pos = base_timestamp + ((byte >> 1) ^ -(byte & 1)), pos + 1
+            else:
+                timestamp, pos = _read_varint(data, pos)
+                timestamp += base_timestamp
+            if (byte := data[pos]) < 0x80:
+                offset, pos = base_offset + ((byte >> 1) ^ -(byte & 1)), pos + 1
+            else:
+                offset, pos = _read_varint(data, pos)
+                offset += base_offset
+            if data[pos] == _NULL:
+                key, pos = None, pos + 1
+            else:
+                key, pos = _read_bytes(data, pos, end)
+            value, pos = _read_bytes(data, pos, end)
+            headers, pos = ((), pos + 1) if data[pos] == 0 else _read_headers(data, pos, end)
+            if pos != end:
+                raise CorruptBatch(f"a record of {length} bytes ends at another place than it says")
+            records.append(
+                Record(offset, timestamp if log_append_time is None else log_append_time, key, value, headers)
+            )
+            at = end
+    except (IndexError, UnicodeDecodeError) as error:
+        raise CorruptBatch(f"record {len(records)} of {header.count} makes no sense: {error}") from error
+    if at != size:
+        raise CorruptBatch(f"{size - at} bytes after the last record")
+    return records
+
+
+def _read_headers(data: bytes, pos: int, end: int) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
     count, pos = _read_varint(data, pos)
     if count < 0 or count > end - pos:
         raise CorruptBatch(f"{count} record headers with {end - pos} bytes left")
@@ -190,7 +227,4 @@ def _read_record(
             raise CorruptBatch("a record header without a name")
         content, pos = _read_bytes(data, pos, end)
         headers.append((name.decode(), content))
-    if pos != end:
-        raise CorruptBatch(f"a record of {length} bytes ends at another place than it says")
-    timestamp = base_timestamp + timestamp_delta if log_append_time is None else log_append_time
-    return Record(base_offset + offset_delta, timestamp, key, value, tuple(headers)), end
+    return tuple(headers), pos

@@ -29,7 +29,7 @@ _HEADER = struct.Struct(">qiibIhiqqqhii")
 _PREFIX = struct.Struct(">qii")
 _LENGTH = struct.Struct(">i")
 
-_COMPRESSION_MASK = 0x07
+COMPRESSION_MASK = 0x07
 _TIMESTAMP_TYPE_BIT = 0x08
 _TRANSACTIONAL_BIT = 0x10
 _CONTROL_BIT = 0x20
@@ -73,7 +73,7 @@ class BatchHeader(NamedTuple):
     @property
     def compression(self) -> int:
         """The codec's number, 0 to 7; only those of `Compression` exist."""
-        return self.attributes & _COMPRESSION_MASK
+        return self.attributes & COMPRESSION_MASK
 
     @property
     def timestamp_type(self) -> int:
@@ -116,14 +116,16 @@ def read_header(buf: Buffer, pos: int = 0) -> BatchHeader:
         raise CorruptBatch(f"{len(buf) - pos} bytes cannot hold a batch header of {HEADER_SIZE}") from error
 
 
-def verify_batch(buf: Buffer, pos: int = 0) -> BatchHeader:
+def verify_batch(buf: Buffer, pos: int = 0, header: BatchHeader | None = None) -> BatchHeader:
     """The header of the batch at `pos` once the batch is known to be complete, of magic 2 and of the right CRC.
 
-    What the header says about the records (their count, their offsets) is not checked.
+    `header` is what stands there, if the caller has read it already. What it says about the records (their count, their
+    offsets) is not checked.
 
     Raises CorruptBatch.
     """
-    header = read_header(buf, pos)
+    if header is None:
+        header = read_header(buf, pos)
     size = header.batch_length + LOG_OVERHEAD
     if size < HEADER_SIZE:
         raise CorruptBatch(f"a batch of {size} bytes is shorter than its header")
@@ -131,8 +133,7 @@ def verify_batch(buf: Buffer, pos: int = 0) -> BatchHeader:
         raise CorruptBatch(f"a batch of {size} bytes is cut off after {len(buf) - pos}")
     if header.magic != MAGIC:
         raise CorruptBatch(f"magic {header.magic} is not {MAGIC}")
-    with memoryview(buf) as view, view[pos + _CRC_START : pos + size] as covered:
-        crc = crc32c(covered)
+    crc = crc32c(memoryview(buf)[pos + _CRC_START : pos + size])
     if crc != header.crc:
         raise CorruptBatch(f"CRC-32C is {crc:08x}, the header says {header.crc:08x}")
     return header
