@@ -121,15 +121,8 @@ class IsrSender:
 
     @staticmethod
     def _deliver(partition: Partition, proposal: IsrProposal, result: PartitionIsrResult | None) -> Outcome:
-        if result is None:
-            return partition.isr_answered(proposal, ErrorCode.unknown_server_error)
-        return partition.isr_answered(
-            proposal,
-            ErrorCode(result.error),
-            leader_epoch=result.leader_epoch,
-            isr=result.isr,
-            partition_epoch=result.partition_epoch,
-        )
+        error = ErrorCode.unknown_server_error if result is None else ErrorCode(result.error)
+        return partition.isr_answered(proposal, error)
 
     def _again(self, batch: dict[Partition, IsrProposal]) -> None:
         """Unless a newer proposal or newer metadata has made it void."""

@@ -7,13 +7,14 @@ Times are seconds of any monotonic clock; offsets are log offsets.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.isr import Committed, Isr, PendingExpand, PendingShrink
+from ottla.controller import PartitionImage
 
 UNKNOWN = -1
 
@@ -62,7 +63,7 @@ class IsrProposal:
 class Outcome(enum.Enum):
     """What became of a proposal."""
 
-    COMMITTED = "committed"
+    COMMITTED = "committed"  # the metadata log brings it
     RETRY = "retry"  # ask again, after a pause: the controller may or may not have done it
     REVERTED = "reverted"  # refused for sure; the old ISR stands
     AWAIT_METADATA = "await metadata"  # we are behind: the metadata log will tell
@@ -91,10 +92,7 @@ class LeaderState:
         self,
         *,
         node_id: int,
-        replicas: Iterable[int],
-        isr: Iterable[int],
-        leader_epoch: int,
-        partition_epoch: int,
+        image: PartitionImage,
         log_end: int,
         durable_end: int,
         high_watermark: int,
@@ -103,40 +101,40 @@ class LeaderState:
         now: float,
     ) -> None:
         self.node_id = node_id
-        self.leader_epoch = leader_epoch
-        self.partition_epoch = partition_epoch
+        self.leader_epoch = image.leader_epoch
         self.start_offset = log_end
         self.log_end = log_end
         self.durable_end = durable_end
         self.high_watermark = min(high_watermark, log_end)
         self.min_insync = min_insync
         self.max_lag_s = max_lag_s
-        self.isr: Isr = Committed(frozenset(isr))
         self.proposal: IsrProposal | None = None
         self.followers: dict[int, Follower] = {}
-        self._set_replicas(replicas, now)
+        self._become(image, now)
 
     # Metadata
 
-    def _set_replicas(self, replicas: Iterable[int], now: float) -> None:
+    def _become(self, image: PartitionImage, now: float) -> None:
         """Members of the ISR get the whole lag time to show themselves; others have to earn their place."""
-        self.replicas = tuple(replicas)
+        self.partition_epoch = image.partition_epoch
+        self.isr: Isr = Committed(frozenset(image.isr))
+        self.replicas = image.replicas
+        self._counted_replicas = len(image.original)
+        self._others_eligible = bool(image.elr)
         others = [id for id in self.replicas if id != self.node_id]
         self.followers = {
             id: self.followers.get(id) or Follower(id, now if id in self.isr.committed else -inf) for id in others
         }
 
-    def update(self, replicas: Iterable[int], isr: Iterable[int], partition_epoch: int, now: float) -> bool:
+    def update(self, image: PartitionImage, now: float) -> bool:
         """Take over the partition's state from the metadata; False when it is not news (KIP-497).
 
         Whatever was pending is void then: the controller decides on the partition epoch, and that has moved.
         """
-        if partition_epoch <= self.partition_epoch:
+        if image.partition_epoch <= self.partition_epoch:
             return False
-        self.partition_epoch = partition_epoch
-        self.isr = Committed(frozenset(isr))
         self.proposal = None
-        self._set_replicas(replicas, now)
+        self._become(image, now)
         return True
 
     # Log and high watermark
@@ -150,11 +148,14 @@ class LeaderState:
 
     @property
     def effective_min_insync(self) -> int:
-        return min(self.min_insync, len(self.replicas))
+        """As `PartitionImage.required_in_sync`: replicas that are only being added are not asked for yet (KIP-455)."""
+        return min(self.min_insync, self._counted_replicas)
 
     @property
     def under_min_isr(self) -> bool:
-        return len(self.isr.committed) < self.effective_min_insync
+        """Whether nothing may be committed. It also must not while the controller has eligible leaders besides the ISR
+        (KIP-966), whatever this node takes min.insync.replicas for: they would lack it, and may be elected."""
+        return self._others_eligible or len(self.isr.committed) < self.effective_min_insync
 
     def advance(self, eligible: Mapping[int, int], now: float) -> bool:
         """Move the high watermark to the smallest end offset among the maximal ISR; True when it moved.
@@ -237,29 +238,19 @@ class LeaderState:
         self.proposal = IsrProposal(self.leader_epoch, self.partition_epoch, tuple(members))
         return self.proposal
 
-    def answered(
-        self,
-        proposal: IsrProposal,
-        error: ErrorCode,
-        *,
-        leader_epoch: int = -1,
-        isr: Iterable[int] = (),
-        partition_epoch: int = -1,
-    ) -> Outcome:
-        """The controller's answer to `proposal`. The high watermark may be able to move afterwards."""
+    def answered(self, proposal: IsrProposal, error: ErrorCode) -> Outcome:
+        """The controller's answer to `proposal`.
+
+        That it is committed changes nothing here: what holds is what the metadata say, all together. The ISR alone,
+        without the configs, the replicas and the eligible leaders that it was decided with, could let the high
+        watermark pass somebody who may be elected.
+        """
         if proposal is not self.proposal:
             return Outcome.STALE
+        if error is ErrorCode.none:
+            return Outcome.COMMITTED
         if error in _REFUSED:
             self.isr = Committed(self.isr.committed)
             self.proposal = None
             return Outcome.REVERTED
-        if error in _BEHIND:
-            return Outcome.AWAIT_METADATA
-        if error is not ErrorCode.none:
-            return Outcome.RETRY
-        if leader_epoch != self.leader_epoch or partition_epoch < self.partition_epoch:
-            return Outcome.AWAIT_METADATA
-        self.isr = Committed(frozenset(isr))
-        self.partition_epoch = partition_epoch
-        self.proposal = None
-        return Outcome.COMMITTED
+        return Outcome.AWAIT_METADATA if error in _BEHIND else Outcome.RETRY

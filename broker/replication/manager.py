@@ -224,7 +224,8 @@ class ReplicaManager:
         if found is None and held is not None and held.log_end_offset:
             # Whose records these are cannot be told; what was promised is on the other replicas.
             self._logs.set_aside(topic.name, index)
-        if self._logs.is_damaged(topic.name, index) and topic.partitions[index].isr != (self.config.node_id,):
+        state, own = topic.partitions[index], self.config.node_id
+        if self._logs.is_damaged(topic.name, index) and state.isr != (own,) and state.last_known_leader != own:
             # Others have all that is committed, and this replica is none of the ISR since it has registered.
             self._logs.set_aside(topic.name, index)
         return self._logs.create_log(topic.name, topic.id, index, settings.log)

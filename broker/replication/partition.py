@@ -123,10 +123,7 @@ class Partition:
         synced = held.config.flush == "synced"
         role = LeaderState(
             node_id=self.host.node_id,
-            replicas=image.replicas,
-            isr=image.isr,
-            leader_epoch=image.leader_epoch,
-            partition_epoch=image.partition_epoch,
+            image=image,
             log_end=end,
             durable_end=min(end, held.recovery_point) if synced else end,
             high_watermark=self.high_watermark,
@@ -154,7 +151,7 @@ class Partition:
         self.image = image
         if isinstance(self.role, LeaderState):
             before = self.role.isr.committed
-            if self.role.update(image.replicas, image.isr, image.partition_epoch, self.host.now()):
+            if self.role.update(image, self.host.now()):
                 self._isr_changed(before)
 
     def configure(self, config: LogConfig, min_insync: int) -> None:
@@ -284,24 +281,15 @@ class Partition:
     def still_proposes(self, proposal: IsrProposal) -> bool:
         return isinstance(self.role, LeaderState) and self.role.proposal is proposal
 
-    def isr_answered(
-        self,
-        proposal: IsrProposal,
-        error: ErrorCode,
-        *,
-        leader_epoch: int = -1,
-        isr: tuple[int, ...] = (),
-        partition_epoch: int = -1,
-    ) -> Outcome:
+    def isr_answered(self, proposal: IsrProposal, error: ErrorCode) -> Outcome:
         """The controller's answer to `proposal`; RETRY asks for sending it again."""
         role = self.role
         if not isinstance(role, LeaderState):
             return Outcome.STALE
-        before = role.isr.committed
-        outcome = role.answered(proposal, error, leader_epoch=leader_epoch, isr=isr, partition_epoch=partition_epoch)
-        if outcome is Outcome.COMMITTED:
-            self._isr_changed(before)
-        elif outcome is not Outcome.STALE:
+        outcome = role.answered(proposal, error)
+        if outcome is Outcome.REVERTED:
+            self.advance()
+        if outcome not in (Outcome.STALE, Outcome.COMMITTED):
             log.info("isr_change_not_made", **self._names(), error=error.name, outcome=outcome.value)
         return outcome
 

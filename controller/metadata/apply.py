@@ -22,6 +22,7 @@ from ottla.controller.metadata.image import (
 from ottla.controller.metadata.records import (
     BrokerChanged,
     BrokerRegistered,
+    BrokerUnregistered,
     ConfigChanged,
     MetadataRecord,
     PartitionChanged,
@@ -135,6 +136,14 @@ class _Builder:
         self._changed_brokers.add(record.id)
 
     @apply.register
+    def _broker_remove(self, record: BrokerUnregistered) -> None:
+        broker = self._brokers.get(record.id)
+        if broker is None or broker.epoch != record.epoch:
+            raise BrokenInvariant(f"no broker of this epoch: {record!r}")
+        del self._brokers[record.id]
+        self._changed_brokers.add(record.id)
+
+    @apply.register
     def _topic(self, record: TopicCreated) -> None:
         require(record.name not in self._topics, record, "topic name is taken")
         require(record.id not in self._topic_names, record, "topic id is taken")
@@ -148,17 +157,7 @@ class _Builder:
     def _partition(self, record: PartitionCreated) -> None:
         partitions = self._partitions(record, record.topic_id)
         require(record.partition == len(partitions), record, "partition is out of order")
-        require(len(set(record.replicas)) == len(record.replicas) > 0, record, "replicas are empty or repeated")
-        require(self._brokers.keys() >= set(record.replicas), record, "replica is no registered broker")
-        state = PartitionImage(
-            replicas=record.replicas,
-            isr=record.isr,
-            leader=record.leader,
-            leader_epoch=record.leader_epoch,
-            partition_epoch=record.partition_epoch,
-            elr=record.elr,
-        )
-        self._put(record, record.topic_id, record.partition, state)
+        self._put(record, record.topic_id, record.partition, _state(record, record.replicas, record.isr))
 
     @apply.register
     def _partition_change(self, record: PartitionChanged) -> None:
@@ -169,22 +168,25 @@ class _Builder:
         same_leader = record.leader == before.leader
         require(record.leader_epoch >= before.leader_epoch, record, "leader epoch goes back")
         require(same_leader or record.leader_epoch > before.leader_epoch, record, "new leader in an old epoch")
-        state = PartitionImage(
-            replicas=before.replicas,
-            isr=before.isr if record.isr is None else record.isr,
-            leader=record.leader,
-            leader_epoch=record.leader_epoch,
-            partition_epoch=record.partition_epoch,
-            elr=record.elr,
-        )
+        state = _state(record, record.replicas or before.replicas, before.isr if record.isr is None else record.isr)
+        dropped = set(before.replicas).difference(state.replicas)
+        require(not dropped or record.leader_epoch > before.leader_epoch, record, "replica dropped in an old epoch")
+        new = set(state.replicas).difference(before.replicas)
+        require(self._brokers.keys() >= new, record, "new replica is no registered broker")
         self._put(record, record.topic_id, record.partition, state)
 
     def _put(self, record: MetadataRecord, topic_id: UUID, partition: int, state: PartitionImage) -> None:
+        replicas = set(state.replicas)
+        require(len(replicas) == len(state.replicas) > 0, record, "replicas are empty or repeated")
+        require(replicas.issuperset((*state.adding, *state.removing)), record, "reassignment of no replica")
         isr = set(state.isr)
-        require(bool(isr) and len(isr) == len(state.isr), record, "ISR is empty or repeats a member")
-        require(isr <= set(state.replicas), record, "ISR has a member that is no replica")
+        require(len(isr) == len(state.isr), record, "ISR repeats a member")
+        require(isr <= replicas, record, "ISR has a member that is no replica")
         elr = set(state.elr)
-        require(elr <= set(state.replicas) - isr, record, "ELR has a member that is no replica or in the ISR")
+        require(elr <= replicas - isr, record, "ELR has a member that is no replica or in the ISR")
+        # Without an ISR somebody must be known who may go on: a partition is never given up by itself.
+        require(bool(isr) != (state.last_known_leader in replicas), record, "ISR and last known leader, or neither")
+        require(bool(isr) or not elr, record, "ELR without an ISR")
         if state.leader != NO_LEADER:
             # Records about brokers come first in an entry, so that this holds on the way too.
             leader = self._brokers.get(state.leader)
@@ -238,3 +240,20 @@ class _Builder:
     def _producer_ids(self, record: ProducerIdsAllocated) -> None:
         require(record.next_producer_id > self._next_producer_id, record, "producer ids would be given twice")
         self._next_producer_id = record.next_producer_id
+
+
+def _state(
+    record: PartitionCreated | PartitionChanged, replicas: tuple[int, ...], isr: tuple[int, ...]
+) -> PartitionImage:
+    return PartitionImage(
+        replicas=replicas,
+        isr=isr,
+        leader=record.leader,
+        leader_epoch=record.leader_epoch,
+        partition_epoch=record.partition_epoch,
+        elr=record.elr,
+        last_known_leader=record.last_known_leader,
+        adding=record.adding,
+        removing=record.removing,
+        automatic=record.automatic,
+    )

@@ -7,7 +7,13 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import elect_leaderless, take_out
 from ottla.controller.metadata.image import BrokerImage, MetadataImage
-from ottla.controller.metadata.records import BrokerChanged, BrokerRegistered, ProducerIdsAllocated, Record
+from ottla.controller.metadata.records import (
+    BrokerChanged,
+    BrokerRegistered,
+    BrokerUnregistered,
+    ProducerIdsAllocated,
+    Record,
+)
 from ottla.controller.rpc.models import (
     AllocateProducerIds,
     AllocateProducerIdsResponse,
@@ -15,6 +21,8 @@ from ottla.controller.rpc.models import (
     HeartbeatResponse,
     RegisterBroker,
     RegisterBrokerResponse,
+    UnregisterBroker,
+    UnregisterBrokerResponse,
 )
 
 PRODUCER_ID_BLOCK = 1000
@@ -48,7 +56,11 @@ def register_broker(
         http=request.http,
     )
     if before is None:
-        return Decision((record,), RegisterBrokerResponse(epoch=record.epoch))
+        # New, or unregistered once: then it may still be what an ISR has left, and nobody knows what became of it.
+        return Decision(
+            (record, *take_out(image, policy, {request.node_id}, lost={request.node_id})),
+            RegisterBrokerResponse(epoch=record.epoch),
+        )
     if before.incarnation != request.incarnation and session_live:
         return _not_registered(
             ErrorCode.duplicate_broker_registration,
@@ -115,6 +127,24 @@ def _see_off(image: MetadataImage, policy: Policy, broker: BrokerImage) -> list[
 
 def _no_heartbeat(policy: Policy, code: ErrorCode) -> Decision[HeartbeatResponse]:
     return Decision((), HeartbeatResponse(error=code.value, session_ms=policy.session_timeout_ms))
+
+
+def unregister_broker(
+    image: MetadataImage, policy: Policy, request: UnregisterBroker
+) -> Decision[UnregisterBrokerResponse]:
+    """The broker leaves as if it were fenced, and its registration is gone. It stays a replica where it is one, for
+    that is for a reassignment to change. Answers BROKER_ID_NOT_REGISTERED."""
+    broker = image.brokers.get(request.broker_id)
+    if broker is None:
+        return Decision(
+            (),
+            UnregisterBrokerResponse(
+                error=ErrorCode.broker_id_not_registered.value,
+                message=f"Broker ID {request.broker_id} is not currently registered",
+            ),
+        )
+    gone = BrokerUnregistered(id=broker.id, epoch=broker.epoch)
+    return Decision((gone, *take_out(image, policy, {broker.id})), UnregisterBrokerResponse())
 
 
 def fence(image: MetadataImage, policy: Policy, broker_ids: Collection[int]) -> tuple[Record, ...]:

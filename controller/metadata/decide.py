@@ -2,17 +2,24 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ottla.controller.metadata.brokers import allocate_producer_ids, heartbeat, register_broker
+from ottla.controller.metadata.brokers import (
+    allocate_producer_ids,
+    heartbeat,
+    register_broker,
+    unregister_broker,
+)
 from ottla.controller.metadata.configs import alter_configs
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import elect_leaders
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.isr import alter_partition
+from ottla.controller.metadata.reassignment import alter_reassignments
 from ottla.controller.metadata.topic_create import create_partitions, create_topics
 from ottla.controller.metadata.topic_delete import delete_topics
 from ottla.controller.rpc.models import (
     AllocateProducerIds,
     AlterPartition,
+    AlterPartitionReassignments,
     AnyRequest,
     CreatePartitions,
     CreateTopics,
@@ -20,7 +27,10 @@ from ottla.controller.rpc.models import (
     ElectLeaders,
     Heartbeat,
     IncrementalAlterConfigs,
+    ReadBarrier,
+    ReadBarrierResponse,
     RegisterBroker,
+    UnregisterBroker,
 )
 
 if TYPE_CHECKING:
@@ -53,4 +63,10 @@ def decide(
             return alter_configs(image, policy, request)
         case ElectLeaders():
             return elect_leaders(image, request)
+        case AlterPartitionReassignments():
+            return alter_reassignments(image, policy, request)
+        case UnregisterBroker():
+            return unregister_broker(image, policy, request)
+        case ReadBarrier():
+            return Decision((), ReadBarrierResponse())
     raise TypeError(f"no decision about {type(request).__name__}")

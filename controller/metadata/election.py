@@ -1,82 +1,19 @@
 """Who leads a partition: from its ISR in order of preference, then from the eligible leader replicas (KIP-966), and
 outside of both only where the topic asks for that.
-
-A change of leader raises the leader epoch; every change raises the partition epoch. A shrinking ISR alone does not
-raise the leader epoch: the leader goes on undisturbed (KIP-497, KAFKA-15021).
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata.decision import Decision, Policy
-from ottla.controller.metadata.image import NO_LEADER, MetadataImage, PartitionImage, TopicImage
+from ottla.controller.metadata.image import NO_LEADER, MetadataImage, PartitionImage
+from ottla.controller.metadata.partition_change import Eligible, change_partition, eligible_leaders
 from ottla.controller.metadata.records import PartitionChanged
-from ottla.controller.rpc.models import ElectLeaders, ElectLeadersResponse, ElectLeadersResult
-
-Eligible = Callable[[int], bool]
+from ottla.controller.rpc.models import ElectLeaders, ElectLeadersResponse, PartitionResult
 
 # As many partitions are moved in one pass of the rebalance, so that no entry grows without bound.
 MAX_REBALANCE = 1000
-
-
-def change_partition(
-    topic: TopicImage,
-    partition: int,
-    *,
-    isr: tuple[int, ...],
-    elr: tuple[int, ...],
-    eligible: Eligible,
-    unclean: bool = False,
-    prefer_first: bool = False,
-) -> PartitionChanged | None:
-    """The partition with this ISR, this ELR and the best leader in them, or None when that is what it has.
-
-    The present leader stays while it is eligible, unless `prefer_first`. Without an eligible member of the ISR, one of
-    the ELR begins a new ISR, and those before remain eligible. Without that either it becomes NO_LEADER, or with
-    `unclean` any eligible replica, which then is the whole ISR.
-    """
-    state = topic.partitions[partition]
-    leader = _choose(state, isr, eligible, prefer_first)
-    if leader == NO_LEADER:
-        leader = next((replica for replica in elr if eligible(replica)), NO_LEADER)
-        if leader != NO_LEADER:
-            complete = {*isr, *elr} - {leader}
-            isr, elr = (leader,), tuple(replica for replica in state.replicas if replica in complete)
-    if leader == NO_LEADER and unclean:
-        leader = next((replica for replica in state.replicas if eligible(replica)), NO_LEADER)
-        if leader != NO_LEADER:
-            isr, elr = (leader,), ()
-    if leader == state.leader and isr == state.isr and elr == state.elr:
-        return None
-    return PartitionChanged(
-        topic_id=topic.id,
-        partition=partition,
-        isr=None if isr == state.isr else isr,
-        leader=leader,
-        leader_epoch=state.leader_epoch + (leader != state.leader),
-        partition_epoch=state.partition_epoch + 1,
-        elr=elr,
-    )
-
-
-def eligible_leaders(
-    state: PartitionImage, isr: tuple[int, ...], minimum: int, lost: Collection[int] = ()
-) -> tuple[int, ...]:
-    """The ELR that a partition has once this is its ISR: who had every committed record when the ISR fell below the
-    minimum. With enough members something may be committed at any time, and then only they are sure to have it.
-    `lost` are replicas that may have lost records since.
-    """
-    if len(isr) >= min(minimum, len(state.replicas)):
-        return ()
-    complete = {*state.isr, *state.elr}.difference(lost, isr)
-    return tuple(replica for replica in state.replicas if replica in complete)
-
-
-def _choose(state: PartitionImage, isr: tuple[int, ...], eligible: Eligible, prefer_first: bool) -> int:
-    if not prefer_first and state.leader in isr and eligible(state.leader):
-        return state.leader
-    return next((replica for replica in state.replicas if replica in isr and eligible(replica)), NO_LEADER)
 
 
 def take_out(
@@ -86,7 +23,7 @@ def take_out(
 
     `lost` are those of them that may have lost records: they are not eligible leaders any more (KIP-966). The last
     member of an ISR stays, for it is the one that has all acknowledged records; if it may have lost some, an eligible
-    leader takes its place, where there is one.
+    leader takes its place, where there is one, and otherwise it is remembered as the last known leader.
     """
     gone = frozenset(away)
 
@@ -110,14 +47,12 @@ def take_out(
     return changes
 
 
-def _last(state: PartitionImage, eligible: Eligible, lost: Collection[int]) -> tuple[int]:
-    """Who stands for an ISR of which all members are away."""
+def _last(state: PartitionImage, eligible: Eligible, lost: Collection[int]) -> tuple[int, ...]:
+    """Who stands for an ISR of which all members are away; nobody, if each of them may have lost records."""
     whole = [replica for replica in state.isr if replica not in lost]
     if not whole:
         whole = sorted((replica for replica in state.elr if replica not in lost), key=eligible, reverse=True)
-    if not whole:
-        whole = list(state.isr)
-    return (state.leader if state.leader in whole else whole[0],)
+    return (state.leader,) if state.leader in whole else tuple(whole[:1])
 
 
 def elect_leaderless(
@@ -189,9 +124,9 @@ def elect_leaders(image: MetadataImage, request: ElectLeaders) -> Decision[Elect
         outcome = _elect_one(image, name, partition, request.election == "unclean")
         if isinstance(outcome, PartitionChanged):
             changes.append(outcome)
-            results.append(ElectLeadersResult(topic=name, partition=partition))
+            results.append(PartitionResult(topic=name, partition=partition))
         elif request.partitions is not None or outcome is not ErrorCode.election_not_needed:
-            results.append(ElectLeadersResult(topic=name, partition=partition, error=outcome.value))
+            results.append(PartitionResult(topic=name, partition=partition, error=outcome.value))
     return Decision(tuple(changes), ElectLeadersResponse(results=tuple(results)))
 
 

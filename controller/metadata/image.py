@@ -48,11 +48,16 @@ class BrokerImage:
 
 @dataclass(frozen=True, slots=True)
 class PartitionImage:
-    """`replicas` are in order of preference; `isr` is never empty and keeps its last member when that one is away.
+    """`replicas` are in order of preference; `isr` keeps its last member when that one is away.
 
-    `leader_epoch` grows with every change of leader, `partition_epoch` with every change at all. `elr` are the
-    eligible leader replicas of KIP-966: not in the ISR, but known to have every committed record, because nothing has
-    been committed since the ISR fell below min.insync.replicas.
+    `leader_epoch` grows with every change of leader and whenever a replica is dropped, `partition_epoch` with every
+    change at all. `elr` are the eligible leader replicas of KIP-966: not in the ISR, but known to have every committed
+    record, because nothing has been committed since the ISR fell below min.insync.replicas. ISR and ELR are empty only
+    when the last that was in them may have lost records: that is `last_known_leader`, who leads again when it is back.
+
+    While a reassignment is under way (KIP-455) `replicas` are the wanted ones, in their order, and behind them those
+    that will go. `adding` are the replicas that were none when it began, `removing` those that are not wanted; in both
+    is who was still being added when other replicas were asked for. `automatic`: the controller began it by itself.
     """
 
     replicas: tuple[int, ...]
@@ -61,6 +66,29 @@ class PartitionImage:
     leader_epoch: int
     partition_epoch: int
     elr: tuple[int, ...] = ()
+    last_known_leader: int = NO_LEADER
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+    automatic: bool = False
+
+    @property
+    def reassigning(self) -> bool:
+        return bool(self.adding or self.removing)
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The replicas that there will be when nothing is under way any more."""
+        return tuple(replica for replica in self.replicas if replica not in self.removing)
+
+    @property
+    def original(self) -> tuple[int, ...]:
+        """The replicas that there were before the reassignment that is under way."""
+        return tuple(replica for replica in self.replicas if replica not in self.adding)
+
+    def required_in_sync(self, min_insync_replicas: int) -> int:
+        """In-sync replicas without which nothing is committed: never more than there are replicas, and those that are
+        being added are not asked for before all of them are in sync."""
+        return min(min_insync_replicas, len(self.original))
 
 
 @dataclass(frozen=True, slots=True)

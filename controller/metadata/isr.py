@@ -1,7 +1,8 @@
 """AlterPartition: a leader asks for another ISR, and the controller makes sure that it may have it.
 
 The checks and their order are Kafka's (KIP-497, KIP-841, KIP-903): they keep a leader that has been replaced, or
-that speaks of a replica's earlier life, from putting anybody into an ISR.
+that speaks of a replica's earlier life, from putting anybody into an ISR. An ISR in which all wanted replicas are
+completes a reassignment (KIP-455), which may end the asker's leadership.
 """
 
 from uuid import UUID
@@ -10,8 +11,8 @@ from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata.brokers import knows_epoch
 from ottla.controller.metadata.decision import Decision, Policy
-from ottla.controller.metadata.election import eligible_leaders
 from ottla.controller.metadata.image import MetadataImage, PartitionImage
+from ottla.controller.metadata.partition_change import change_partition, eligible_leaders
 from ottla.controller.metadata.records import PartitionChanged
 from ottla.controller.rpc.models import AlterPartition, AlterPartitionResponse, PartitionIsr, PartitionIsrResult
 
@@ -44,25 +45,22 @@ def _alter_one(
         return None, PartitionIsrResult(topic_id=wish.topic_id, partition=wish.partition, error=code.value)
     refusal = ErrorCode.invalid_request if repeated else _refusal(image, state, node_id, wish)
     wanted = {member.id for member in wish.new_isr}
-    # Written in one order, so that asking for the same ISR in another order is no change.
-    isr = tuple(replica for replica in state.replicas if replica in wanted)
-    if refusal is not None or set(isr) == set(state.isr):
-        return None, _result(wish, state.isr, state, state.partition_epoch, refusal or ErrorCode.none)
-    change = PartitionChanged(
-        topic_id=wish.topic_id,
-        partition=wish.partition,
-        isr=isr,
-        leader=state.leader,
-        leader_epoch=state.leader_epoch,
-        partition_epoch=state.partition_epoch + 1,
+    if refusal is not None or wanted == set(state.isr):
+        return None, _result(wish, state, state.isr, refusal or ErrorCode.none)
+    change = change_partition(
+        topic,
+        wish.partition,
+        isr=wanted,
         # Who leaves is still in the ISR until this is committed, so it has what was committed until then.
-        elr=eligible_leaders(state, isr, policy.min_insync(image, topic.name)),
+        elr=eligible_leaders(state, wanted, policy.min_insync(image, topic.name)),
+        eligible=image.eligible,
     )
-    return change, _result(wish, isr, state, change.partition_epoch, ErrorCode.none)
+    assert change is not None
+    return change, _result(wish, change, state.isr if change.isr is None else change.isr, ErrorCode.none)
 
 
 def _result(
-    wish: PartitionIsr, isr: tuple[int, ...], state: PartitionImage, partition_epoch: int, code: ErrorCode
+    wish: PartitionIsr, state: PartitionImage | PartitionChanged, isr: tuple[int, ...], code: ErrorCode
 ) -> PartitionIsrResult:
     return PartitionIsrResult(
         topic_id=wish.topic_id,
@@ -71,7 +69,7 @@ def _result(
         leader=state.leader,
         leader_epoch=state.leader_epoch,
         isr=isr,
-        partition_epoch=partition_epoch,
+        partition_epoch=state.partition_epoch,
     )
 
 

@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 Replicas = tuple[int, ...]
 
 
+def check_replicas(image: MetadataImage, replicas: Replicas) -> None:
+    """Raises Refusal(INVALID_REPLICA_ASSIGNMENT) unless these are different, known brokers."""
+    why = None
+    if not replicas:
+        why = "The manual partition assignment includes an empty replica list."
+    elif len(set(replicas)) != len(replicas):
+        why = f"The manual partition assignment includes a broker more than once: {list(replicas)}."
+    else:
+        unknown = next((replica for replica in replicas if replica not in image.brokers), None)
+        if unknown is not None:
+            why = f"The manual partition assignment includes broker {unknown}, but no such broker is registered."
+    if why is not None:
+        raise Refusal(ErrorCode.invalid_replica_assignment, why)
+
+
 class _Load:
     """Replicas and preferred leaders by broker."""
 
@@ -117,7 +132,7 @@ def placer_for(
         candidates=[broker.id for broker in _circle(up, rng)],
         racks={broker.id: f"rack {broker.rack}" if broker.rack else f"broker {broker.id}" for broker in up},
         existing=existing,
-        cluster=(state.replicas for _, _, state in image.all_partitions()),
+        cluster=(state.target for _, _, state in image.all_partitions()),
     )
 
 

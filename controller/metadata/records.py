@@ -42,6 +42,14 @@ class BrokerChanged(MetadataRecord):
     in_controlled_shutdown: bool | None = None
 
 
+class BrokerUnregistered(MetadataRecord):
+    """The broker is not of the cluster any more, until it registers again. `epoch` must be the registered one."""
+
+    type: Literal["broker-remove"] = "broker-remove"
+    id: int
+    epoch: int
+
+
 class TopicCreated(MetadataRecord):
     """A topic, still without partitions: they follow in the same entry, in order."""
 
@@ -52,6 +60,8 @@ class TopicCreated(MetadataRecord):
 
 
 class PartitionCreated(MetadataRecord):
+    """A new partition; in a snapshot one as it is, with the reassignment that is under way."""
+
     type: Literal["partition"] = "partition"
     topic_id: UUID
     partition: int
@@ -61,10 +71,14 @@ class PartitionCreated(MetadataRecord):
     leader_epoch: int = 0
     partition_epoch: int = 0
     elr: tuple[int, ...] = ()
+    last_known_leader: int = -1
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+    automatic: bool = False
 
 
 class PartitionChanged(MetadataRecord):
-    """The state of a partition after a change; `isr` None means as before, `elr` is always the whole.
+    """The state of a partition after a change. `isr` and `replicas` None mean as before; all else is always the whole.
     `partition_epoch` grows by one."""
 
     type: Literal["partition-change"] = "partition-change"
@@ -75,6 +89,11 @@ class PartitionChanged(MetadataRecord):
     leader_epoch: int
     partition_epoch: int
     elr: tuple[int, ...] = ()
+    last_known_leader: int = -1
+    replicas: tuple[int, ...] | None = None
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+    automatic: bool = False
 
 
 class TopicDeleted(MetadataRecord):
@@ -106,6 +125,7 @@ class ProducerIdsAllocated(MetadataRecord):
 Record = Annotated[
     BrokerRegistered
     | BrokerChanged
+    | BrokerUnregistered
     | TopicCreated
     | PartitionCreated
     | PartitionChanged

@@ -82,6 +82,10 @@ def image_records(image: MetadataImage) -> Iterator[Record]:
                 leader_epoch=state.leader_epoch,
                 partition_epoch=state.partition_epoch,
                 elr=state.elr,
+                last_known_leader=state.last_known_leader,
+                adding=state.adding,
+                removing=state.removing,
+                automatic=state.automatic,
             )
     for (kind, name), values in image.configs.items():
         for key, value in values.items():

@@ -13,7 +13,7 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.configs import check_topic_configs
 from ottla.controller.metadata.decision import Decision, Policy, Refusal
 from ottla.controller.metadata.image import NO_LEADER, MetadataImage, TopicImage
-from ottla.controller.metadata.placement import Replicas, placer_for
+from ottla.controller.metadata.placement import Replicas, check_replicas, placer_for
 from ottla.controller.metadata.records import ConfigChanged, PartitionCreated, Record, TopicCreated
 from ottla.controller.metadata.topic_name import metric_name, topic_name_error
 from ottla.controller.rpc.models import (
@@ -154,15 +154,7 @@ def check_assignments(image: MetadataImage, assignments: Sequence[Replicas], rep
         return Refusal(ErrorCode.invalid_replica_assignment, why)
 
     for replicas in assignments:
-        if not replicas:
-            raise refuse("The manual partition assignment includes an empty replica list.")
-        if len(set(replicas)) != len(replicas):
-            raise refuse(f"The manual partition assignment includes a broker more than once: {list(replicas)}.")
-        for broker_id in replicas:
-            if broker_id not in image.brokers:
-                raise refuse(
-                    f"The manual partition assignment includes broker {broker_id}, but no such broker is registered."
-                )
+        check_replicas(image, replicas)
         if len(replicas) != replication_factor:
             raise refuse(
                 f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but this is "
@@ -222,7 +214,7 @@ def _partitions_to_add(image: MetadataImage, topic: MorePartitions) -> int:
 
 
 def _replication_factor(topic: TopicImage) -> int:
-    return len(topic.partitions[0].replicas)
+    return len(topic.partitions[0].target)
 
 
 def _add_partitions(
@@ -241,7 +233,7 @@ def _add_partitions(
     factor = _replication_factor(topic)
     if request.assignments is None:
         placer = placer_for(
-            image, factor, rng, existing=(topic.partitions[partition].replicas for partition in range(have))
+            image, factor, rng, existing=(topic.partitions[partition].target for partition in range(have))
         )
         assignments: Sequence[Replicas] = [placer.place(factor) for _ in range(request.count - have)]
     elif len(request.assignments) != request.count - have:

@@ -108,6 +108,17 @@ class AllocateProducerIds(RpcRequest[AllocateProducerIdsResponse]):
     broker_epoch: int
 
 
+class UnregisterBrokerResponse(RpcResponse):
+    """`error` and `message` say it all."""
+
+
+class UnregisterBroker(RpcRequest[UnregisterBrokerResponse]):
+    """A broker that will not come back is taken out of the cluster (KIP-500)."""
+
+    response_type = UnregisterBrokerResponse
+    broker_id: int
+
+
 # In-sync replicas
 
 
@@ -158,7 +169,7 @@ class PartitionName(RpcModel):
     partition: int
 
 
-class ElectLeadersResult(RpcModel):
+class PartitionResult(RpcModel):
     topic: str
     partition: int
     error: int = 0
@@ -168,7 +179,7 @@ class ElectLeadersResult(RpcModel):
 class ElectLeadersResponse(RpcResponse):
     """When all partitions were asked for, those that needed no election are left out (as Kafka does)."""
 
-    results: tuple[ElectLeadersResult, ...] = ()
+    results: tuple[PartitionResult, ...] = ()
 
 
 class ElectLeaders(RpcRequest[ElectLeadersResponse]):
@@ -177,6 +188,36 @@ class ElectLeaders(RpcRequest[ElectLeadersResponse]):
     response_type = ElectLeadersResponse
     election: Literal["preferred", "unclean"] = "preferred"
     partitions: tuple[PartitionName, ...] | None = None
+
+
+class Reassignment(RpcModel):
+    """The replicas that a partition shall have, in order of preference; None ends what is under way."""
+
+    topic: str
+    partition: int
+    replicas: tuple[int, ...] | None
+
+
+class AlterPartitionReassignmentsResponse(RpcResponse):
+    partitions: tuple[PartitionResult, ...] = ()
+
+
+class AlterPartitionReassignments(RpcRequest[AlterPartitionReassignmentsResponse]):
+    """KIP-455. Without `allow_replication_factor_change` there must be as many replicas as before (KIP-860)."""
+
+    response_type = AlterPartitionReassignmentsResponse
+    partitions: tuple[Reassignment, ...]
+    allow_replication_factor_change: bool = True
+
+
+class ReadBarrierResponse(RpcResponse):
+    """`offset` is all that it says."""
+
+
+class ReadBarrier(RpcRequest[ReadBarrierResponse]):
+    """Up to where a node must have applied the metadata to know all that was decided when this was asked."""
+
+    response_type = ReadBarrierResponse
 
 
 # Topics
@@ -301,6 +342,9 @@ REQUESTS: Mapping[str, type[AnyRequest]] = MappingProxyType(
             AllocateProducerIds,
             AlterPartition,
             ElectLeaders,
+            AlterPartitionReassignments,
+            ReadBarrier,
+            UnregisterBroker,
             CreateTopics,
             DeleteTopics,
             CreatePartitions,

@@ -216,10 +216,7 @@ def test_each_change_is_counted_by_one_node(
 def test_rows_of_a_led_a_followed_and_an_unopened_replica() -> None:
     leader = LeaderState(
         node_id=1,
-        replicas=(1, 2, 3),
-        isr=(1, 2),
-        leader_epoch=4,
-        partition_epoch=9,
+        image=partition(1, (1, 2)),
         log_end=100,
         durable_end=100,
         high_watermark=90,

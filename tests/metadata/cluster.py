@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
+from kio.schema.errors import ErrorCode
+
 from ottla.controller.metadata import Delta, MetadataImage, Policy, Record, apply, decide, fence
 from ottla.controller.metadata.records import decode_records, encode_records
 from ottla.controller.raft import NotLeader, OutcomeUnknown, Overloaded
 from ottla.controller.rpc import (
     AlterPartition,
+    AlterPartitionReassignments,
     AlterPartitionResponse,
     CreateTopics,
     CreateTopicsResponse,
@@ -20,6 +23,7 @@ from ottla.controller.rpc import (
     ListenerModel,
     NewTopic,
     PartitionIsr,
+    Reassignment,
     RegisterBroker,
     RegisterBrokerResponse,
     RpcRequest,
@@ -96,6 +100,16 @@ class Cluster:
         assert not answer.topics[0].error, answer
         return answer
 
+    def reassign(
+        self, topic: str, replicas: Sequence[int] | None, partition: int = 0, *, same_factor: bool = False
+    ) -> ErrorCode:
+        """Ask for these replicas, or (None) to end what is under way."""
+        wish = Reassignment(topic=topic, partition=partition, replicas=None if replicas is None else tuple(replicas))
+        answer = self.ask(
+            AlterPartitionReassignments(partitions=(wish,), allow_replication_factor_change=not same_factor)
+        )
+        return ErrorCode(answer.error or answer.partitions[0].error)
+
     def state(self, topic: str, partition: int = 0) -> tuple[int, tuple[int, ...], int, int]:
         """(leader, ISR, leader epoch, partition epoch)"""
         state = self.image.topics[topic].partitions[partition]
@@ -126,11 +140,17 @@ def check_invariants(image: MetadataImage) -> None:
     assert image.topic_names == {topic.id: name for name, topic in image.topics.items()}
     for topic, partition, state in image.all_partitions():
         where = (topic.name, partition, state)
-        assert state.isr, where
+        assert bool(state.isr) != (state.last_known_leader in state.replicas), where
+        assert state.isr or not (state.elr or image.eligible(state.last_known_leader)), where
         assert len(set(state.isr)) == len(state.isr), where
         assert set(state.isr) <= set(state.replicas), where
         assert len(set(state.replicas)) == len(state.replicas), where
         assert set(state.elr) <= set(state.replicas) - set(state.isr), where
+        assert set(state.replicas) >= {*state.adding, *state.removing}, where
+        assert state.target and state.original, where
+        assert state.reassigning or not state.automatic, where
+        # Every step completes what it can.
+        assert not (state.reassigning and set(state.target) <= set(state.isr)), where
         if state.leader == -1:
             assert not any(image.eligible(member) for member in state.elr), where
         if state.leader != -1:

@@ -2,8 +2,8 @@
 
 from kio.schema.errors import ErrorCode
 
-from ottla.controller.metadata import fence
-from ottla.controller.rpc import AllocateProducerIds, Heartbeat
+from ottla.controller.metadata import decode_snapshot, encode_snapshot, fence
+from ottla.controller.rpc import AllocateProducerIds, Heartbeat, UnregisterBroker
 from tests.metadata.cluster import CLUSTER_ID, Cluster, registration
 
 
@@ -62,7 +62,8 @@ def test_a_restarted_broker_leaves_the_isrs_that_have_others() -> None:
     cluster.register(1, "second")
     assert cluster.state("t", 0) == (2, (2, 3), 1, 1)
     assert cluster.state("t", 1) == (2, (2, 3), 0, 1)
-    assert cluster.state("solo") == (-1, (1,), 1, 1)
+    assert cluster.state("solo") == (-1, (), 1, 1)
+    assert cluster.image.topics["solo"].partitions[0].last_known_leader == 1
     cluster.beat(1)
     assert cluster.state("t", 0) == (2, (2, 3), 1, 1)
     assert cluster.state("solo") == (1, (1,), 2, 2)
@@ -73,10 +74,10 @@ def test_all_brokers_restart_at_once_and_the_last_one_out_leads() -> None:
     cluster.create("t", (1, 2, 3))
     for broker in (1, 2, 3):
         cluster.register(broker, "second")
-    assert cluster.state("t")[:2] == (-1, (3,))
+    assert cluster.state("t")[:2] == (-1, ())
     cluster.beat(1)
     cluster.beat(2)
-    assert cluster.state("t")[:2] == (-1, (3,))
+    assert cluster.state("t")[:2] == (-1, ())
     cluster.beat(3)
     assert cluster.state("t")[:2] == (3, (3,))
 
@@ -177,3 +178,19 @@ def test_producer_id_blocks_are_never_given_twice() -> None:
         blocks.append((answer.first, answer.count))
     assert blocks == [(0, 1000), (1000, 1000), (2000, 1000)]
     assert cluster.ask(AllocateProducerIds(node_id=1, broker_epoch=0)).error == ErrorCode.stale_broker_epoch.value
+
+
+def test_who_is_unregistered_is_out_of_the_isrs_and_comes_back_as_one_that_may_have_lost_everything() -> None:
+    cluster = Cluster().up(1, 2)
+    cluster.create("t", (1, 2))
+    cluster.create("solo", (1,))
+    assert cluster.ask(UnregisterBroker(broker_id=7)).error == ErrorCode.broker_id_not_registered
+    assert not cluster.ask(UnregisterBroker(broker_id=1)).error
+    assert 1 not in cluster.image.brokers and cluster.delta.brokers == {1}
+    assert cluster.state("t")[:2] == (2, (2,))
+    assert cluster.state("solo")[:2] == (-1, (1,))
+    assert decode_snapshot(encode_snapshot(cluster.image), CLUSTER_ID) == cluster.image
+    cluster.register(1, "second")
+    assert cluster.state("solo")[:2] == (-1, ())
+    cluster.beat(1)
+    assert cluster.state("solo")[:2] == (1, (1,)), "nobody else has more of it"

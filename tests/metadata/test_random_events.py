@@ -3,6 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata import (
     MetadataImage,
@@ -26,6 +27,7 @@ from ottla.controller.rpc import (
     MorePartitions,
     NewTopic,
     TopicRef,
+    UnregisterBroker,
 )
 from tests.metadata.cluster import CLUSTER_ID, Cluster, check_invariants, registration
 
@@ -145,6 +147,38 @@ class RandomEvents(RuleBasedStateMachine):
             answer = self.cluster.alter(state.leader, wish, wish)
             assert not answer.partitions[0].error
 
+    @rule(name=TOPICS, partition=PARTITIONS, wanted=st.none() | st.lists(BROKERS, max_size=4), same=st.booleans())
+    def reassign(self, name: str, partition: int, wanted: list[int] | None, same: bool) -> None:
+        before = self.cluster.image.partition(name, partition)
+        error = self.cluster.reassign(name, wanted, partition, same_factor=same)
+        now = self.cluster.image.partition(name, partition)
+        if error is not ErrorCode.none:
+            assert now is before
+            return
+        assert before is not None and now is not None
+        if wanted is None:
+            assert (now.replicas, now.reassigning) == (before.original, False)
+        else:
+            assert now.target == tuple(wanted)
+            assert now.original == before.original or not now.reassigning
+            assert set(now.isr) >= set(before.isr) or not now.reassigning, "nobody leaves the ISR before it is complete"
+
+    @rule(name=TOPICS, partition=PARTITIONS)
+    def catch_up(self, name: str, partition: int) -> None:
+        """All that are up get into the ISR: a reassignment whose replicas are all up is complete then."""
+        state = self.cluster.image.partition(name, partition)
+        if state is not None and state.leader != -1:
+            self.follow_up(name, partition, set(state.replicas))
+            now = self.cluster.image.partition(name, partition)
+            assert now is not None
+            assert now.reassigning is (state.reassigning and not all(map(self.cluster.image.eligible, state.target)))
+
+    @rule(broker=BROKERS)
+    def unregister(self, broker: int) -> None:
+        known = broker in self.cluster.image.brokers
+        assert bool(self.cluster.ask(UnregisterBroker(broker_id=broker)).error) is not known
+        assert broker not in self.cluster.image.brokers
+
     @rule(unclean=st.booleans())
     def elect(self, unclean: bool) -> None:
         self.cluster.ask(ElectLeaders(election="unclean" if unclean else "preferred"))
@@ -175,6 +209,10 @@ class RandomEvents(RuleBasedStateMachine):
         assert now.partition_epoch >= then.partition_epoch
         assert now.leader == then.leader or now.leader_epoch > then.leader_epoch
         assert now == then or now.partition_epoch == then.partition_epoch + 1
+        assert set(then.replicas) <= set(now.replicas) or now.leader_epoch > then.leader_epoch
+        if then.reassigning and set(then.replicas) != set(now.replicas) and not now.reassigning:
+            kept = set(now.replicas)
+            assert kept <= set(now.isr) or kept == set(then.original), "complete, or given up"
 
     @invariant()
     def replays(self) -> None:

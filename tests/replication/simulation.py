@@ -163,13 +163,7 @@ class Simulation(SteppedController):
             outcome = Outcome.RETRY
         else:
             (result,) = answer.partitions
-            outcome = node.partition.isr_answered(
-                proposal,
-                ErrorCode(result.error),
-                leader_epoch=result.leader_epoch,
-                isr=result.isr,
-                partition_epoch=result.partition_epoch,
-            )
+            outcome = node.partition.isr_answered(proposal, ErrorCode(result.error))
         if outcome is Outcome.RETRY and node.partition.still_proposes(proposal):
             node.outbox.append(proposal)
         return True

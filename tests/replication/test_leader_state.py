@@ -9,9 +9,16 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.isr import Committed, PendingExpand, PendingShrink
 from ottla.broker.replication.leader import LeaderState, Outcome
+from ottla.controller import PartitionImage
 
 ELIGIBLE = {1: 11, 2: 12, 3: 13}
 LAG_S = 30.0
+
+
+def image(
+    isr: tuple[int, ...] = (1, 2, 3), partition_epoch: int = 7, elr: tuple[int, ...] = (), adding: tuple[int, ...] = ()
+) -> PartitionImage:
+    return PartitionImage((1, 2, 3), isr, 1, 5, partition_epoch, elr, adding=adding)
 
 
 def leader(
@@ -19,10 +26,7 @@ def leader(
 ) -> LeaderState:
     return LeaderState(
         node_id=1,
-        replicas=(1, 2, 3),
-        isr=isr,
-        leader_epoch=5,
-        partition_epoch=7,
+        image=image(isr),
         log_end=end,
         durable_end=end,
         high_watermark=high_watermark,
@@ -99,7 +103,7 @@ def test_a_follower_whose_proposal_was_made_void_is_proposed_again_without_anoth
     fetched(state, 3, 10)
     assert state.expand(state.followers[3], ELIGIBLE) is not None
     assert state.expand_again(ELIGIBLE, 0.0) is None, "it is proposed already"
-    assert state.update((1, 2, 3), (1,), 8, 0.0) and state.under_min_isr
+    assert state.update(image((1,), 8), 0.0) and state.under_min_isr
     assert state.expand_again({1: 11}, 0.0) is None, "2 has not shown itself, 3 is fenced"
     again = state.expand_again(ELIGIBLE, 0.0)
     assert again is not None and again.members == ((1, 11), (3, 13)) and again.partition_epoch == 8
@@ -114,8 +118,8 @@ def test_a_follower_that_was_dropped_for_its_lag_has_to_fetch_first() -> None:
     fetched(state, 2, 11, late)
     dropped = state.shrink(ELIGIBLE, late)
     assert dropped is not None and dropped.members == ((1, 11), (2, 12))
-    outcome = state.answered(dropped, ErrorCode.none, leader_epoch=5, isr=(1, 2), partition_epoch=8)
-    assert outcome is Outcome.COMMITTED
+    assert state.answered(dropped, ErrorCode.none) is Outcome.COMMITTED
+    assert state.update(image((1, 2), 8), late)
     assert state.high_watermark == 10, "it could be proposed as far as offsets go"
     assert state.expand_again(ELIGIBLE, late) is None
 
@@ -161,15 +165,40 @@ def test_answers_and_metadata_in_any_order() -> None:
     fetched(state, 3, 10)
     proposal = state.expand(state.followers[3], ELIGIBLE)
     assert proposal is not None
-    assert state.update((1, 2, 3), (1, 2, 3), 8, 0.0), "the metadata overtook the answer"
-    done = state.answered(proposal, ErrorCode.none, leader_epoch=5, isr=(1, 2, 3), partition_epoch=8)
-    assert done is Outcome.STALE and state.isr == Committed(frozenset({1, 2, 3}))
-    assert not state.update((1, 2, 3), (1, 2), 7, 0.0), "and old metadata are no news"
+    assert state.update(image((1, 2, 3), 8), 0.0), "the metadata overtook the answer"
+    assert state.answered(proposal, ErrorCode.none) is Outcome.STALE and state.isr == Committed(frozenset({1, 2, 3}))
+    assert not state.update(image((1, 2), 7), 0.0), "and old metadata are no news"
     state.appended(20, 0.0)
     second = state.shrink(ELIGIBLE, 100.0)
     assert second is not None
-    assert state.answered(second, ErrorCode.none, leader_epoch=5, isr=(1,), partition_epoch=9) is Outcome.COMMITTED
+    assert state.answered(second, ErrorCode.none) is Outcome.COMMITTED
+    assert isinstance(state.isr, PendingShrink) and state.isr.maximal == {1, 2, 3}, "the metadata decide"
+    assert state.update(image((1,), 9), 100.0)
     assert (state.isr, state.partition_epoch) == (Committed(frozenset({1})), 9)
+
+
+def test_nothing_is_committed_while_the_controller_has_eligible_leaders_besides_the_isr() -> None:
+    """KIP-966. The leader may not know yet that min.insync.replicas was raised, or may have another one in its file:
+    what it would commit alone, 2 does not have, and 2 may be elected."""
+    state = leader((1, 2), min_insync=1)
+    fetched(state, 2, 10)
+    assert state.advance(ELIGIBLE, 0.0) and state.high_watermark == 10
+    state.update(image((1,), 8, elr=(2,)), 0.0)
+    state.appended(11, 0.0)
+    state.durable_end = 11
+    assert state.under_min_isr and not state.advance(ELIGIBLE, 0.0)
+    state.update(image((1,), 9), 0.0)
+    assert not state.under_min_isr and state.advance({1: 11}, 0.0) and state.high_watermark == 11
+
+
+def test_replicas_that_are_added_are_not_asked_for_before_all_are_there() -> None:
+    """KIP-455. Just as the controller counts them: it must not have eligible leaders whom the leader goes without."""
+    state = leader((1,), min_insync=2)
+    assert state.under_min_isr
+    state.update(image((1,), 8, adding=(2, 3)), 0.0)
+    assert not state.under_min_isr and state.effective_min_insync == image(adding=(2, 3)).required_in_sync(2) == 1
+    state.update(image((1,), 9), 0.0)
+    assert state.under_min_isr and image().required_in_sync(2) == 2
 
 
 @given(st.lists(st.tuples(st.integers(2, 3), st.integers(0, 30)), max_size=40), st.integers(0, 10))

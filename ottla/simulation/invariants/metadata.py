@@ -84,7 +84,8 @@ class MetadataTruth:
                             self._joined(topic.id, index, member)
 
     def _partition(self, where: str, was: PartitionImage | None, now: PartitionImage) -> None:
-        if not now.isr or not set(now.isr) <= set(now.replicas) or set(now.elr) & set(now.isr):
+        without = not now.isr and now.last_known_leader not in now.replicas
+        if without or not set(now.isr) <= set(now.replicas) or set(now.elr) & set(now.isr):
             raise Anomaly(f"{where}: ISR {now.isr}, ELR {now.elr} of replicas {now.replicas}")
         if now.leader >= 0 and now.leader not in now.isr:
             raise Anomaly(f"{where}: leader {now.leader} is not in the ISR {now.isr}")
@@ -95,5 +96,10 @@ class MetadataTruth:
                 f"{where}: (leader epoch, partition epoch) went from {was.leader_epoch, was.partition_epoch} "
                 f"to {now.leader_epoch, now.partition_epoch}"
             )
+        dropped = set(was.replicas).difference(now.replicas)
+        if dropped and not set(now.replicas) <= set(now.isr) and set(now.replicas) != set(was.original):
+            given_up = set(was.adding).difference(was.isr, was.elr)
+            if not dropped <= given_up:
+                raise Anomaly(f"{where}: replicas {dropped} were dropped while the ISR is {now.isr} of {now.replicas}")
         if now.leader != was.leader and now.leader_epoch == was.leader_epoch:
             raise Anomaly(f"{where}: from leader {was.leader} to {now.leader} in one epoch, {now.leader_epoch}")
