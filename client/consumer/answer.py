@@ -87,12 +87,28 @@ def _add_records(context: FetchAnswer, state: PartitionState, partition: FetchPa
             f"{state.tp} at offset {state.fetch_offset}: {len(data)} bytes without a batch"
         )
         return True
-    last = chunk.headers[-1][1]
-    if last.next_offset <= state.fetch_offset:
-        state.error = CorruptRecordError(f"{state.tp}: asked for offset {state.fetch_offset}, got {last.last_offset}")
+    wrong = _misplaced(state, chunk)
+    if wrong:
+        state.error = CorruptRecordError(f"{state.tp} from broker {context.broker}: {wrong}")
         return True
+    last = chunk.headers[-1][1]
     state.add(chunk, last.next_offset, last.leader_epoch)
     return True
+
+
+def _misplaced(state: PartitionState, chunk: Chunk) -> str:
+    """What is wrong with the offsets and leader epochs of these batches, if anything.
+
+    No checksum covers them. If they were believed, a damaged batch would look like a truncated log.
+    """
+    offset, epoch, leader_epoch = state.fetch_offset, state.fetch_epoch, state.leader_epoch
+    for at, (_, header) in enumerate(chunk.headers):
+        if header.next_offset <= offset or (at and header.base_offset < offset):
+            return f"offsets {header.base_offset} to {header.last_offset} where {offset} is next"
+        if header.leader_epoch < epoch or header.leader_epoch > leader_epoch >= 0:
+            return f"leader epoch {header.leader_epoch} at offset {header.base_offset}, after {epoch} in {leader_epoch}"
+        offset, epoch = header.next_offset, header.leader_epoch
+    return ""
 
 
 def _failed(

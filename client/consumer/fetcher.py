@@ -125,6 +125,7 @@ class Fetcher:
                     continue
                 if state.error is not None and not taken:
                     error, state.error = state.error, None
+                    self.wake()  # what is not mended by then is told again
                     raise error
                 if state.chunks:
                     served.append(tp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -115,6 +116,28 @@ async def test_a_damaged_batch_is_not_handed_out(cluster: FakeCluster) -> None:
                     break
                 except CorruptRecordError:
                     continue
+
+
+@pytest.mark.parametrize("place, bit", [(15, 1), (14, 1), (7, 0)])
+async def test_a_batch_whose_offset_or_epoch_rotted_is_no_truncation(
+    cluster: FakeCluster, place: int, bit: int
+) -> None:
+    """No checksum covers them. An epoch that was never read makes the next leader's log look shorter than it is."""
+    partition = cluster.create("t")[0]
+    for _ in range(6):
+        cluster.elect(TP, 1)
+    partition.write(b"a", b"b")
+    sound = partition.batches[1]
+    partition.batches[1] = sound[:place] + bytes([sound[place] ^ (1 << bit)]) + sound[place + 1 :]
+    async with Consumer("t", bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
+        with pytest.raises(CorruptRecordError, match="t-0"):
+            await read(consumer, 2)
+        partition.batches[1] = sound
+        async with asyncio.timeout(5):
+            while True:
+                with contextlib.suppress(CorruptRecordError):
+                    assert (await consumer.getone()).value in (b"a", b"b")
+                    break
 
 
 async def test_positions(cluster: FakeCluster) -> None:

@@ -20,8 +20,8 @@ def stale_end(model: Model) -> Iterator[Finding]:
 
     Later epochs do not count: a leader that was replaced and has not heard of it tells the end as it was, in Kafka too.
     Nor does the epoch in which a record was written, once there is a later one: its leader may have committed it, and
-    told so (to a producer that repeats itself, to a consumer), while the one that wrote it does not know. Answers of
-    the later epoch must have it in either case.
+    told so (to a producer that repeats itself, to a consumer), while the one that wrote it does not know, nor a leader
+    between the two. Answers of the latest epoch that there was must have it in either case.
     """
     epochs: _Epochs = {}
     newest: dict[str, int] = {}
@@ -73,4 +73,4 @@ def _shown(model: Model, op: Op, epochs: _Epochs, newest: dict[str, int]) -> Ite
         if key in epochs:
             at = bisect_right(epochs[key], offset, key=lambda each: each[1])
             written = epochs[key][at - 1][0] if at else -1
-            yield key, offset + 1, written if newest.get(key) == written else written + 1
+            yield key, offset + 1, max(written, newest.get(key, written))

@@ -102,6 +102,12 @@ class Replica:
         # What a machine that lost its power had not synced is gone, as it may. Until it has all of it again, this
         # replica only looks like a member of an ISR that it will be told to have left.
         self.lossy: bool = before is not None and (before.lossy or log.log_end_offset < before.held)
+        self._boot = disk.boot_id()
+        self._found_durable = self.end
+        if before is not None:
+            # What a loss of power has left is on the platter, whether this life knows it or not.
+            survived = before.held if before._boot == self._boot else log.log_end_offset
+            self._found_durable = min(survived, log.log_end_offset)
         truth.replicas[node] = self
         self._seek(self.offset)
 
@@ -113,7 +119,9 @@ class Replica:
     def held(self) -> int:
         """Up to where this replica may be counted on."""
         log = self.log
-        return log.recovery_point if log.config.flush == "synced" else log.log_end_offset
+        if log.config.flush != "synced":
+            return log.log_end_offset
+        return max(log.recovery_point, min(self._found_durable, log.log_end_offset))
 
     def look(self) -> None:
         """Something has moved. Raises Anomaly."""
@@ -131,6 +139,7 @@ class Replica:
             self._takes_role(role)
         was_end, self.end = self.end, log.log_end_offset
         if self.end < was_end:
+            self._found_durable = min(self._found_durable, self.end)
             self._was_cut(was_end)
         now = role.high_watermark
         if now < self.high_watermark and not truth.loose:

@@ -314,6 +314,19 @@ def test_a_leader_that_was_replaced_may_not_know_that_its_own_records_are_commit
     assert tale.found(unfinished=True) == ({"stale-end": (before.index, asked.index)} if stale else {})
 
 
+@pytest.mark.parametrize("answered_in, stale", [(1, False), (2, True)])
+def test_a_leader_that_was_cut_off_may_lead_again_and_commit_what_the_one_between_never_saw(answered_in, stale):
+    """Offset 7 was written in epoch 0 while somebody led in epoch 1, and committed in epoch 2 by its writer."""
+    tale = Tale()
+    tale.does(9, "leads", {K: 1})
+    tale.begins_to_send(1, 1)
+    tale.does(9, "leads", {K: 2})
+    before = tale.sends(0, (2, 7))
+    asked = tale.does(2, "ends", [K], {K: [7, answered_in]})
+    tale.does(3, "epochs", None, {K: [[0, 0], [2, 8]]})
+    assert tale.found(unfinished=True) == ({"stale-end": (before.index, asked.index)} if stale else {})
+
+
 def test_an_end_may_be_older_than_what_was_acknowledged_after_it_was_asked_for():
     tale = ready()
     invoked = tale.invoke(2, "ends", [K])
