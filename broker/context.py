@@ -42,6 +42,9 @@ class BrokerConfig(Protocol):
 
     @property
     def max_incremental_fetch_session_cache_slots(self) -> int: ...
+    @property
+    def replica_selector_class(self) -> str:
+        """The Java name of the class that picks the replica for a consumer to read from; empty: the leader."""
 
     def kafka_values(self) -> Mapping[str, str]:
         """The settings given by file or environment, by Kafka's own names, for DescribeConfigs (no secrets)."""

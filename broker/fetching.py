@@ -11,14 +11,22 @@ from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.cluster_view import endpoints
 from ottla.broker.context import BrokerContext
 from ottla.broker.fetch_sessions import FetchItem, FetchPlan, FetchSession
 from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
-from ottla.broker.replication import FetchResult, FetchWait, FetchWant, Partition
+from ottla.broker.replication import FetchResult, FetchWait, FetchWant, Partition, nearest_replica
 from ottla.wire import FetchPartitionResponse, FetchRequest, Raw, encode_fetch_response
 
 HINTS_SINCE = 16
+NEARBY_SINCE = 11
 TOPIC_IDS_SINCE = 13
+RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
+
+def selects_by_rack(context: BrokerContext) -> bool:
+    """Whether the leaders here send consumers to the replica in their rack (KIP-392)."""
+    return context.config.replica_selector_class == RACK_AWARE
 
 
 class Found(NamedTuple):
@@ -35,7 +43,20 @@ class Fetching:
     hear of a high watermark or log start, though not at once.
     """
 
-    __slots__ = ("_budget", "_context", "_plan", "_request", "_version", "found", "listener", "news", "size", "urgent")
+    __slots__ = (
+        "_budget",
+        "_context",
+        "_goes_elsewhere",
+        "_nearby",
+        "_plan",
+        "_request",
+        "_version",
+        "found",
+        "listener",
+        "news",
+        "size",
+        "urgent",
+    )
 
     def __init__(
         self, context: BrokerContext, version: int, request: FetchRequest, plan: FetchPlan, listener: str
@@ -45,6 +66,8 @@ class Fetching:
         self._request = request
         self._plan = plan
         self._budget = min(request.max_bytes, context.config.fetch_max_bytes)
+        self._nearby = version >= NEARBY_SINCE and request.replica_id < 0
+        self._goes_elsewhere = self._nearby and bool(request.rack_id) and selects_by_rack(context)
         self.listener = listener
         self.found: list[Found] = []
         self.size = 0
@@ -77,7 +100,7 @@ class Fetching:
             size = len(result.records)
             if size:
                 self.size += size
-            elif result.error is not ErrorCode.none or result.diverging is not None:
+            elif result.error is not ErrorCode.none or result.diverging is not None or result.preferred >= 0:
                 self.urgent = True
             elif incremental and session is not None:
                 if result.high_watermark == item.told_high_watermark and result.log_start_offset == item.told_log_start:
@@ -113,11 +136,36 @@ class Fetching:
             item.last_fetched_epoch,
             request.replica_id,
             request.replica_epoch,
+            item.log_start_offset,
         )
         # KIP-74: the first batch of the first partition that has one comes whole, or a client could be stuck for ever.
+        replicas, min_one = self._context.replicas, self.size == 0
         if first and request.replica_id >= 0:
-            return self._context.replicas.read_for_follower(partition, want, min_one=self.size == 0)
-        return self._context.replicas.read(partition, want, min_one=self.size == 0)
+            return replicas.read_for_follower(partition, want, min_one=min_one)
+        if self._goes_elsewhere and partition.is_leader:
+            preferred = self._preferred(partition, want)
+            if preferred is not None:
+                return preferred
+        elif self._nearby and not partition.is_leader and (request.rack_id or want.current_leader_epoch >= 0):
+            # Nobody but a consumer that knows of racks or epochs is here for a purpose, and not by old metadata.
+            return replicas.read_as_follower(partition, want, min_one=min_one)
+        return replicas.read(partition, want, min_one=min_one)
+
+    def _preferred(self, partition: Partition, want: FetchWant) -> FetchResult | None:
+        """The word that another replica is nearer to the consumer, if one is (KIP-392)."""
+        if partition.check_leader(want.current_leader_epoch) is not ErrorCode.none:
+            return None
+        racks = {broker.id: broker.rack or "" for broker, _ in endpoints(self._context.view.image, self.listener)}
+        nearest = nearest_replica(partition, want.offset, self._request.rack_id, racks)
+        if nearest is None:
+            return None
+        return FetchResult(
+            ErrorCode.none,
+            high_watermark=partition.high_watermark,
+            last_stable_offset=partition.last_stable_offset,
+            log_start_offset=partition.log_start_offset,
+            preferred=nearest,
+        )
 
     def _rests(self, item: FetchItem, partition: Partition | FetchResult) -> bool:
         """Whether nothing can come of this partition before its next event.
@@ -176,7 +224,7 @@ class Fetching:
                     result.records,
                     # Without transactions none was ever aborted; consumers of committed records get the empty list.
                     () if committed_only and result.error is ErrorCode.none else None,
-                    -1,
+                    result.preferred,
                     result.diverging,
                     hint,
                 )

@@ -4,9 +4,12 @@ v4 isolation level · v5 log start offset · v7 sessions (KIP-227) · v9 leader 
 v12 last fetched epoch and diverging epoch (KIP-595) · v13 topic ids (KIP-516) · v15 replica epoch (KIP-903) ·
 v16 the new leader's address with the error (KIP-951) · v17 directory ids.
 
-Differences from Kafka: only the leader serves consumers (no preferred read replica, KIP-392), so a consumer that comes
-to a follower is told where the leader is. Without transactions the last stable offset is the high watermark. A follower
-must have authenticated itself as the broker whose id it gives, and hears of the high watermark within 0.1 s. A
+Differences from Kafka: a follower serves a consumer (KIP-392) only while it is in the ISR and has heard from its leader
+in this epoch, and only one that gives its rack or a leader epoch: another one comes with old metadata, and is told
+where the leader is. It answers OFFSET_NOT_AVAILABLE and never OFFSET_OUT_OF_RANGE, as only the leader knows the range.
+Without transactions the last stable offset is the high watermark. A follower
+must have authenticated itself as the broker whose id it gives, and hears of the high watermark within 0.1 s, or at once
+where replica.selector.class sends consumers to followers. A
 consumer that asks from above the high watermark, but not above the log end, waits as in Kafka.
 
 A long poll is woken by an append, a move of the high watermark or a change of role; it is never polled. Requests of a
@@ -23,8 +26,8 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import BrokerContext
 from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key
-from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching
-from ottla.broker.replication import FetchWait
+from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching, selects_by_rack
+from ottla.broker.replication import NEWS_WITHIN_S, FetchWait
 from ottla.wire import FetchPartitionResponse, FetchRequest, Later, Raw, Request, encode_fetch_response
 
 SESSIONS_SINCE = 7
@@ -45,7 +48,8 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
     if fetching.size >= body.min_bytes or fetching.urgent or body.max_wait_ms <= 0 or fetching.nothing_asked:
         return fetching.answer()
     deadline = loop.time() + min(body.max_wait_ms / 1000, MAX_WAIT_S)
-    wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline)
+    news_within = 0.0 if selects_by_rack(context) else NEWS_WITHIN_S
+    wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline, news_within=news_within)
     if fetching.news:
         wait.news()
     fetching.watch(wait)

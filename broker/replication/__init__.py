@@ -14,16 +14,18 @@ from ottla.broker.replication.authentication import (
 )
 from ottla.broker.replication.config import ReplicationConfig, TopicSettings, topic_settings
 from ottla.broker.replication.connecting import ClusterConnector, Endpoint, OpenConnection
-from ottla.broker.replication.fetch_wait import WAKE, FetchWait, Unwatch, Watcher
+from ottla.broker.replication.fetch_wait import NEWS_WITHIN_S, WAKE, FetchWait, Unwatch, Watcher
 from ottla.broker.replication.follower import EpochEnd
 from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.manager import ReplicaManager
+from ottla.broker.replication.nearby import nearest_replica
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
 
 __all__ = [
     "MECHANISM",
+    "NEWS_WITHIN_S",
     "NONCE_SIZE",
     "WAKE",
     "Acks",
@@ -46,6 +48,7 @@ __all__ = [
     "TopicSettings",
     "Unwatch",
     "Watcher",
+    "nearest_replica",
     "principal_of",
     "topic_settings",
 ]

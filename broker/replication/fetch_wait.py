@@ -14,14 +14,15 @@ WAKE = 1 << 62
 """As many bytes as any request can ask for: answer now, whatever is there."""
 
 NEWS = -1
-"""The high watermark moved, which a follower is to hear of with its next data, or within NEWS_WITHIN_S."""
+"""The high watermark moved, which a follower is to hear of with its next data, or before long."""
 
 NEWS_WITHIN_S = 0.1
 """How long a follower may be left behind about the high watermark, in seconds.
 
 Under steady traffic the next data brings it, so that a record costs each follower one fetch and not two. Nobody waits
-for it: a new leader takes its high watermark from what the others fetch from it, and all that was acknowledged is in
-its log. Kafka leaves a waiting follower behind until its fetch times out (replica.fetch.wait.max.ms, 500 ms).
+for it where consumers read from leaders only (else it is 0): a new leader takes its high watermark from what the others
+fetch from it, and all that was acknowledged is in its log. Kafka leaves a waiting follower behind until its fetch times
+out (replica.fetch.wait.max.ms, 500 ms).
 """
 
 MAX_MARKS = 4096
@@ -89,16 +90,20 @@ class Watchers:
 
 
 class FetchWait:
-    """One long poll: until `min_bytes` more have come, WAKE, NEWS is old, or the deadline. Then it is `over`.
+    """One long poll: until `min_bytes` more have come, WAKE, NEWS that is `news_within` seconds old, or the deadline.
+    Then it is `over`.
 
     Watch partitions with `partition.watch(wait.gained, ...)` through `watch`; all watching ends with the wait.
     """
 
-    __slots__ = ("_loop", "_news", "_then", "_timer", "_unwatch", "_wanted", "over")
+    __slots__ = ("_loop", "_news", "_news_within", "_then", "_timer", "_unwatch", "_wanted", "over")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, min_bytes: int, deadline: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, min_bytes: int, deadline: float, news_within: float = NEWS_WITHIN_S
+    ) -> None:
         self._loop = loop
         self._news = False
+        self._news_within = news_within
         self.over = False
         self._then: Callable[[], None] | None = None
         self._wanted = min_bytes
@@ -131,7 +136,7 @@ class FetchWait:
         if self._news or self.over:
             return
         self._news = True
-        at = self._loop.time() + NEWS_WITHIN_S
+        at = self._loop.time() + self._news_within
         if at < self._timer.when():
             self._timer.cancel()
             self._timer = self._loop.call_at(at, self.finish)

@@ -13,13 +13,13 @@ from uuid import UUID
 import structlog
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.replication import following
 from ottla.broker.replication.authentication import AuthenticationFailed
 from ottla.broker.replication.config import ReplicationConfig
 from ottla.broker.replication.connecting import Endpoint, OpenConnection
 from ottla.broker.replication.followed import Followed, take
 from ottla.broker.replication.follower import BadDivergence, FollowerState
 from ottla.broker.replication.follower_session import SESSION_ERRORS, FollowerSession, Key
-from ottla.broker.replication.following import fetch_position
 from ottla.broker.replication.partition import Partition
 from ottla.log import DiskError, DiskFull, GroupCommit, LogError, OffsetsOutOfOrder, Truncated
 from ottla.records import CorruptBatch
@@ -117,7 +117,7 @@ class ReplicaFetcher:
         assert held is not None
         if held.config.flush == "synced" and held.recovery_point < held.log_end_offset:
             self._unsynced[followed.key] = followed
-        offset, epoch = fetch_position(followed.partition)
+        offset, epoch = following.fetch_position(followed.partition)
         position = FetchPartition(
             followed.partition.index,
             offset,
@@ -152,6 +152,8 @@ class ReplicaFetcher:
                 if self._connected:
                     backoff = FIRST_BACKOFF_S
                 self._report(error)
+                for followed in self._followed.values():
+                    following.out_of_touch(followed.partition, followed.role)
                 await self._pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_S)
 

@@ -19,17 +19,23 @@ class EpochEnd(NamedTuple):
 
 @dataclass(slots=True)
 class FollowerState:
-    """One leader epoch of this replica as follower of `leader_id` (-1: nobody leads)."""
+    """One leader epoch of this replica as follower of `leader_id` (-1: nobody leads).
+
+    `in_step`: this leader answers fetches from the own log's end, and without a divergence: the own log is a part of
+    the leader's.
+    """
 
     leader_id: int
     leader_epoch: int
     high_watermark: int
+    in_step: bool = False
 
     def learn(self, leader_high_watermark: int, log_end: int) -> bool:
         """Adopt the leader's high watermark as far as the own log reaches; True when it moved.
 
         A new leader may still know an older one than we do. Ours stays: what it covers was committed.
         """
+        self.in_step = True
         high_watermark = min(leader_high_watermark, log_end)
         if high_watermark <= self.high_watermark:
             return False

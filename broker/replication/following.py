@@ -43,6 +43,7 @@ def append_from_leader(partition: Partition, records: bytes | memoryview, asked_
         held.advance_log_start(start)
     else:
         held.append_as_follower(records, gaps=True)
+    partition.watchers.appended(held.log_end_offset, len(records))
 
 
 def adopt(partition: Partition, result: FetchResult) -> None:
@@ -53,6 +54,13 @@ def adopt(partition: Partition, result: FetchResult) -> None:
     start = min(result.log_start_offset, role.high_watermark)
     if start > held.log_start_offset:
         held.advance_log_start(start)
+
+
+def out_of_touch(partition: Partition, role: FollowerState) -> None:
+    """The leader does not answer: consumers who read here are to ask it, or to find another one (KIP-392)."""
+    if partition.role is role and role.in_step:
+        role.in_step = False
+        partition.watchers.changed()
 
 
 def truncate(partition: Partition, diverging: EpochEnd) -> int:

@@ -22,7 +22,7 @@ UNKNOWN = -1
 class Follower:
     """What the leader knows of one follower. `end_offset` is -1 until it has fetched in this leader epoch."""
 
-    __slots__ = ("broker_epoch", "caught_up_at", "end_offset", "fetched_at", "id", "leader_end_then")
+    __slots__ = ("broker_epoch", "caught_up_at", "end_offset", "fetched_at", "id", "leader_end_then", "log_start")
 
     def __init__(self, id: int, caught_up_at: float) -> None:
         self.id = id
@@ -31,9 +31,10 @@ class Follower:
         self.broker_epoch = UNKNOWN
         self.fetched_at = -inf
         self.leader_end_then = UNKNOWN
+        self.log_start = UNKNOWN
 
-    def fetched(self, broker_epoch: int, offset: int, leader_end: int, now: float) -> None:
-        """It asks for `offset`, so it has everything below.
+    def fetched(self, broker_epoch: int, offset: int, leader_end: int, now: float, log_start: int = UNKNOWN) -> None:
+        """It asks for `offset`, so it has everything from its `log_start` up to there.
 
         It counts as caught up at this moment when it has all, and at its previous fetch when it has all that was
         there then: a follower that always asks for slightly less than the end under load is not lagging.
@@ -43,6 +44,7 @@ class Follower:
         elif self.leader_end_then != UNKNOWN and offset >= self.leader_end_then:
             self.caught_up_at = max(self.caught_up_at, self.fetched_at)
         self.end_offset = offset
+        self.log_start = log_start
         self.broker_epoch = broker_epoch
         self.leader_end_then = leader_end
         self.fetched_at = now

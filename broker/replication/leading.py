@@ -79,7 +79,13 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True) -> Fetc
             return _out_of_range(partition)
         if diverges(want.offset, want.last_fetched_epoch, epoch_end):
             return _result(partition, diverging=epoch_end)
-    up_to = end if want.replica_id >= 0 else partition.last_stable_offset
+    return read_below(partition, want, end if want.replica_id >= 0 else partition.last_stable_offset, min_one=min_one)
+
+
+def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bool) -> FetchResult:
+    """The batches from `want.offset` on that end at or before `up_to`."""
+    held = partition.log
+    assert held is not None
     if want.offset >= up_to:
         return _result(partition)
     try:
@@ -100,8 +106,7 @@ def _damaged(partition: Partition, held: PartitionLog, found: Exception) -> Erro
     rest of its log is all that there is.
     """
     role = partition.role
-    assert isinstance(role, LeaderState)
-    if role.isr.committed == {partition.host.node_id}:
+    if isinstance(role, LeaderState) and role.isr.committed == {partition.host.node_id}:
         log.error("corrupt_log", topic=partition.topic, partition=partition.index, error=str(found))
         return ErrorCode.corrupt_message
     held.condemn(str(found))
@@ -146,7 +151,7 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     result = read(partition, want, min_one=min_one)
     if result.error is not ErrorCode.none or result.diverging is not None:
         return result
-    follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now())
+    follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now(), want.log_start)
     proposal = role.expand(follower, partition.host.eligible())
     if proposal is not None:
         partition.propose(proposal)

@@ -9,10 +9,10 @@ from uuid import UUID
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.replication import leading
+from ottla.broker.replication import leading, nearby
 from ottla.broker.replication.config import ReplicationConfig, TopicSettings
 from ottla.broker.replication.connecting import OpenConnection
-from ottla.broker.replication.fetch_wait import FetchWait
+from ottla.broker.replication.fetch_wait import NEWS_WITHIN_S, FetchWait
 from ottla.broker.replication.fetchers import Fetchers
 from ottla.broker.replication.host import PartitionHost
 from ottla.broker.replication.housekeeping import Housekeeping
@@ -123,13 +123,18 @@ class ReplicaManager:
         """Read without counting it as a follower's progress: for consumers, and for a second look after a wait."""
         return leading.read(partition, want, min_one=min_one)
 
+    def read_as_follower(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
+        """Read for a consumer where this broker does not lead (KIP-392); see `nearby.read_as_follower`."""
+        return nearby.read_as_follower(partition, want, min_one=min_one)
+
     def read_for_follower(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
         """Read for a broker (`want.replica_id` >= 0, already authenticated as that broker), when its fetch arrives."""
         return leading.read_for_follower(partition, want, min_one=min_one)
 
-    def fetch_wait(self, min_bytes: int, deadline: float) -> FetchWait:
-        """A long poll until `deadline` (loop time): `wait.hold(partition.watch(wait.gained, ...))` for each."""
-        return FetchWait(self._loop, min_bytes, deadline)
+    def fetch_wait(self, min_bytes: int, deadline: float, *, news_within: float = NEWS_WITHIN_S) -> FetchWait:
+        """A long poll until `deadline` (loop time): `wait.hold(partition.watch(wait.gained, ...))` for each. A follower
+        hears of a move of the high watermark within `news_within` seconds."""
+        return FetchWait(self._loop, min_bytes, deadline, news_within)
 
     # Metadata
 

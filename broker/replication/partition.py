@@ -99,13 +99,25 @@ class Partition:
         leader showed (before that, ListOffsets answers OFFSET_NOT_AVAILABLE, KIP-207)."""
         return isinstance(self.role, LeaderState) and self.role.high_watermark >= self.role.start_offset
 
-    def check_leader(self, current_leader_epoch: int = NO_EPOCH) -> ErrorCode:
-        """Whether a request that believes in `current_leader_epoch` (-1: does not say) may be served here (KIP-320)."""
+    @property
+    def in_isr(self) -> bool:
+        """As follower: a member of the ISR of somebody who leads, as far as this broker's metadata tell."""
+        return self.image is not None and self.image.leader >= 0 and self.host.node_id in self.image.isr
+
+    def check_epoch(self, current_leader_epoch: int) -> ErrorCode:
+        """Whether a request that believes in `current_leader_epoch` (-1: does not say) may be looked at (KIP-320)."""
         if self.failure is not None:
             return ErrorCode.kafka_storage_error
         if current_leader_epoch != NO_EPOCH and current_leader_epoch != self.role.leader_epoch:
             older = current_leader_epoch < self.role.leader_epoch
             return ErrorCode.fenced_leader_epoch if older else ErrorCode.unknown_leader_epoch
+        return ErrorCode.none
+
+    def check_leader(self, current_leader_epoch: int = NO_EPOCH) -> ErrorCode:
+        """Whether such a request may be served here by the leader alone."""
+        error = self.check_epoch(current_leader_epoch)
+        if error is not ErrorCode.none:
+            return error
         return ErrorCode.none if isinstance(self.role, LeaderState) else ErrorCode.not_leader_or_follower
 
     def watch(self, watcher: Watcher, *, follower: bool = False) -> Unwatch:
@@ -148,8 +160,13 @@ class Partition:
 
     def update_isr(self, image: PartitionImage) -> None:
         """The same leader epoch, with another ISR or other replicas."""
+        was_in = self.in_isr
         self.image = image
-        if isinstance(self.role, LeaderState):
+        if not isinstance(self.role, LeaderState):
+            if was_in and not self.in_isr:
+                # Consumers wait here for what may be long in coming (KIP-392).
+                self.watchers.changed()
+        else:
             before = self.role.isr.committed
             if self.role.update(image, self.host.now()):
                 self._isr_changed(before)

@@ -13,7 +13,8 @@ from ottla.broker.replication.follower import EpochEnd
 class FetchWant:
     """Offsets are log offsets; epochs are -1 when the client does not give them.
 
-    `replica_id` is -1 for consumers, who read below the high watermark only; `broker_epoch` goes with a replica id.
+    `replica_id` is -1 for consumers, who read below the high watermark only; `broker_epoch` and `log_start`, where the
+    log of that replica begins, go with a replica id.
     """
 
     offset: int
@@ -22,11 +23,13 @@ class FetchWant:
     last_fetched_epoch: int = -1
     replica_id: int = -1
     broker_epoch: int = -1
+    log_start: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """`diverging` (KIP-595) comes without records: the fetcher has to truncate first. Offsets are -1 when unknown."""
+    """`diverging` (KIP-595) comes without records: the fetcher has to truncate first. So does `preferred`, the replica
+    that a consumer shall fetch from instead (KIP-392). Offsets are -1 when unknown."""
 
     error: ErrorCode
     records: bytes = b""
@@ -34,3 +37,4 @@ class FetchResult:
     last_stable_offset: int = -1
     log_start_offset: int = -1
     diverging: EpochEnd | None = None
+    preferred: int = -1

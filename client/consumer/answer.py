@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -16,6 +16,9 @@ from ottla.client.structs import TopicPartition
 from ottla.wire import FetchPartitionResponse, FetchResponse, NodeEndpoint
 
 log = structlog.get_logger(__name__)
+
+SHUN: Final = 5.0
+"""Seconds for which the leader is not asked whom to fetch from after the replica that it named was of no use."""
 
 
 class FetchAnswer(NamedTuple):
@@ -62,9 +65,9 @@ def _take_in_one(
     if partition.preferred_read_replica >= 0:
         state.preferred = partition.preferred_read_replica
         state.preferred_until = context.now + context.network.options.metadata_max_age
-    # The high watermark of a surviving epoch never falls; an answer of a lagging one is no news.
-    state.high_watermark = partition.high_watermark
-    state.last_stable_offset = partition.last_stable_offset
+        if partition.preferred_read_replica not in context.network.metadata.brokers:
+            context.network.request_refresh()
+    state.heard_of(partition.high_watermark, partition.last_stable_offset)
     state.log_start_offset = partition.log_start_offset
     if partition.diverging_epoch is not None and partition.diverging_epoch != (-1, -1):
         epoch, end_offset = partition.diverging_epoch
@@ -121,7 +124,7 @@ def _failed(
     network = context.network
     if state.preferred == context.broker:
         # Whatever it is, the leader knows better: a follower may lag, be out of the ISR, or have gone.
-        state.preferred = None
+        state.stay_with_leader(context.now + SHUN)
         state.retry_at = context.now + network.options.backoff.delay(1, network.options.rng)
         return
     if code is ErrorCode.offset_out_of_range:

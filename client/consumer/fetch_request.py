@@ -18,9 +18,14 @@ LAST_VERSION_WITH_NAMES: Final = 12
 
 
 def fetch_request(
-    connection: KafkaConnection, metadata: ClusterMetadata, options: FetchOptions, states: Iterable[PartitionState]
+    connection: KafkaConnection,
+    metadata: ClusterMetadata,
+    options: FetchOptions,
+    states: Iterable[PartitionState],
+    now: float,
 ) -> tuple[int, Raw]:
-    """(version, body) of a Fetch without a session. Raises UnsupportedVersionError."""
+    """(version, body) of a Fetch without a session at `now` (loop time). Raises UnsupportedVersionError."""
+    rack = options.rack
     topics: dict[str, list[FetchPartition]] = {}
     for state in states:
         entry = FetchPartition(
@@ -31,6 +36,8 @@ def fetch_request(
             state.fetch_epoch,
         )
         topics.setdefault(state.tp.topic, []).append(entry)
+        if state.leader_until > now:
+            rack = ""
     ids = {name: metadata.topics[name].topic_id for name in topics}
     version = pick(
         connection, FETCH, (FETCH_VERSIONS[0], FETCH_VERSIONS[1] if all(ids.values()) else LAST_VERSION_WITH_NAMES)
@@ -45,6 +52,6 @@ def fetch_request(
         options.max_bytes,
         options.isolation_level,
         topics=asked,
-        rack_id=options.rack,
+        rack_id=rack,
     )
     return version, encode_fetch_request(version, request)

@@ -16,6 +16,7 @@ from ottla.client.consumer.answer import FetchAnswer, on_truncation, take_in
 from ottla.client.consumer.fetch_options import FetchOptions, time_of
 from ottla.client.consumer.fetch_request import FETCH, fetch_request
 from ottla.client.consumer.position import PartitionState, Phase
+from ottla.client.consumer.sources import Sources
 from ottla.client.errors import (
     CorruptRecordError,
     KafkaConnectionError,
@@ -35,9 +36,6 @@ from ottla.wire import (
     RequestTimedOut,
     decode_fetch_response,
 )
-
-STALL: Final = 1.0
-"""Seconds beyond the long poll's own time after which other brokers are asked whether the leader has changed."""
 
 CHANNEL: Final = "fetch"
 
@@ -73,8 +71,7 @@ class Fetcher:
         self._handed: dict[PartitionState, None] = {}
         self._stepper = Stepper(self._step, self._crash)
         self._answers: dict[asyncio.Future[memoryview], None] = {}
-        self._busy: dict[int, float] = {}
-        self._not_before: dict[int, tuple[int, float]] = {}
+        self._sources = Sources(options.max_wait)
         self._tasks: dict[asyncio.Task[None], None] = {}
         network.on_change(self.wake)
 
@@ -175,6 +172,8 @@ class Fetcher:
             state.leader_changed(self._network.metadata.leader_epoch(tp))
             if state.error is not None or state.looking_up:
                 continue
+            if state.fetching is not None and state.fetching == state.preferred:
+                self._sources.choose(state, state.fetching, self._network.metadata.brokers, now)
             if state.phase is Phase.RESET and state.reset_to is None:
                 state.error = NoOffsetForPartitionError(f"{tp} has no position, and auto_offset_reset is none")
                 self._on_data()
@@ -193,7 +192,8 @@ class Fetcher:
             elif state.phase is Phase.VALIDATE:
                 checks.append(state)
             elif not state.paused and state.fetching is None and state.buffered < self._options.max_partition_bytes:
-                fetches.setdefault(self._source(state, leader, now), []).append(state)
+                source = self._sources.choose(state, leader, self._network.metadata.brokers, now)
+                fetches.setdefault(source, []).append(state)
         if commits:
             self._look_up(self._to_committed(commits), commits)
         if resets:
@@ -202,35 +202,19 @@ class Fetcher:
             self._look_up(self._validate(checks), checks)
         for leader, states in fetches.items():
             self._start_fetch(leader, states, now, wake_ups)
-        return min([*wake_ups, *self._stalls(now)], default=None)
-
-    def _source(self, state: PartitionState, leader: int, now: float) -> int:
-        """The leader, or the replica that it has named (KIP-392), for as long as that can be reached."""
-        preferred = state.preferred
-        if preferred is None:
-            return leader
-        reachable = preferred in self._network.metadata.brokers and preferred not in self._not_before
-        if reachable and now < state.preferred_until:
-            return preferred
-        state.preferred = None
-        return leader
-
-    def _stalls(self, now: float) -> list[float]:
-        """A paused broker shows as silence only: ask the others about its partitions, once a second."""
-        limit = self._options.max_wait + STALL
-        late = [since for since in self._busy.values() if now - since >= limit]
+        late, looks = self._sources.silent(now)
         if late:
+            # Others know whether it still leads.
             self._network.request_refresh()
-        return [now + STALL if now - since >= limit else since + limit for since in self._busy.values()]
+        return min([*wake_ups, *looks], default=None)
 
     def _start_fetch(self, leader: int, states: list[PartitionState], now: float, wake_ups: list[float]) -> None:
-        _, not_before = self._not_before.get(leader, (0, 0.0))
-        if leader in self._busy:
+        if self._sources.is_busy(leader):
             return
-        if not_before > now:
-            wake_ups.append(not_before)
+        if self._sources.rests_until(leader) > now:
+            wake_ups.append(self._sources.rests_until(leader))
             return
-        self._busy[leader] = now
+        self._sources.asked(leader, now)
         for state in states:
             state.fetching = leader
         asked = [(state, state.generation) for state in states]
@@ -275,7 +259,9 @@ class Fetcher:
         """Ask; the answer comes to `_fetched`."""
         options = self._options
         try:
-            version, body = fetch_request(connection, self._network.metadata, options, [state for state, _ in asked])
+            now = asyncio.get_running_loop().time()
+            states = [state for state, _ in asked]
+            version, body = fetch_request(connection, self._network.metadata, options, states, now)
         except UnsupportedVersionError as error:
             self._over(leader, asked)
             self._fail([state for state, _ in asked], error)
@@ -293,7 +279,7 @@ class Fetcher:
         options = self._options
         try:
             response = decode_fetch_response(answer.result(), version)
-            self._not_before.pop(leader, None)
+            self._sources.answered(leader)
             now = asyncio.get_running_loop().time()
             taking = FetchAnswer(self._network, leader, options.reset_to, now, options.key, options.value)
             if take_in(taking, response, [state for state, generation in asked if state.generation == generation]):
@@ -307,13 +293,13 @@ class Fetcher:
 
     def _in_vain(self, leader: int) -> None:
         """There was no answer."""
-        count = self._not_before.get(leader, (0, 0.0))[0] + 1
-        wait = self._network.options.backoff.delay(count, self._network.options.rng)
-        self._not_before[leader] = (count, asyncio.get_running_loop().time() + wait)
+        options = self._network.options
+        now = asyncio.get_running_loop().time()
+        self._sources.in_vain(leader, now, lambda count: options.backoff.delay(count, options.rng))
         self._network.request_refresh()
 
     def _over(self, leader: int, asked: Asked) -> None:
-        del self._busy[leader]
+        self._sources.over(leader)
         for state, generation in asked:
             if state.generation == generation:
                 state.fetching = None

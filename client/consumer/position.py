@@ -57,6 +57,8 @@ class PartitionState:
     preferred: int | None = None
     """The replica to fetch from instead of the leader, by the leader's own advice (KIP-392)."""
     preferred_until: float = 0.0
+    leader_until: float = 0.0
+    """Until then (loop time) the leader is not asked for such advice: the replica it named was of no use."""
     fetching: int | None = None
     looking_up: bool = False
     retry_at: float = 0.0
@@ -82,6 +84,19 @@ class PartitionState:
         """Forget the position; go on from the group's committed offset."""
         self._forget()
         self.phase = Phase.COMMITTED
+
+    def heard_of(self, high_watermark: int, last_stable_offset: int) -> None:
+        """What a fetch tells. Neither falls while the leader epoch lasts: where one does, a follower lags."""
+        if self.preferred is not None:
+            high_watermark = max(high_watermark, self.high_watermark)
+            last_stable_offset = max(last_stable_offset, self.last_stable_offset)
+        self.high_watermark, self.last_stable_offset = high_watermark, last_stable_offset
+
+    def stay_with_leader(self, until: float) -> None:
+        """The replica that the leader has named is of no use; what it may still answer is not waited for."""
+        self.preferred = self.fetching = None
+        self.generation += 1
+        self.leader_until = until
 
     def note_done(self) -> None:
         """The program has come back: what it was handed out is processed."""

@@ -82,6 +82,12 @@ class Settings(BaseModel):
     replica_fetch_min_bytes: int = _key(1, "Bytes for which it waits.", ge=0)
     replica_fetch_max_bytes: int = _key(_MiB, "Bytes per partition in a follower's fetch.", ge=1)
     replica_fetch_response_max_bytes: int = _key(10 * _MiB, "Bytes in all in a follower's fetch.", ge=1)
+    replica_selector_class: Literal["", "org.apache.kafka.common.replica.RackAwareReplicaSelector"] = _key(
+        "",
+        "Who picks the replica that a consumer reads from (KIP-392): by default it is the leader, with Kafka's "
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector a replica of the ISR in the consumer's rack. "
+        "(Kafka takes any class.)",
+    )
     replica_high_watermark_checkpoint_interval_ms: int = _key(5000, "How often high watermarks are written down.", ge=1)
 
     # The log

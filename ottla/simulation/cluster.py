@@ -57,8 +57,9 @@ class SimulatedCluster(Links, DiskFaults):
     """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside of a simulation.
 
     A `seed` given here counts instead of the world's, as long as nothing was drawn from that; `settings` are given to
-    every node, by Kafka's names; `world` is the running one if not said otherwise. Times are virtual seconds. Raises
-    SimulationError outside of a simulation, or when it is too late for a seed.
+    every node, by Kafka's names; with `racks` node n stands in `rack-n`; `world` is the running one if not said
+    otherwise. Times are virtual seconds. Raises SimulationError outside of a simulation, or when it is too late for a
+    seed.
 
     `invariants` are looked after at every step, and end the simulation with an Anomaly when one is broken.
     """
@@ -69,6 +70,7 @@ class SimulatedCluster(Links, DiskFaults):
         seed: int | str | None = None,
         nodes: int = 3,
         settings: Mapping[str, str] | None = None,
+        racks: bool = False,
         world: World | None = None,
     ) -> None:
         self.world: World = world if world is not None else current_world()
@@ -89,6 +91,7 @@ class SimulatedCluster(Links, DiskFaults):
             **DEFAULTS,
             **(settings or {}),
         }
+        self.racks = [f"rack-{node_id}" for node_id in range(1, nodes + 1)] if racks else []
         self.nodes: dict[int, SimulatedNode] = {}
         for node_id in range(1, nodes + 1):
             address = f"10.0.0.{node_id}"
@@ -97,6 +100,8 @@ class SimulatedCluster(Links, DiskFaults):
                 "listeners": f"PLAINTEXT://{address}:{KAFKA_PORT},CONTROLLER://{address}:{CONTROLLER_PORT}",
                 "advertised.listeners": f"PLAINTEXT://{address}:{KAFKA_PORT}",
             }
+            if racks:
+                own["broker.rack"] = f"rack-{node_id}"
             self.nodes[node_id] = SimulatedNode(self.world, node_id, common | own)
         self.invariants = Invariants(self)
 

@@ -20,7 +20,7 @@ from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import replicas_are_equal, settled
-from ottla.simulation.whims import draw_rate, draw_settings
+from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_settings
 from ottla.simulation.workload import Workload
 from ottla.simulation.world import World
 
@@ -92,7 +92,7 @@ def _complete(plan: Plan, world: World) -> Plan:
     synced = needs_sync({*kinds, *(fault.kind for fault in faults)})
     settings, rate = plan.settings, plan.rate
     if settings is None:
-        settings = draw_settings(world.rng("settings"), synced=synced)
+        settings = draw_settings(world.rng("settings"), synced=synced) | draw_readers(world.rng("readers"))
     if plan.groups:
         settings = {**SETTINGS, **settings}
     if rate is None:
@@ -119,7 +119,8 @@ class _Storm:
         world, plan = self._world, self._plan
         assert plan.rate is not None and plan.schedule is not None
         try:
-            async with SimulatedCluster(nodes=plan.nodes, settings=plan.settings) as cluster:
+            settings = plan.settings or {}
+            async with SimulatedCluster(nodes=plan.nodes, settings=settings, racks=NEARBY in settings) as cluster:
                 partitions = PARTITIONS_FOR_GROUPS if plan.groups else PARTITIONS
                 await cluster.create_topic(TOPIC, partitions)
                 self._nemesis = Nemesis(cluster, TOPIC, partitions)

@@ -68,7 +68,10 @@ class Client:
         self._attentive = within is not None
         self._epochs: dict[TopicPartition, list[list[int]]] = {}
         self._producer = cluster.producer(**_producer_options(rng) if within is None else _patient(within))
-        self._consumer = cluster.consumer(auto_offset_reset="none", **_consumer_options(rng) if within is None else {})
+        options = _consumer_options(rng) if within is None else {}
+        if cluster.racks and within is None:
+            options["client_rack"] = rng.choice(cluster.racks)
+        self._consumer = cluster.consumer(auto_offset_reset="none", **options)
 
     async def __aenter__(self) -> Self:
         try:

@@ -6,6 +6,8 @@ import random
 
 # Few records are enough for most of what can go wrong, and cost little; some runs have many.
 RATES = {2.0: 5, 5.0: 4, 10.0: 3, 50.0: 1}
+NEARBY = "replica.selector.class"
+RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 # Limits are small in part of the runs, so that what is rare happens all the time: a segment rolls, a snapshot is taken,
 # a fetch does not hold all there is.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -33,6 +35,11 @@ def draw_settings(rng: random.Random, *, synced: bool) -> dict[str, str]:
         settings[name] = values[0] if rng.random() < 0.5 else rng.choice(values)
     settings["broker.heartbeat.interval.ms"] = str(int(settings["broker.session.timeout.ms"]) // 4)
     return settings
+
+
+def draw_readers(rng: random.Random) -> dict[str, str]:
+    """In a part of the runs consumers read from the replica in their rack (KIP-392)."""
+    return {NEARBY: RACK_AWARE} if rng.random() < 0.2 else {}
 
 
 def draw_rate(rng: random.Random) -> float:

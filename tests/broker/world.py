@@ -12,7 +12,8 @@ from uuid import UUID
 from kio.schema.errors import ErrorCode
 
 from ottla.broker import Broker, GroupConfig, QuorumMember, QuorumStatus
-from ottla.broker.replication import ClusterCredentials, FetchWait, Partition, ProduceWait, leading
+from ottla.broker.replication import ClusterCredentials, FetchWait, Partition, ProduceWait, leading, nearby
+from ottla.broker.replication.fetch_wait import NEWS_WITHIN_S
 from ottla.broker.replication.host import PartitionHost
 from ottla.controller import (
     BrokerImage,
@@ -62,6 +63,7 @@ class FakeConfig:
     delete_topic_enable: bool = True
     fetch_max_bytes: int = 55 * 1024 * 1024
     max_incremental_fetch_session_cache_slots: int = 10
+    replica_selector_class: str = ""
     values: dict[str, str] = field(default_factory=dict)
 
     def kafka_values(self) -> Mapping[str, str]:
@@ -119,9 +121,10 @@ class FakeReplicas:
 
     read = staticmethod(leading.read)
     read_for_follower = staticmethod(leading.read_for_follower)
+    read_as_follower = staticmethod(nearby.read_as_follower)
 
-    def fetch_wait(self, min_bytes: int, deadline: float) -> FetchWait:
-        return FetchWait(asyncio.get_running_loop(), min_bytes, deadline)
+    def fetch_wait(self, min_bytes: int, deadline: float, *, news_within: float = NEWS_WITHIN_S) -> FetchWait:
+        return FetchWait(asyncio.get_running_loop(), min_bytes, deadline, news_within)
 
 
 def _future(later: Later) -> asyncio.Future[Any]:

@@ -40,12 +40,21 @@ class Cluster:
 
     @classmethod
     def start_new(
-        cls, loop: BackgroundLoop, directory: Path, nodes: int, settings: Mapping[str, str | int | bool]
+        cls,
+        loop: BackgroundLoop,
+        directory: Path,
+        nodes: int,
+        settings: Mapping[str, str | int | bool],
+        *,
+        racks: bool = False,
     ) -> Cluster:
-        """Prepare and start ``nodes`` nodes on free ports."""
+        """Prepare and start ``nodes`` nodes on free ports; with ``racks`` node n stands in rack-n."""
 
         async def start() -> Supervisor:
             layout = prepare(directory, nodes=nodes, base_port=free_base_port(nodes), settings=settings)
+            for node in layout.nodes if racks else ():
+                with node.config_file.open("a", encoding="utf-8") as config:
+                    config.write(f'"broker.rack" = "rack-{node.id}"\n')
             supervisor = Supervisor(layout)
             await supervisor.start()
             return supervisor
