@@ -106,6 +106,7 @@ class NodeConfig:
     auto_create_topics_enable = False
     fetch_max_bytes = 55 * 1024 * 1024
     max_incremental_fetch_session_cache_slots = 100
+    replica_selector_class = ""
 
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
