@@ -4,10 +4,12 @@ from ottla.client.admin import Admin
 from ottla.client.consumer import Consumer, ConsumerRebalanceListener
 from ottla.client.consumer.settings import parse_duration
 from ottla.client.errors import (
+    AbortableTransactionError,
     BrokerResponseError,
     CommitFailedError,
     ConsumerStoppedError,
     CorruptRecordError,
+    FatalTransactionError,
     FencedInstanceIdError,
     GroupCoordinatorNotAvailableError,
     GroupIdNotFoundError,
@@ -17,6 +19,7 @@ from ottla.client.errors import (
     IllegalStateError,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
+    InvalidProducerEpochError,
     InvalidSessionTimeoutError,
     InvalidTopicError,
     KafkaConnectionError,
@@ -64,6 +67,7 @@ from ottla.client.structs import (
 )
 
 __all__ = [
+    "AbortableTransactionError",
     "Admin",
     "BrokerMetadata",
     "BrokerResponseError",
@@ -77,6 +81,7 @@ __all__ = [
     "ConsumerRecord",
     "ConsumerStoppedError",
     "CorruptRecordError",
+    "FatalTransactionError",
     "FencedInstanceIdError",
     "GroupCoordinatorNotAvailableError",
     "GroupDescription",
@@ -89,6 +94,7 @@ __all__ = [
     "IllegalStateError",
     "InconsistentGroupProtocolError",
     "InvalidGroupIdError",
+    "InvalidProducerEpochError",
     "InvalidSessionTimeoutError",
     "InvalidTopicError",
     "KafkaConnectionError",

@@ -21,3 +21,7 @@ class Backoff:
         """Seconds to wait after failed attempt number `attempt` (1 is the first)."""
         doublings = min(max(attempt - 1, 0) // 4, 16)
         return min(self.limit, self.base * float(2**doublings)) * rng.uniform(0.8, 1.2)
+
+
+IN_THE_WAY = Backoff(0.005, 0.1)
+"""After CONCURRENT_TRANSACTIONS: the producer's last transaction is over as soon as its markers are written."""

@@ -54,6 +54,22 @@ class UnsupportedVersionError(KafkaError):
     """The broker has no version of this API that the client can speak."""
 
 
+class AbortableTransactionError(KafkaError):
+    """The transaction cannot be committed any more. Abort it; then the producer can begin another one (KIP-1050).
+
+    `__cause__` is what came in between, if that was an error of its own. Of a commit, `definite` says whether it surely
+    had no effect.
+    """
+
+
+class FatalTransactionError(KafkaError):
+    """The producer can do no more than be stopped. What became of its transaction, a new producer of the same
+    transactional id settles when it starts.
+
+    `definite` says of a commit whether it surely had no effect (True), or may have had one (False).
+    """
+
+
 class BrokerResponseError(KafkaError):
     """A broker answered with an error code."""
 
@@ -109,8 +125,13 @@ class OutOfOrderSequenceNumber(BrokerResponseError):
     """The partition lost track of this producer: the records may or may not be in the log (KIP-360)."""
 
 
-class ProducerFenced(BrokerResponseError):
-    """A newer incarnation of this producer exists."""
+class ProducerFenced(FatalTransactionError, BrokerResponseError):
+    """A newer incarnation of this producer exists, or its transaction took longer than its timeout and was aborted."""
+
+
+class InvalidProducerEpochError(BrokerResponseError):
+    """A partition has seen a newer epoch of this producer. In a transaction the attempt to abort it tells whether the
+    producer is fenced (KIP-588)."""
 
 
 class OffsetOutOfRangeError(BrokerResponseError):
@@ -214,7 +235,7 @@ _TYPES: dict[ErrorCode, type[BrokerResponseError]] = {
     ErrorCode.record_list_too_large: MessageSizeTooLargeError,
     ErrorCode.out_of_order_sequence_number: OutOfOrderSequenceNumber,
     ErrorCode.unknown_producer_id: OutOfOrderSequenceNumber,
-    ErrorCode.invalid_producer_epoch: ProducerFenced,
+    ErrorCode.invalid_producer_epoch: InvalidProducerEpochError,
     ErrorCode.producer_fenced: ProducerFenced,
     ErrorCode.offset_out_of_range: OffsetOutOfRangeError,
     ErrorCode.fenced_instance_id: FencedInstanceIdError,

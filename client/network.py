@@ -74,6 +74,10 @@ class Network:
         """Call `listener` whenever metadata was refreshed or a connection came or went."""
         self._listeners.append(listener)
 
+    def feature(self, name: str) -> int:
+        """The level of a feature that the cluster has finalised, 0 if it has not, as far as that is known here."""
+        return self._pool.features.get(name, 0)
+
     def address(self, node_id: int) -> Address | None:
         """Where a node is, if that is known."""
         broker = self.metadata.brokers.get(node_id)

@@ -29,6 +29,9 @@ class ConnectionPool:
         self._opening: dict[_Key, asyncio.Task[KafkaConnection]] = {}
         self._failures: dict[Address, tuple[int, float]] = {}
         self._closed = False
+        self.features: dict[str, int] = {}
+        """What the cluster has finalised (KIP-584), as the best informed of the brokers said when it was connected."""
+        self._features_epoch = -1
 
     def peek(self, address: Address, channel: str = "") -> KafkaConnection | None:
         """The open connection, if there is one."""
@@ -96,6 +99,8 @@ class ConnectionPool:
             reason = str(error) or type(error).__name__
             raise KafkaConnectionError(f"{address} cannot be reached: {reason}") from error
         self._failures.pop(address, None)
+        if connection.features_epoch > self._features_epoch:
+            self.features, self._features_epoch = connection.features, connection.features_epoch
         self._open[key] = connection
         connection.closed.add_done_callback(lambda _: self._lost(key, connection))
         return connection

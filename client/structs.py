@@ -73,6 +73,21 @@ class OffsetAndMetadata(NamedTuple):
     """Of the record before it, -1 if not known (KIP-320)."""
 
 
+Offsets = Mapping[TopicPartition, int | OffsetAndMetadata | tuple[int, str]]
+"""What programs may give where offsets are to be committed."""
+
+
+def to_places(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Offsets in full. Raises ValueError for a negative one."""
+    places = {}
+    for tp, place in offsets.items():
+        full = OffsetAndMetadata(place) if isinstance(place, int) else OffsetAndMetadata(*place)
+        if full.offset < 0:
+            raise ValueError(f"offset {full.offset} is negative")
+        places[TopicPartition(*tp)] = full
+    return places
+
+
 class RecordMetadata(NamedTuple):
     """Where an acknowledged record is.
 

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.coordinator import GONE, Coordinator
 from ottla.client.errors import KafkaError, KafkaTimeoutError, UnsupportedVersionError, error_for
-from ottla.client.group.coordinator import GONE, Coordinator
 from ottla.client.group.model import Identity
 from ottla.client.group.offsets import Committed, commit_once, fetch_once
 from ottla.client.group.protocol import BadMetadata, decode_assignment

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.coordinator import Coordinator
 from ottla.client.errors import (
     CommitFailedError,
     KafkaConnectionError,
@@ -15,7 +16,6 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     error_for,
 )
-from ottla.client.group.coordinator import Coordinator
 from ottla.client.group.model import Identity
 from ottla.client.group.offsets import Committed, commit_once, fetch_once
 from ottla.client.network import Network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
@@ -17,12 +17,9 @@ from ottla.client.consumer.listener import ConsumerRebalanceListener
 from ottla.client.consumer.reader import Reader
 from ottla.client.consumer.settings import ISOLATION, Strategy, group_settings, reset_policy
 from ottla.client.errors import IllegalStateError
-from ottla.client.group.offsets import Committed
 from ottla.client.network import Network
 from ottla.client.options import Clock, make_options, wall_clock_ms
-from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
-
-Offsets = Mapping[TopicPartition, int | OffsetAndMetadata | tuple[int, str]]
+from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, Offsets, TopicPartition, to_places
 
 
 class Consumer(Reader):
@@ -275,14 +272,14 @@ class Consumer(Reader):
         """
         self._running_or_stopping()
         group = self._in_group("commit")
-        chosen = group.consumed() if offsets is None else _places(offsets)
+        chosen = group.consumed() if offsets is None else to_places(offsets)
         await group.committer.commit(chosen, self._timeout)
 
     def commit_nowait(self, offsets: Offsets | None = None) -> asyncio.Task[None]:
         """`commit` in the background: what is to be committed is settled now. Await the result to learn the outcome."""
         self._running_or_stopping()
         group = self._in_group("commit_nowait")
-        chosen = group.consumed() if offsets is None else _places(offsets)
+        chosen = group.consumed() if offsets is None else to_places(offsets)
         return asyncio.get_running_loop().create_task(group.committer.commit(chosen, self._timeout), name="commit")
 
     async def committed(self, partition: TopicPartition) -> int | None:
@@ -318,13 +315,3 @@ class Consumer(Reader):
         wanted = [TopicPartition(topic, p) for topic in self._topics for p in sorted(known.partitions_for(topic))]
         if set(wanted) != set(self._fetcher.states):
             self._fetcher.assign(wanted)
-
-
-def _places(offsets: Offsets) -> Committed:
-    places: Committed = {}
-    for tp, place in offsets.items():
-        full = OffsetAndMetadata(place) if isinstance(place, int) else OffsetAndMetadata(*place)
-        if full.offset < 0:
-            raise ValueError(f"offset {full.offset} is negative")
-        places[TopicPartition(*tp)] = full
-    return places

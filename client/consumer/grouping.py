@@ -16,13 +16,13 @@ from kio.schema.errors import ErrorCode
 from ottla.client.consumer.committer import Committer
 from ottla.client.consumer.fetcher import CommittedLookup, Fetcher
 from ottla.client.consumer.listener import ConsumerRebalanceListener, notify
+from ottla.client.coordinator import Coordinator
 from ottla.client.errors import FencedInstanceIdError, KafkaError
 from ottla.client.group.assignors import Assignor
 from ottla.client.group.classic import ClassicMember
 from ottla.client.group.classic_wire import ClassicWire
 from ottla.client.group.consumer_protocol import ConsumerMember
 from ottla.client.group.consumer_wire import ConsumerWire
-from ottla.client.group.coordinator import Coordinator
 from ottla.client.group.member import GroupMember, Wire
 from ottla.client.group.model import Fenced, Identity, Machine, MemberConfig, Phase
 from ottla.client.group.offsets import Committed

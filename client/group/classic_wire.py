@@ -8,10 +8,10 @@ from typing import Any, Final
 import structlog
 from kio.schema.errors import ErrorCode
 
+from ottla.client.coordinator import CHANNEL, GONE, JOIN_CHANNEL, Coordinator
 from ottla.client.errors import KafkaConnectionError, KafkaTimeoutError, error_for
 from ottla.client.group.assignors import Assignor, RosterMember
 from ottla.client.group.classic_requests import HEARTBEAT, JOIN, LEAVE, SYNC, Joined
-from ottla.client.group.coordinator import CHANNEL, GONE, JOIN_CHANNEL, Coordinator
 from ottla.client.group.model import Answered, MemberConfig, Send
 from ottla.client.group.protocol import BadMetadata, decode_assignment, decode_subscription, encode_assignment
 from ottla.client.network import Network

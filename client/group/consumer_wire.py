@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.coordinator import GONE, Coordinator
 from ottla.client.group.consumer_protocol import LEAVE, Beaten
-from ottla.client.group.coordinator import GONE, Coordinator
 from ottla.client.group.model import Answered, MemberConfig, Send
 from ottla.client.group.protocol import Partitions
 from ottla.client.network import Network

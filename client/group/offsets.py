@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.coordinator import GONE, Coordinator
 from ottla.client.errors import error_for
-from ottla.client.group.coordinator import GONE, Coordinator
 from ottla.client.group.model import Identity
 from ottla.client.structs import OffsetAndMetadata, TopicPartition
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.errors import KafkaError
 from ottla.client.structs import Header, TopicPartition
 
 BATCH_OVERHEAD = 61
@@ -85,12 +86,14 @@ class Acked(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A batch was given up. `maybe_appended`: it may be in the log all the same. `code` None: it ran out of time."""
+    """A batch was given up. `maybe_appended`: it may be in the log all the same. `code` None: it ran out of time, or
+    `cause` says why the whole transaction is over."""
 
     batch: Batch
     code: ErrorCode | None
     message: str | None
     maybe_appended: bool
+    cause: KafkaError | None = None
 
 
 Outcome = Acked | Failed

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
-from ottla.client.backoff import Backoff
+from ottla.client.backoff import IN_THE_WAY, Backoff
+from ottla.client.errors import KafkaError
 from ottla.client.producer.batch import (
     BATCH_OVERHEAD,
     Acked,
@@ -34,9 +35,11 @@ MAX_EPOCH = 0x7FFF
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
-    """Times in seconds, sizes in bytes."""
+    """Times in seconds, sizes in bytes. `transactional`: identities come from outside, one for every transaction or
+    for many, and a batch that is given up takes the transaction with it."""
 
     idempotent: bool = True
+    transactional: bool = False
     linger: float = 0.005
     max_batch_size: int = 16384
     max_request_size: int = 1048576
@@ -79,6 +82,10 @@ class ProducerCore:
     def __init__(self, options: CoreOptions, rng: random.Random) -> None:
         self.options = options
         self.identity: ProducerIdentity | None = None
+        self.admitted: Callable[[TopicPartition], bool] | None = None
+        """Which partitions may be sent to at present; None: all of them."""
+        self.doom: KafkaError | None = None
+        """Why nothing more of the present transaction is sent, if that is so."""
         self.flushing = False
         self.buffered_bytes = 0
         self._rng = rng
@@ -93,7 +100,17 @@ class ProducerCore:
     @property
     def needs_identity(self) -> bool:
         """Whether InitProducerId has to be called before anything can be sent."""
-        return self.options.idempotent and self.identity is None
+        return self.options.idempotent and not self.options.transactional and self.identity is None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether any batch is on its way to a broker."""
+        return any(batch.attempt is not None for queue in self._queues.values() for batch in queue.batches)
+
+    @property
+    def gap(self) -> bool:
+        """Whether sequences of the present identity were given to batches that were given up."""
+        return any(queue.gap and queue.identity == self.identity for queue in self._queues.values())
 
     def unsettled(self) -> list[Batch]:
         """Every batch that has no outcome yet."""
@@ -117,7 +134,9 @@ class ProducerCore:
         size = record_size(key, value, headers)
         queue = self._queues.get(tp)
         if queue is None:
-            queue = self._queues[tp] = PartitionQueue(tp, idempotent=self.options.idempotent)
+            options = self.options
+            queue = PartitionQueue(tp, idempotent=options.idempotent, transactional=options.transactional)
+            self._queues[tp] = queue
         batch = queue.batches[-1] if queue.batches else None
         fresh = batch is None or batch.closed or batch.size + size > self.options.max_batch_size
         if batch is None or fresh:
@@ -145,13 +164,14 @@ class ProducerCore:
         sizes: dict[int, int] = {}
         result = Dispatch([], set(), set(), None)
         wake_at: list[float] = []
+        admitted = self.admitted
         for queue in list(self._queues.values()):
             if not queue.batches:
                 continue
             node = leader(queue.tp)
             if node is not None and self.options.idempotent:
                 queue.abandon(node, now)
-            batch = queue.candidate()
+            batch = queue.candidate() if admitted is None or admitted(queue.tp) else None
             wake_at.append(queue.batches[0].deadline)
             if batch is None:
                 continue
@@ -194,7 +214,8 @@ class ProducerCore:
         batch.maybe_appended |= code in AMBIGUOUS
         if not self._retriable(code):
             return self._settled(queue.fail(batch, code, answer.message))
-        batch.retry_at = now if answer.rerouted else now + self.options.backoff.delay(batch.attempts, self._rng)
+        backoff = IN_THE_WAY if code is ErrorCode.concurrent_transactions else self.options.backoff
+        batch.retry_at = now if answer.rerouted else now + backoff.delay(batch.attempts, self._rng)
         return self._settled(queue.settle())
 
     def on_lost(self, call: Call, now: float) -> list[Outcome]:
@@ -212,8 +233,9 @@ class ProducerCore:
         return self._settled(outcomes)
 
     def expire(self, now: float) -> list[Outcome]:
-        """Give up batches whose delivery timeout has passed, in flight or not."""
-        outcomes: list[Outcome] = []
+        """Give up batches whose delivery timeout has passed, in flight or not, and those of a doomed transaction that
+        are not in flight."""
+        outcomes = [] if self.doom is None else self._give_up(self.doom, in_flight=False)
         for queue in self._queues.values():
             while queue.batches and queue.batches[0].deadline <= now:
                 batch = queue.batches[0]
@@ -231,6 +253,21 @@ class ProducerCore:
                 outcomes += queue.fail(batch, code, message)
         return self._settled(outcomes)
 
+    def fail_transaction(self, cause: KafkaError, *, in_flight: bool) -> list[Outcome]:
+        """Give up what is not on its way, now and from now on; with `in_flight` that too."""
+        self.doom = cause
+        return self._settled(self._give_up(cause, in_flight=in_flight))
+
+    def _give_up(self, cause: KafkaError, *, in_flight: bool) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for queue in self._queues.values():
+            for batch in list(queue.batches):
+                if batch.done or (batch.attempt is not None and not in_flight):
+                    continue
+                batch.maybe_appended |= batch.attempt is not None
+                outcomes += queue.fail(batch, None, None, cause)
+        return outcomes
+
     def _due(self, batch: Batch) -> float:
         if batch.closed or self.flushing or batch.size >= self.options.max_batch_size:
             return batch.retry_at
@@ -245,7 +282,7 @@ class ProducerCore:
         if queue.must_adopt(self.identity):
             if queue.has_sequenced():
                 return False
-            if queue.identity == self.identity and not self._bump():
+            if queue.identity == self.identity and (self.options.transactional or not self._bump()):
                 return False
             queue.adopt(self.identity)
         queue.sequence(batch)

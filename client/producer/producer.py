@@ -13,8 +13,6 @@ from typing import Any, Literal, Self
 from kio.schema.errors import ErrorCode
 
 from ottla.client.errors import (
-    BrokerResponseError,
-    KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     ProducerClosed,
@@ -22,10 +20,13 @@ from ottla.client.errors import (
 )
 from ottla.client.network import Network
 from ottla.client.options import Clock, make_options, wall_clock_ms
-from ottla.client.producer.batch import BATCH_OVERHEAD, Acked, Failed, Outcome, record_size
+from ottla.client.producer.batch import BATCH_OVERHEAD, Acked, Outcome, record_size
 from ottla.client.producer.core import CoreOptions, ProducerCore
+from ottla.client.producer.outcomes import error_of, reject, resolve
 from ottla.client.producer.partitioner import Partitioner, StickyChooser, partition_by_key
 from ottla.client.producer.sender import Sender
+from ottla.client.producer.transactional import Transactions
+from ottla.client.producer.transactions import Transactor
 from ottla.client.structs import Header, RecordMetadata, TopicPartition
 from ottla.records import Compression
 
@@ -34,7 +35,7 @@ Serializer = Callable[[Any], bytes | None]
 CODECS = {codec.name.lower(): codec for codec in Compression}
 
 
-class Producer:
+class Producer(Transactions):
     """Sends records, in batches by partition, each exactly once and in order unless told otherwise.
 
     Use it as an async context manager, or call `start` and `stop`. The arguments are Kafka's keys in snake_case:
@@ -46,9 +47,12 @@ class Producer:
         linger_ms: how long a batch waits for more records.
         max_batch_size: bytes of a batch; a larger record travels alone, up to `max_request_size`.
         buffer_memory: bytes of records not yet acknowledged; `send` waits while they are used up.
-        max_block_ms: how long `send` waits for that, and for the topic's metadata.
+        max_block_ms: how long `send` waits for that, and for the topic's metadata; and transactions for coordinators.
         delivery_timeout_ms: how long a record is tried for after `send`.
         partitioner: from key and partitions to a partition, for records that have a key.
+        transactional_id: records belong to transactions, which readers with isolation level read_committed see as a
+            whole or not at all (KIP-98). Whoever starts under the same id later fences this producer.
+        transaction_timeout_ms: a transaction that takes longer is aborted by its coordinator.
         rng, clock: sources of randomness and of default timestamps (ms since the epoch).
     """
 
@@ -67,6 +71,8 @@ class Producer:
         buffer_memory: int = 33554432,
         linger_ms: float = 5,
         partitioner: Partitioner = partition_by_key,
+        transactional_id: str | None = None,
+        transaction_timeout_ms: float = 60000,
         delivery_timeout_ms: float = 120000,
         request_timeout_ms: float = 30000,
         max_block_ms: float = 60000,
@@ -84,6 +90,8 @@ class Producer:
         idempotent = self._acks == -1 if enable_idempotence is None else enable_idempotence
         if idempotent and self._acks != -1:
             raise ValueError('enable_idempotence needs acks="all"')
+        if transactional_id is not None and (not transactional_id or not idempotent):
+            raise ValueError("a transactional_id must not be empty, and needs idempotence")
         codec = (compression_type or "none").lower()
         if codec not in CODECS:
             raise ValueError(f"compression_type {compression_type!r} is none of {', '.join(CODECS)}")
@@ -100,6 +108,7 @@ class Producer:
         )
         self._core_options = CoreOptions(
             idempotent=idempotent,
+            transactional=transactional_id is not None,
             linger=linger_ms / 1000,
             max_batch_size=max_batch_size,
             max_request_size=max_request_size,
@@ -117,6 +126,17 @@ class Producer:
         self._network = Network(self._options, allow_auto_create=True)
         self._core = ProducerCore(self._core_options, self._options.rng)
         self._sender: Sender | None = None
+        self._transactor: Transactor | None = None
+        if transactional_id is not None:
+            self._transactor = Transactor(
+                self._network,
+                self._core,
+                transactional_id,
+                timeout_ms=int(transaction_timeout_ms),
+                patience=self._max_block,
+                wake=self._wake,
+                on_outcomes=self._on_outcomes,
+            )
         self._closing = False
         self._blocked: deque[asyncio.Future[None]] = deque()
         self._known: dict[str, tuple[int, Sequence[int], Sequence[int]]] = {}
@@ -133,33 +153,43 @@ class Producer:
         await self.stop(flush=not isinstance(error, asyncio.CancelledError))
 
     async def start(self) -> None:
-        """Connect and learn about the cluster. Raises NoBrokersAvailable."""
+        """Connect and learn about the cluster; with a transactional id also settle what an earlier producer of that id
+        has left behind, and fence it.
+
+        Raises NoBrokersAvailable; with a transactional id KafkaTimeoutError, FatalTransactionError.
+        """
+        transactor = self._transactor
         try:
             await self._network.start()
+            self._sender = Sender(
+                self._network,
+                self._core,
+                acks=self._acks,
+                compression=int(self._codec),
+                on_outcomes=self._on_outcomes,
+                transactions=None if transactor is None else transactor.core,
+            )
+            self._sender.start()
+            if transactor is not None:
+                await transactor.start()
         except BaseException:
-            await self._network.close()
+            await self.stop(flush=False)
             raise
-        self._sender = Sender(
-            self._network,
-            self._core,
-            acks=self._acks,
-            compression=int(self._codec),
-            on_outcomes=self._on_outcomes,
-        )
-        self._sender.start()
 
     async def stop(self, *, flush: bool = True) -> None:
-        """Send what is buffered (each record until its delivery timeout), then close.
+        """Send what is buffered (each record until its delivery timeout) and close. An open transaction is aborted.
 
-        Without `flush` what is buffered fails with KafkaTimeoutError.
+        Without `flush` what is buffered fails with KafkaTimeoutError, and a transaction is left to its timeout.
         """
         if self._closing:
             return
         try:
             if self._sender is not None and flush:
-                await self.flush()
+                await (self.flush() if self._transactor is None else self._leave_none_open())
         finally:
             self._closing = True
+            if self._transactor is not None:
+                await self._transactor.stop()
             if self._sender is not None:
                 await self._sender.stop()
             self._on_outcomes(self._core.fail_all(None, "the producer was stopped"))
@@ -195,7 +225,8 @@ class Producer:
         """Buffer one record. The future gives its place, or the reason why it was given up.
 
         Waits only for the topic's metadata and for room in the buffer. Raises ProducerClosed, KafkaTimeoutError,
-        UnknownTopicOrPartitionError, MessageSizeTooLargeError, ValueError.
+        UnknownTopicOrPartitionError, MessageSizeTooLargeError, ValueError. With a transactional id also
+        IllegalStateError outside of a transaction, AbortableTransactionError, FatalTransactionError.
         """
         self._running()
         key_bytes = self._serialize(self._key_serializer, key, "key")
@@ -211,6 +242,8 @@ class Producer:
             await self._wait_for_room(size)
         sender = self._running()
         tp = TopicPartition(topic, self._partition(topic, key_bytes, partition, size))
+        if self._transactor is not None:
+            self._transactor.join(tp)
         timestamp = self._clock() if timestamp_ms is None else timestamp_ms
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RecordMetadata] = loop.create_future()
@@ -229,6 +262,13 @@ class Producer:
     ) -> RecordMetadata:
         """`send`, and wait for the outcome."""
         return await (await self.send(topic, value, key, partition, timestamp_ms, headers))
+
+    def _wake(self) -> None:
+        if self._sender is not None:
+            self._sender.wake()
+
+    def _check_running(self) -> None:
+        self._running()
 
     def _running(self) -> Sender:
         if self._sender is None or self._closing:
@@ -294,14 +334,20 @@ class Producer:
             self._blocked[0].set_result(None)
 
     def _on_outcomes(self, outcomes: list[Outcome]) -> None:
+        transactor = self._transactor
         for outcome in outcomes:
             if isinstance(outcome, Acked):
-                self._resolve(outcome)
+                resolve(outcome)
             else:
-                self._reject(outcome)
+                epoch = self._network.metadata.leader_epoch(outcome.batch.tp)
+                reject(outcome, epoch, transactional=transactor is not None)
+                if transactor is not None and outcome.cause is None:
+                    transactor.failed(error_of(outcome, epoch))
             self._flushed(id(outcome.batch))
         if outcomes:
             self._admit()
+            if transactor is not None:
+                transactor.look()
 
     def _flushed(self, batch: int) -> None:
         for waiting, done in self._flushes:
@@ -310,44 +356,3 @@ class Producer:
                 done.set_result(None)
         self._flushes = [flush for flush in self._flushes if flush[0]]
         self._core.flushing = bool(self._flushes)
-
-    def _resolve(self, acked: Acked) -> None:
-        batch = acked.batch
-        appended_at = acked.log_append_time
-        for index, (record, future) in enumerate(zip(batch.records, batch.tokens, strict=True)):
-            if future.done():
-                continue
-            offset = acked.base_offset + index if acked.base_offset >= 0 else -1
-            timestamp = record.timestamp if appended_at < 0 else appended_at
-            place = RecordMetadata(
-                *batch.tp, batch.tp, offset, timestamp, int(appended_at >= 0), acked.log_start_offset
-            )
-            future.set_result(place)
-
-    def _reject(self, failed: Failed) -> None:
-        for future in failed.batch.tokens:
-            if not future.done():
-                error = self._error(failed)
-                error.definite = not failed.maybe_appended
-                future.set_exception(error)
-
-    def _error(self, failed: Failed) -> KafkaError:
-        batch = failed.batch
-        fate = "the records may be in the log" if failed.maybe_appended else "the records are not in the log"
-        epoch = self._network.metadata.leader_epoch(batch.tp)
-        if failed.code is None:
-            last = f", last error {batch.last_error.name.upper()}" if batch.last_error is not None else ""
-            return KafkaTimeoutError(
-                f"{failed.message}: partition {batch.tp}, broker {batch.node}, leader epoch {epoch}, "
-                f"attempts {batch.attempts}{last}; {fate}"
-            )
-        message = f"{failed.message}; {fate}" if failed.message else fate
-        error: BrokerResponseError = error_for(
-            failed.code,
-            message,
-            broker=batch.node,
-            partition=batch.tp,
-            leader_epoch=epoch,
-            attempts=batch.attempts,
-        )
-        return error

@@ -14,6 +14,7 @@ from ottla.client.errors import KafkaError, UnsupportedVersionError
 from ottla.client.network import Network, code_of, pick
 from ottla.client.producer.batch import Batch, Outcome, ProducerIdentity
 from ottla.client.producer.core import Answer, Call, ProducerCore
+from ottla.client.producer.transactions.core import TransactionCore
 from ottla.client.stepping import Stepper
 from ottla.client.structs import TopicPartition
 from ottla.records import encode_batch
@@ -31,6 +32,7 @@ from ottla.wire import (
 
 PRODUCE: Final = 0
 PRODUCE_VERSIONS: Final = (3, 12)
+ADDS_PARTITIONS: Final = 12
 INIT_PRODUCER_ID: Final = 22
 INIT_PRODUCER_ID_VERSIONS: Final = (0, 4)
 MAX_IN_FLIGHT: Final = 5
@@ -48,6 +50,7 @@ class Sender:
         acks: -1, 0 or 1.
         compression: number of the codec.
         on_outcomes: told the fate of batches as it becomes known.
+        transactions: those that the batches belong to, if they do.
     """
 
     def __init__(
@@ -58,12 +61,15 @@ class Sender:
         acks: int,
         compression: int,
         on_outcomes: Callable[[list[Outcome]], None],
+        transactions: TransactionCore | None = None,
     ) -> None:
         self._network = network
         self._core = core
         self._acks = acks
         self._compression = compression
         self._on_outcomes = on_outcomes
+        self._transactions = transactions
+        self._transactional_id = None if transactions is None else transactions.transactional_id
         self._stepper = Stepper(self._step, self._crash)
         self._in_flight: dict[int, int] = {}
         self._started: dict[int, float] = {}
@@ -159,8 +165,14 @@ class Sender:
         for batch in call.batches:
             topics.setdefault(batch.tp.topic, []).append((batch.tp.partition, self._payload(batch)))
         timeout = self._network.options.request_timeout
-        version = pick(connection, PRODUCE, PRODUCE_VERSIONS)
-        body = encode_produce_request(version, list(topics.items()), acks=self._acks, timeout_ms=int(timeout * 1000))
+        version = pick(connection, PRODUCE, self._versions())
+        body = encode_produce_request(
+            version,
+            list(topics.items()),
+            acks=self._acks,
+            timeout_ms=int(timeout * 1000),
+            transactional_id=self._transactional_id,
+        )
         if self._acks == 0:
             connection.send(PRODUCE, version, body)
             self._soon(call, Answer(ErrorCode.none))
@@ -168,6 +180,13 @@ class Sender:
         answer = connection.call_raw(PRODUCE, version, body, timeout=timeout)
         self._answers[answer] = None
         answer.add_done_callback(partial(self._answered, call, version))
+
+    def _versions(self) -> tuple[int, int]:
+        """From version 12 on a Produce also adds its partitions to the transaction (KIP-890)."""
+        low, high = PRODUCE_VERSIONS
+        if self._transactions is None:
+            return low, high
+        return (ADDS_PARTITIONS, high) if self._transactions.second else (low, ADDS_PARTITIONS - 1)
 
     def _soon(self, call: Call, answer: Answer | None) -> None:
         """Settle what needs no answer of the broker, after the present step. None: the request is lost."""
@@ -213,6 +232,7 @@ class Sender:
                 producer_id=producer_id,
                 producer_epoch=epoch,
                 base_sequence=batch.sequence,
+                transactional=self._transactions is not None,
             )
         return batch.payload
 

@@ -16,6 +16,7 @@ from collections import deque
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.errors import KafkaError
 from ottla.client.producer.batch import Batch, Failed, Outcome, ProducerIdentity
 from ottla.client.structs import TopicPartition
 
@@ -41,9 +42,10 @@ AMBIGUOUS = frozenset(
 class PartitionQueue:
     """Unsettled batches of one partition in the order of their records; the last one may still be open."""
 
-    def __init__(self, tp: TopicPartition, *, idempotent: bool) -> None:
+    def __init__(self, tp: TopicPartition, *, idempotent: bool, transactional: bool = False) -> None:
         self.tp = tp
         self.idempotent = idempotent
+        self.transactional = transactional
         self.batches: deque[Batch] = deque()
         self.identity: ProducerIdentity | None = None
         self.next_sequence = 0
@@ -80,7 +82,10 @@ class PartitionQueue:
         """Begin at sequence 0 of another identity; no batch may hold a sequence."""
         if self.has_sequenced() or identity == self.identity:
             raise RuntimeError(f"{self.tp}: identity {identity} adopted while sequences of it are in use")
-        self.identity, self.next_sequence, self.gap, self.established = identity, 0, False, False
+        # A log that knows the producer also knows that a new epoch begins with sequence 0.
+        same = self.identity is not None and self.identity.producer_id == identity.producer_id
+        known = self.transactional and self.established and same
+        self.identity, self.next_sequence, self.gap, self.established = identity, 0, False, known
 
     def sequence(self, batch: Batch) -> None:
         """Give a batch the next sequence of the adopted identity."""
@@ -98,12 +103,14 @@ class PartitionQueue:
             if batch.attempt is not None and batch.node != leader:
                 batch.attempt, batch.maybe_appended, batch.retry_at = None, True, now
 
-    def fail(self, batch: Batch, code: ErrorCode | None, message: str | None) -> list[Outcome]:
+    def fail(
+        self, batch: Batch, code: ErrorCode | None, message: str | None, cause: KafkaError | None = None
+    ) -> list[Outcome]:
         """Give up a batch for good."""
         batch.done, batch.attempt = True, None
         self.batches.remove(batch)
         self.gap |= batch.sequenced
-        return [Failed(batch, code, message, batch.maybe_appended), *self.settle()]
+        return [Failed(batch, code, message, batch.maybe_appended, cause), *self.settle()]
 
     def out_of_sequence(self, batch: Batch, code: ErrorCode, now: float) -> list[Outcome]:
         """The broker expected another sequence than the batch's."""
@@ -114,8 +121,9 @@ class PartitionQueue:
                 # An earlier batch is not settled, so this one was bound to be refused. It follows that one.
                 batch.retry_at = now
                 return []
-        if batch.maybe_appended:
-            return self.fail(batch, code, "the broker lost track of the producer; the records may be in the log")
+        self.established = False
+        if batch.maybe_appended or self.transactional:
+            return self.fail(batch, code, "the broker lost track of the producer")
         self.gap = True
         batch.unsequence()
         batch.retry_at = now

@@ -34,6 +34,8 @@ MAX_RESPONSE = 1024 * 1024 * 1024
 MAX_IN_FLIGHT = 1024
 MAX_ELEMENTS = 5_000_000
 """Most array elements in one answer: Metadata of a large cluster has one per replica."""
+FEATURES_SINCE = 3
+"""The version of ApiVersions that first tells of features."""
 SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", "0.1.0"
 
 
@@ -51,7 +53,8 @@ class KafkaConnection(asyncio.BufferedProtocol):
     """One connection to a broker; made by `open`.
 
     `closed` is a Future that is done, with None, when the connection has ended. `versions` is what
-    `negotiate` found: {api key: (min version, max version)}.
+    `negotiate` found: {api key: (min version, max version)}; `features` what the cluster has finalised (KIP-584):
+    {name: level}, as of `features_epoch`, -1 if the broker does not know.
     """
 
     def __init__(self, client_id: str | None, timeout: float) -> None:
@@ -68,6 +71,8 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self._lost: str | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.versions: dict[int, tuple[int, int]] = {}
+        self.features: dict[str, int] = {}
+        self.features_epoch = -1
         self.peer = "?"
 
     @classmethod
@@ -146,7 +151,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self._write(api_key, version, body)
 
     async def negotiate(self) -> dict[int, tuple[int, int]]:
-        """Ask for the broker's versions (ApiVersions, KIP-511) and keep them in `versions`.
+        """Ask for the broker's versions (ApiVersions, KIP-511) and keep them in `versions`, and the features.
 
         Raises ConnectionLost, RequestTimedOut, ProtocolError.
         """
@@ -160,6 +165,9 @@ class KafkaConnection(asyncio.BufferedProtocol):
         if response.error_code != ErrorCode.none:
             raise ProtocolError(f"{self.peer} answers ApiVersions with {response.error_code.name}")
         self.versions = {key.api_key: (key.min_version, key.max_version) for key in response.api_keys}
+        if version >= FEATURES_SINCE:
+            self.features = {feature.name: feature.max_version_level for feature in response.finalized_features}
+            self.features_epoch = response.finalized_features_epoch
         return self.versions
 
     def pick(self, api_key: int, minimum: int, maximum: int) -> int:

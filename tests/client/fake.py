@@ -13,6 +13,7 @@ from kio.schema.errors import ErrorCode
 from ottla.client import TopicPartition
 from ottla.records import Record, encode_batch, iter_headers, read_header, stamped_prefix
 from ottla.wire import CLOSE, NO_RESPONSE, Api, KafkaServer, Registry, Request
+from tests.client.fake_transactions import FakeTransactions, aborted, stable_end
 
 
 class FakePartition:
@@ -30,7 +31,7 @@ class FakePartition:
 
     def append(self, batch: bytes) -> tuple[ErrorCode, int]:
         header = read_header(batch)
-        if header.producer_id >= 0:
+        if header.producer_id >= 0 and not header.is_control:
             for old in map(read_header, self.batches):
                 mine = (old.producer_id, old.producer_epoch, old.base_sequence)
                 if mine == (header.producer_id, header.producer_epoch, header.base_sequence):
@@ -69,6 +70,7 @@ class FakeCluster:
         """Which node the leader names to consumers of a rack (KIP-392); that one serves them too."""
         self.produce_fault: Callable[[int], ErrorCode | str | None] = lambda node: None
         self.quorum: Callable[[int], dict[str, Any]] = quorum_led_by_2
+        self.transactions = FakeTransactions(self)
         self._servers: dict[int, KafkaServer] = {}
         self._nodes = nodes
 
@@ -77,17 +79,17 @@ class FakeCluster:
             await self.start_node(node)
 
     async def start_node(self, node: int) -> None:
-        registry = Registry()
+        registry = Registry(self.transactions.features)
         for key, name, low, high, handler in (
             (0, "produce", 3, 12, self._produce),
             (1, "fetch", 4, 17, self._fetch),
             (2, "list_offsets", 1, 9, self._list_offsets),
             (3, "metadata", 1, 13, self._metadata),
-            (22, "init_producer_id", 0, 4, self._init_producer_id),
             (55, "describe_quorum", 0, 2, self._describe_quorum),
             (23, "offset_for_leader_epoch", 2, 4, self._epochs),
+            *self.transactions.apis(),
         ):
-            registry.add(Api(key, name, low, high, self._bind(node, name, handler)))
+            registry.add(Api(key, name, low, high, self._bind(node, key, name, handler)))
         server = KafkaServer(registry)
         loop = asyncio.get_running_loop()
         self.ports[node] = await server.start(loop, "127.0.0.1", self.ports.get(node, 0), "PLAINTEXT")
@@ -121,13 +123,13 @@ class FakeCluster:
         """The node takes requests and answers none, like a stopped process."""
         self.paused[node] = asyncio.Event()
 
-    def _bind(self, node: int, name: str, handler: Any) -> Callable[[Request], Awaitable[Any]]:
+    def _bind(self, node: int, key: int, name: str, handler: Any) -> Callable[[Request], Awaitable[Any]]:
         async def bound(request: Request) -> Any:
             self.requests[node, name] += 1
             if node in self.paused:
                 await self.paused[node].wait()
                 return CLOSE
-            return await handler(node, request.body)
+            return await (handler(node, request.body, request.api_version) if key == 0 else handler(node, request.body))
 
         return bound
 
@@ -155,14 +157,11 @@ class FakeCluster:
         ]
         return {"error_code": ErrorCode.none, "name": name, "topic_id": topic_id, "partitions": described}
 
-    async def _init_producer_id(self, node: int, body: Any) -> Any:
-        return {"producer_id": 4711, "producer_epoch": 0}
-
     async def _describe_quorum(self, node: int, body: Any) -> Any:
         partition = {"partition_index": 0, **self.quorum(node)}
         return {"topics": [{"topic_name": "__cluster_metadata", "partitions": [partition]}]}
 
-    async def _produce(self, node: int, body: Any) -> Any:
+    async def _produce(self, node: int, body: Any, version: int) -> Any:
         fault = self.produce_fault(node)
         if fault == "close":
             return CLOSE
@@ -176,7 +175,12 @@ class FakeCluster:
                 if isinstance(fault, ErrorCode):
                     code = fault
                 elif partition.leader == node:
-                    code, offset = partition.append(entry.records)
+                    code = ErrorCode.none
+                    if body.transactional_id is not None:
+                        tp = TopicPartition(topic.name, entry.index)
+                        code = self.transactions.refuse(version, body.transactional_id, tp, entry.records)
+                    if code is ErrorCode.none:
+                        code, offset = partition.append(entry.records)
                 hint = self._hint(partition) if code is ErrorCode.not_leader_or_follower else {}
                 answers.append({"index": entry.index, "error_code": code, "base_offset": offset, **hint})
             topics.append({"name": topic.name, "partition_responses": answers})
@@ -198,18 +202,21 @@ class FakeCluster:
         names = {topic_id: name for name, (topic_id, _) in self.topics.items()}
         asked = [(names[t.topic_id], p) for t in body.topics for p in t.partitions]
         preferred = self.preferred.get(body.rack_id)
-        answers = [(name, self._read(node, name, p, preferred)) for name, p in asked]
+        committed = bool(body.isolation_level)
+        answers = [(name, self._read(node, name, p, preferred, committed)) for name, p in asked]
         named = any(a.get("preferred_read_replica", -1) >= 0 for _, a in answers)
         if not named and not any(a["records"] or a["error_code"] or "diverging_epoch" in a for _, a in answers):
             waits = [asyncio.ensure_future(self.topics[n][1][p.partition].changed.wait()) for n, p in asked]
             await asyncio.wait(waits, timeout=body.max_wait.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-            answers = [(name, self._read(node, name, p, preferred)) for name, p in asked]
+            answers = [(name, self._read(node, name, p, preferred, committed)) for name, p in asked]
         responses = [{"topic_id": self.topics[name][0], "partitions": [answer]} for name, answer in answers]
         return {"responses": responses, "node_endpoints": self._endpoints()}
 
-    def _read(self, node: int, name: str, asked: Any, preferred: int | None = None) -> dict[str, Any]:
+    def _read(
+        self, node: int, name: str, asked: Any, preferred: int | None = None, committed: bool = False
+    ) -> dict[str, Any]:
         partition = self.topics[name][1][asked.partition]
         answer: dict[str, Any] = {
             "partition_index": asked.partition,
@@ -234,12 +241,15 @@ class FakeCluster:
         if not 0 <= asked.fetch_offset <= partition.end:
             return {**answer, "error_code": ErrorCode.offset_out_of_range}
         whole = b"".join(partition.batches)
+        first_open = stable_end(whole)
+        stable = partition.end if first_open is None else first_open
         data = b"".join(
             whole[pos : pos + header.size]
             for pos, header in iter_headers(whole)
-            if header.last_offset >= asked.fetch_offset
+            if header.last_offset >= asked.fetch_offset and (not committed or header.base_offset < stable)
         )
-        return {**answer, "records": data}
+        aborts = aborted(whole) if committed else None
+        return {**answer, "records": data, "last_stable_offset": stable, "aborted_transactions": aborts}
 
     async def _list_offsets(self, node: int, body: Any) -> Any:
         return {

@@ -1,4 +1,4 @@
-"""The broker that coordinates a group, as far as one client knows it."""
+"""The broker that coordinates a group or the transactions of an id, as far as one client knows it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from ottla.client.structs import BrokerMetadata
 FIND_COORDINATOR: Final = 10
 FIND_COORDINATOR_VERSIONS: Final = (0, 5)
 GROUP_KEY: Final = 0
+TRANSACTION_KEY: Final = 1
+_WHAT: Final = {GROUP_KEY: "group", TRANSACTION_KEY: "transactional id"}
 PATIENCE: Final = 1.0
 """Seconds that one broker may take to name the coordinator."""
 DOUBT: Final = 2.0
@@ -37,12 +39,14 @@ log = structlog.get_logger(__name__)
 
 
 class Coordinator:
-    """Looks the coordinator of one group up, asks it, and notices when it is another one."""
+    """Looks up who coordinates one group or one transactional id, asks it, and notices when it is another one."""
 
-    def __init__(self, network: Network, group_id: str) -> None:
+    def __init__(self, network: Network, key: str, key_type: int = GROUP_KEY) -> None:
         self.node: int | None = None
         self._network = network
-        self._group_id = group_id
+        self._key = key
+        self._key_type = key_type
+        self._what = f"{_WHAT[key_type]} {key!r}"
         self._finding: asyncio.Task[int] | None = None
 
     async def close(self) -> None:
@@ -51,7 +55,7 @@ class Coordinator:
             await asyncio.gather(self._finding, return_exceptions=True)
 
     def lost(self, node: int) -> None:
-        """This node does not coordinate the group, or cannot be reached."""
+        """This node is not the coordinator, or cannot be reached."""
         if self.node == node:
             self.node = None
 
@@ -83,16 +87,18 @@ class Coordinator:
             await asyncio.sleep(options.backoff.delay(attempts, options.rng))
 
     async def _ask(self, attempts: int = 1) -> int:
-        values = {"key": self._group_id, "key_type": GROUP_KEY, "coordinator_keys": [self._group_id]}
+        values = {"key": self._key, "key_type": self._key_type, "coordinator_keys": [self._key]}
+        # Version 0 knows groups only.
+        versions = (max(FIND_COORDINATOR_VERSIONS[0], self._key_type), FIND_COORDINATOR_VERSIONS[1])
         answer = await self._network.call_any(
-            FIND_COORDINATOR, FIND_COORDINATOR_VERSIONS, values, timeout=3 * PATIENCE, patience=PATIENCE
+            FIND_COORDINATOR, versions, values, timeout=3 * PATIENCE, patience=PATIENCE
         )
         rows = getattr(answer, "coordinators", None)
-        row = answer if rows is None else next((each for each in rows if each.key == self._group_id), None)
+        row = answer if rows is None else next((each for each in rows if each.key == self._key), None)
         code = ErrorCode.coordinator_not_available if row is None else row.error_code
         if row is None or code is not ErrorCode.none:
             message = getattr(row, "error_message", None)
-            text = f"group {self._group_id!r}" + (f": {message}" if message else "")
+            text = self._what + (f": {message}" if message else "")
             raise error_for(code, text, attempts=attempts)
         node = int(row.node_id)
         brokers = self._network.metadata.brokers
@@ -120,7 +126,7 @@ class Coordinator:
             while not (await asyncio.wait([asking], timeout=DOUBT))[0]:
                 # A paused broker shows as silence only; a join may rightly take minutes.
                 if await self._moved(node) and not asking.done():
-                    raise KafkaConnectionError(f"group {self._group_id!r} is no longer coordinated by broker {node}")
+                    raise KafkaConnectionError(f"{self._what} is no longer coordinated by broker {node}")
             return asking.result(), node
         except (KafkaConnectionError, KafkaTimeoutError):
             self.lost(node)
@@ -139,6 +145,6 @@ class Coordinator:
             return False
         if now == node:
             return False
-        log.info("coordinator_moved", group=self._group_id, old=node, new=now)
+        log.info("coordinator_moved", key=self._key, of=_WHAT[self._key_type], old=node, new=now)
         self.node = now
         return True
