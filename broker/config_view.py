@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ottla.broker.context import BrokerContext
-from ottla.controller import BROKER_CONFIGS, Candidate, ConfigDef, ConfigSource, resolve
+from ottla.controller import Candidate, ConfigDef, ConfigSource, resolve
 
 CLUSTER_DEFAULT = ""
 
@@ -28,7 +28,7 @@ def topic_config(
 ) -> Iterator[dict[str, object]]:
     resolved = resolve(context.view.image, context.config.kafka_values(), topic, context.node_id)
     for row in resolved.values():
-        yield config_row(row.definition, row.candidates, False, synonyms=synonyms, documentation=documentation)
+        yield config_row(row.definition, row.candidates, row.text, synonyms=synonyms, documentation=documentation)
 
 
 def broker_config(context: BrokerContext, *, synonyms: bool, documentation: bool) -> Iterator[dict[str, object]]:
@@ -39,36 +39,52 @@ def broker_config(context: BrokerContext, *, synonyms: bool, documentation: bool
         (configs.get(("broker", CLUSTER_DEFAULT), {}), ConfigSource.DYNAMIC_DEFAULT_BROKER),
         (own, ConfigSource.STATIC_BROKER),
     )
-    for definition in BROKER_CONFIGS.values():
-        name = definition.name
-        candidates = [Candidate(name, values[name], source) for values, source in layers if name in values]
-        if definition.default is not None:
-            candidates.append(Candidate(name, definition.default, ConfigSource.DEFAULT))
-        yield config_row(definition, candidates, not definition.dynamic, synonyms=synonyms, documentation=documentation)
+    definitions = context.config.definitions
+    for definition in definitions.values():
+        names = [synonym.name for synonym in definition.synonyms] or [definition.name]
+        places = [
+            Candidate(name, values[name], source) for values, source in layers for name in names if name in values
+        ]
+        places += [
+            Candidate(name, default, ConfigSource.DEFAULT)
+            for name in names
+            if (default := definitions[name].default) is not None
+        ]
+        own_value = next((place.value for place in places if place.name == definition.name), None)
+        yield config_row(
+            definition,
+            places,
+            own_value,
+            read_only=not definition.dynamic,
+            synonyms=synonyms,
+            documentation=documentation,
+        )
 
 
 def cluster_config(context: BrokerContext, *, synonyms: bool, documentation: bool) -> Iterator[dict[str, object]]:
     """What is set for all brokers at once (the broker resource without a name)."""
     for name, value in sorted(context.view.image.configs.get(("broker", CLUSTER_DEFAULT), {}).items()):
-        definition = BROKER_CONFIGS.get(name)
+        definition = context.config.definitions.get(name)
         if definition is not None:
             candidates = [Candidate(name, value, ConfigSource.DYNAMIC_DEFAULT_BROKER)]
-            yield config_row(definition, candidates, False, synonyms=synonyms, documentation=documentation)
+            yield config_row(definition, candidates, value, synonyms=synonyms, documentation=documentation)
 
 
 def config_row(
     definition: ConfigDef,
-    candidates: list[Candidate] | tuple[Candidate, ...],
-    read_only: bool,
+    candidates: Sequence[Candidate],
+    value: str | None,
     *,
     synonyms: bool,
     documentation: bool,
+    read_only: bool = False,
 ) -> dict[str, object]:
-    """`candidates` in order of precedence; none for a key without value and default. No secret is shown."""
+    """`candidates` in order of precedence, none for a key without value and default: the first is where what holds
+    comes from, which may be a synonym in another unit while the key itself has no `value`. No secret is shown."""
     hidden = definition.sensitive
     return {
         "name": definition.name,
-        "value": candidates[0].value if candidates and not hidden else None,
+        "value": None if hidden else value,
         "read_only": read_only,
         "config_source": candidates[0].source if candidates else ConfigSource.DEFAULT,
         "is_sensitive": hidden,

@@ -15,7 +15,7 @@ from ottla.broker.groups import GroupCoordinator
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
-from ottla.controller import MetadataImage, RpcRequest, RpcResponse
+from ottla.controller import ConfigDef, MetadataImage, RpcRequest, RpcResponse
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +45,10 @@ class BrokerConfig(Protocol):
     @property
     def replica_selector_class(self) -> str:
         """The Java name of the class that picks the replica for a consumer to read from; empty: the leader."""
+
+    @property
+    def definitions(self) -> Mapping[str, ConfigDef]:
+        """What settings a broker has, by Kafka's names."""
 
     def kafka_values(self) -> Mapping[str, str]:
         """The settings given by file or environment, by Kafka's own names, for DescribeConfigs (no secrets)."""

@@ -3,10 +3,10 @@
 from ottla.controller.client import ControllerClient
 from ottla.controller.controller import ActiveController, ControllerSettings
 from ottla.controller.metadata import (
-    BROKER_CONFIGS,
     LONG_MAX,
     NO_LEADER,
     TOPIC_CONFIGS,
+    TOPIC_DEFAULTS,
     BrokenInvariant,
     BrokerImage,
     Candidate,
@@ -117,11 +117,11 @@ from ottla.controller.rpc import (
 from ottla.controller.view import MetadataView
 
 __all__ = [
-    "BROKER_CONFIGS",
     "LONG_MAX",
     "NO_LEADER",
     "REQUESTS",
     "TOPIC_CONFIGS",
+    "TOPIC_DEFAULTS",
     "ActiveController",
     "Address",
     "AllocateProducerIds",

@@ -31,6 +31,7 @@ from ottla.controller.rpc.watch_state import MAX_PROBES, TRANSITIONS, Sign, Stan
 from ottla.gateway import GroupRow, MetadataChanges, NodeViews, ReplicaRow
 from ottla.gateway.metrics import make_registry
 from ottla.log import CleanerStatus
+from ottla.node.definitions import BROKER_CONFIGS
 from ottla.node.reference import WITHOUT_EFFECT, describe_settings
 from ottla.simulation.faults import GROUPS, needs_sync
 from ottla.simulation.whims import CHOICES, RATES
@@ -103,14 +104,23 @@ def _configuration() -> Iterator[str]:
         "`log.dirs`, `broker.id` means `node.id`. *No effect yet* marks what is taken and checked, but read by no code."
     )
     yield "## Settings of a node\n"
+    yield from _prose(
+        "The *dynamic* ones can be changed while the cluster runs, for one broker or for all "
+        "(IncrementalAlterConfigs), and take effect at once; what the file says holds again when the change is deleted "
+        "(KIP-226)."
+    )
     for name, kind, default, doc in describe_settings():
         if name not in TOPIC_SYNONYMS:
-            yield from _item(_setting(name, kind, default, doc, UNREAD_SETTINGS))
+            dynamic = ", dynamic" if BROKER_CONFIGS[name].dynamic else ""
+            yield from _item(_setting(name, kind + dynamic, default, doc, UNREAD_SETTINGS))
     yield ""
     yield "## Settings that topics take their defaults from\n"
     yield from _prose(
-        "They can also be changed while the cluster runs, for one broker or for all (IncrementalAlterConfigs), except "
-        "those whose name ends in a coarser unit than milliseconds. A topic's own config wins over all of them."
+        "They are dynamic too, except those whose name ends in a coarser unit than milliseconds. A topic's own config "
+        "wins over all of them. `min.insync.replicas` is one number for the whole cluster: the first broker that "
+        "registers has the active controller's file written down in the metadata, and from then on only "
+        "IncrementalAlterConfigs for all brokers changes it, as whoever commits with fewer replicas than the "
+        "controller counts on would lose records (KIP-966)."
     )
     for name, kind, default, doc in describe_settings():
         if name in TOPIC_SYNONYMS:

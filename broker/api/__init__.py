@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ottla.broker.api import (
+    alter_configs,
     consumer_group_describe,
     consumer_group_heartbeat,
     create_partitions,
@@ -90,6 +91,7 @@ TABLE = (
     Row(22, "InitProducerId", (0, 5), init_producer_id.handle, limit=64 * KIB),
     Row(23, "OffsetForLeaderEpoch", (2, 4), offset_for_leader_epoch.handle),
     Row(32, "DescribeConfigs", (1, 4), describe_configs.handle),
+    Row(33, "AlterConfigs", (0, 2), alter_configs.handle),
     Row(36, "SaslAuthenticate", (0, 2), sasl_authenticate.handle, limit=64 * KIB, serial=True),
     Row(37, "CreatePartitions", (0, 3), create_partitions.handle),
     Row(42, "DeleteGroups", (0, 2), delete_groups.handle),

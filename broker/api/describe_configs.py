@@ -13,13 +13,11 @@ from collections.abc import Iterable
 
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.config_resources import BROKER, NO_CONFIGS, TOPIC
 from ottla.broker.config_view import CLUSTER_DEFAULT, broker_config, cluster_config, topic_config
 from ottla.broker.context import Answer, BrokerContext
 from ottla.controller import topic_name_error
 from ottla.wire import Request
-
-TOPIC = 2
-BROKER = 4
 
 Rows = Iterable[dict[str, object]]
 
@@ -69,4 +67,4 @@ def _resource(
             ErrorCode.invalid_request,
             f"Unexpected broker id, expected {context.node_id} or empty string, but received {name}",
         )
-    return ErrorCode.invalid_request, f"Unsupported resource type: {kind}"
+    return ErrorCode.invalid_request, NO_CONFIGS.get(kind, f"Unsupported resource type: {kind}")

@@ -1,6 +1,11 @@
 """IncrementalAlterConfigs, v0-v1: change configs of topics and brokers key by key (KIP-339).
 
-Differences from Kafka: only topics and brokers have configs; other resources are an INVALID_REQUEST.
+v1 flexible.
+
+Differences from Kafka: any broker takes changes for any broker, and an unknown key of a broker is refused. A bad value
+of a broker's key is INVALID_CONFIG, as of a topic's (Kafka: INVALID_REQUEST, KAFKA-13609). `min.insync.replicas` is one
+number for the whole cluster: a single broker cannot have its own, and the cluster's can be changed but not removed (as
+in Kafka with eligible leader replicas, KIP-966). There are no log levels to be set, and no client metrics.
 """
 
 from __future__ import annotations
@@ -9,48 +14,22 @@ from typing import Literal
 
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.altering import Problem, alter, resource_kind
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.forwarding import DEFAULT_TIMEOUT_S, Refusal, ask_controller
-from ottla.controller import ConfigOp, ConfigResourceOps, IncrementalAlterConfigs
+from ottla.controller import ConfigOp, ConfigResourceOps
 from ottla.wire import Request
 
-_KINDS: dict[int, Literal["topic", "broker"]] = {2: "topic", 4: "broker"}
 _OPS: dict[int, Literal["set", "delete", "append", "subtract"]] = {0: "set", 1: "delete", 2: "append", 3: "subtract"}
-
-Problem = tuple[ErrorCode, str]
 
 
 async def handle(context: BrokerContext, request: Request) -> Answer:
-    body = request.body
-    rows: list[dict[str, object]] = []
-    wanted: list[tuple[int, ConfigResourceOps]] = []
-    seen: set[tuple[int, str]] = set()
-    for resource in body.resources:
-        kind, name = resource.resource_type, resource.resource_name
-        ops = _resource(kind, name, resource.configs)
-        if (kind, name) in seen:
-            ops = (ErrorCode.invalid_request, "Each resource must appear at most once.")
-        seen.add((kind, name))
-        if isinstance(ops, ConfigResourceOps):
-            wanted.append((kind, ops))
-        else:
-            rows.append(_row(kind, name, *ops))
-    if wanted:
-        question = IncrementalAlterConfigs(resources=tuple(ops for _, ops in wanted), validate_only=body.validate_only)
-        answer = await ask_controller(context, question, DEFAULT_TIMEOUT_S)
-        if isinstance(answer, Refusal):
-            rows += [_row(kind, ops.name, answer.error, answer.message) for kind, ops in wanted]
-        else:
-            rows += [
-                _row(kind, ops.name, ErrorCode(result.error), result.message)
-                for (kind, ops), result in zip(wanted, answer.resources, strict=True)
-            ]
-    return {"responses": rows}
+    return await alter(context, request.body.resources, _resource, validate_only=request.body.validate_only)
 
 
-def _resource(kind: int, name: str, configs: tuple[object, ...]) -> ConfigResourceOps | Problem:
-    if kind not in _KINDS:
-        return ErrorCode.invalid_request, f"Unsupported resource type: {kind}"
+def _resource(type_: int, name: str, configs: tuple[object, ...]) -> ConfigResourceOps | Problem:
+    kind = resource_kind(type_, name)
+    if isinstance(kind, tuple):
+        return kind
     ops: list[ConfigOp] = []
     names: set[str] = set()
     for config in configs:
@@ -65,8 +44,4 @@ def _resource(kind: int, name: str, configs: tuple[object, ...]) -> ConfigResour
             return ErrorCode.invalid_request, f"Null value not supported for: {key}"
         names.add(key)
         ops.append(ConfigOp(key=key, op=op, value=value))
-    return ConfigResourceOps(kind=_KINDS[kind], name=name, ops=tuple(ops))
-
-
-def _row(kind: int, name: str, error: ErrorCode, message: str | None) -> dict[str, object]:
-    return {"error_code": error, "error_message": message, "resource_type": kind, "resource_name": name}
+    return ConfigResourceOps(kind=kind, name=name, ops=tuple(ops))

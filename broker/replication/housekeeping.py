@@ -16,6 +16,10 @@ from ottla.tasks import start_task, stop_tasks
 log = structlog.get_logger(__name__)
 
 
+Interval = Callable[[ReplicationConfig], int]
+"""Milliseconds between two rounds."""
+
+
 class Housekeeping:
     """One task for each kind of work, from `start` to `stop`. A disk error ends one round of one kind of work."""
 
@@ -32,17 +36,33 @@ class Housekeeping:
         self._partitions = partitions
         self._cleaner = LogCleaner(logs, group, max_bytes=config.log_cleaner_dedupe_buffer_size)
         self._tasks: list[asyncio.Task[None]] = []
+        self._reconfigured = asyncio.Event()
 
     def start(self) -> None:
-        config = self._config
-        work: tuple[tuple[str, int, Callable[[], Awaitable[object]]], ...] = (
-            ("isr-shrink", config.replica_lag_time_max_ms // 2, self._shrink),
-            ("high-watermarks", config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint),
-            ("log-flush", config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
-            ("log-retention", config.log_retention_check_interval_ms, self._retain),
-            ("log-cleaner", config.log_cleaner_backoff_ms, self._clean),
+        work: tuple[tuple[str, Interval, Callable[[], Awaitable[object]]], ...] = (
+            ("isr-shrink", lambda config: config.replica_lag_time_max_ms // 2, self._shrink),
+            ("high-watermarks", lambda config: config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint),
+            ("log-flush", lambda config: config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
+            ("log-retention", lambda config: config.log_retention_check_interval_ms, self._retain),
+            ("log-cleaner", lambda config: config.log_cleaner_backoff_ms, self._clean),
         )
-        self._tasks = [start_task(_every(ms / 1000, name, what), name) for name, ms, what in work]
+        self._tasks = [start_task(self._every(interval, name, what), name) for name, interval, what in work]
+
+    def reconfigure(self, config: ReplicationConfig) -> None:
+        """Go by other intervals from now on; whoever waits begins to wait anew."""
+        self._config = config
+        self._cleaner.max_bytes = config.log_cleaner_dedupe_buffer_size
+        woken, self._reconfigured = self._reconfigured, asyncio.Event()
+        woken.set()
+
+    async def _every(self, interval: Interval, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            changed = self._reconfigured
+            try:
+                async with asyncio.timeout(interval(self._config) / 1000):
+                    await changed.wait()
+            except TimeoutError:
+                await _round(name, work)
 
     async def stop(self) -> None:
         """Stop, and write the high watermarks a last time."""
@@ -78,12 +98,6 @@ class Housekeeping:
         """Nothing above the high watermark goes, nor anything of a log that is no partition's."""
         found = {(partition.topic, partition.index): partition.high_watermark for partition in self._partitions()}
         return lambda topic, index: found.get((topic, index), 0)
-
-
-async def _every(seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        await _round(name, work)
 
 
 async def _round(name: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -278,6 +278,11 @@ class ReplicaManager:
         """How the log cleaner fares."""
         return self._housekeeping.cleaner
 
+    def reconfigure(self, config: ReplicationConfig) -> None:
+        """Go by these settings from now on: those of the housekeeping. The others are read once, when this is made."""
+        self.config = config
+        self._housekeeping.reconfigure(config)
+
     # Life
 
     def start(self) -> None:

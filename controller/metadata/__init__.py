@@ -4,7 +4,7 @@ Pure: no clock, no I/O, no randomness but what is passed in.
 """
 
 from ottla.controller.metadata.apply import BrokenInvariant, apply
-from ottla.controller.metadata.broker_config import BROKER_CONFIGS
+from ottla.controller.metadata.broker_config import TOPIC_DEFAULTS
 from ottla.controller.metadata.brokers import fence
 from ottla.controller.metadata.config_def import (
     LONG_MAX,
@@ -35,11 +35,11 @@ from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
 from ottla.controller.metadata.topic_name import topic_name_error
 
 __all__ = [
-    "BROKER_CONFIGS",
     "LONG_MAX",
     "MAX_REBALANCE",
     "NO_LEADER",
     "TOPIC_CONFIGS",
+    "TOPIC_DEFAULTS",
     "BrokenInvariant",
     "BrokerImage",
     "Candidate",

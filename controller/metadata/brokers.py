@@ -7,6 +7,7 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import elect_leaderless, take_out
 from ottla.controller.metadata.image import BrokerImage, MetadataImage
+from ottla.controller.metadata.min_insync import pin_min_insync
 from ottla.controller.metadata.records import (
     BrokerChanged,
     BrokerRegistered,
@@ -36,7 +37,8 @@ def register_broker(
     It leaves every ISR that has another member: whether its last stop was clean or not, it has not followed since.
     After an unclean one it may lack records that it had confirmed, so it is no eligible leader either (KIP-966): clean
     is only a stop of the very registration that the image knows. The epoch is the Raft index that
-    the registration is expected at, hence larger than all before.
+    the registration is expected at, hence larger than all before. The first registration also makes
+    min.insync.replicas the cluster's own.
 
     `session_live` says that the registered incarnation has lately been heard of.
     Answers INCONSISTENT_CLUSTER_ID or DUPLICATE_BROKER_REGISTRATION.
@@ -58,7 +60,11 @@ def register_broker(
     if before is None:
         # New, or unregistered once: then it may still be what an ISR has left, and nobody knows what became of it.
         return Decision(
-            (record, *take_out(image, policy, {request.node_id}, lost={request.node_id})),
+            (
+                record,
+                *pin_min_insync(image, policy),
+                *take_out(image, policy, {request.node_id}, lost={request.node_id}),
+            ),
             RegisterBrokerResponse(epoch=record.epoch),
         )
     if before.incarnation != request.incarnation and session_live:
@@ -73,7 +79,7 @@ def register_broker(
     # A process that registers again has lost nothing: it never stopped.
     lost = () if clean or before.incarnation == request.incarnation else (request.node_id,)
     return Decision(
-        (record, *take_out(image, policy, {request.node_id}, lost=lost)),
+        (record, *pin_min_insync(image, policy), *take_out(image, policy, {request.node_id}, lost=lost)),
         RegisterBrokerResponse(epoch=record.epoch),
     )
 

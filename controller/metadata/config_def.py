@@ -52,7 +52,8 @@ class Synonym:
 class ConfigDef:
     """One key. `least` and `most` bound numbers, `choices` strings and list members.
 
-    `synonyms` (of a topic config) come in order of precedence. A key that is not `dynamic` is set in a node's file.
+    `synonyms` come in order of precedence: of a topic config the broker configs that give its default, of a broker
+    config the names of the same thing in other units. A key that is not `dynamic` is set in a node's file.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""IncrementalAlterConfigs (KIP-339): set, delete, append and subtract, checked against the tables of configs."""
+"""AlterConfigs and IncrementalAlterConfigs (KIP-339): replace, set, delete, append and subtract, checked against the
+tables of configs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,11 +7,11 @@ from collections.abc import Mapping
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata.apply import apply
-from ottla.controller.metadata.broker_config import BROKER_CONFIGS
 from ottla.controller.metadata.config_def import ConfigDef, ConfigType, InvalidConfig, split_list
 from ottla.controller.metadata.decision import Decision, Policy, Refusal
 from ottla.controller.metadata.election import elect_leaderless, forget_eligible
 from ottla.controller.metadata.image import MetadataImage
+from ottla.controller.metadata.min_insync import MIN_INSYNC, check_min_insync
 from ottla.controller.metadata.records import ConfigChanged, Record
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
 from ottla.controller.rpc.models import (
@@ -22,7 +23,6 @@ from ottla.controller.rpc.models import (
 )
 
 UNCLEAN = "unclean.leader.election.enable"
-MIN_INSYNC = "min.insync.replicas"
 
 
 def check_topic_configs(configs: Mapping[str, str | None]) -> dict[str, str]:
@@ -79,7 +79,7 @@ def alter_configs(
         try:
             if asked[resource.kind, resource.name] > 1:
                 raise Refusal(ErrorCode.invalid_request, "Duplicate resource.")
-            changes = _alter_one(image, resource)
+            changes = _alter_one(image, policy, resource)
         except Refusal as refusal:
             code, message = refusal.code.value, refusal.message
             results.append(ConfigResult(kind=resource.kind, name=resource.name, error=code, message=message))
@@ -98,13 +98,13 @@ def alter_configs(
     return Decision(tuple(records), IncrementalAlterConfigsResponse(resources=tuple(results)))
 
 
-def _alter_one(image: MetadataImage, resource: ConfigResourceOps) -> list[Record]:
-    table = _table(image, resource)
+def _alter_one(image: MetadataImage, policy: Policy, resource: ConfigResourceOps) -> list[Record]:
+    table = _table(image, policy, resource)
     repeated = [key for key, times in Counter(op.key for op in resource.ops).items() if times > 1]
     if repeated:
         raise Refusal(ErrorCode.invalid_request, f"Error due to duplicate config keys: {', '.join(repeated)}")
     before = image.configs.get((resource.kind, resource.name), {})
-    after = dict(before)
+    after = {} if resource.replace else dict(before)
     for op in resource.ops:
         row = table.get(op.key)
         if row is None:
@@ -119,21 +119,23 @@ def _alter_one(image: MetadataImage, resource: ConfigResourceOps) -> list[Record
             after[op.key] = value
     if resource.kind == "topic":
         _check_together(after)
+    else:
+        check_min_insync(resource.name, before, after)
     return [
-        ConfigChanged(kind=resource.kind, name=resource.name, key=op.key, value=after.get(op.key))
-        for op in resource.ops
-        if before.get(op.key) != after.get(op.key)
+        ConfigChanged(kind=resource.kind, name=resource.name, key=key, value=after.get(key))
+        for key in dict.fromkeys((*(op.key for op in resource.ops), *before))
+        if before.get(key) != after.get(key)
     ]
 
 
-def _table(image: MetadataImage, resource: ConfigResourceOps) -> Mapping[str, ConfigDef]:
+def _table(image: MetadataImage, policy: Policy, resource: ConfigResourceOps) -> Mapping[str, ConfigDef]:
     if resource.kind == "topic":
         if resource.name not in image.topics:
             raise Refusal(ErrorCode.unknown_topic_or_partition, f"The topic '{resource.name}' does not exist.")
         return TOPIC_CONFIGS
     if resource.name and resource.name not in map(str, image.brokers):
         raise Refusal(ErrorCode.broker_id_not_registered, f"No broker with id {resource.name} found.")
-    return BROKER_CONFIGS
+    return policy.broker_configs
 
 
 def _new_value(row: ConfigDef, op: ConfigOp, present: str | None) -> str | None:

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 from kio.schema.errors import ErrorCode
 
+from ottla.controller.metadata.broker_config import TOPIC_DEFAULTS
+from ottla.controller.metadata.config_def import ConfigDef
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.records import Record
 from ottla.controller.metadata.resolve import resolve_one
@@ -28,13 +30,15 @@ class Decision(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a node's configuration adds to decisions. `broker_defaults` are broker configs as text, by name."""
+    """What a node's configuration adds to decisions. `broker_defaults` are broker configs as text, by name;
+    `broker_configs` says which ones exist."""
 
     default_partitions: int = 1
     default_replication_factor: int = 1
     session_timeout_ms: int = 9000
     max_partitions_per_request: int = 10_000
     broker_defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    broker_configs: Mapping[str, ConfigDef] = field(default_factory=lambda: TOPIC_DEFAULTS)
 
     def unclean(self, image: MetadataImage, topic: str) -> bool:
         """Whether a replica outside the ISR may lead this topic's partitions when there is no other."""

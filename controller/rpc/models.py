@@ -304,11 +304,13 @@ class ConfigOp(RpcModel):
 
 
 class ConfigResourceOps(RpcModel):
-    """`kind` "topic" or "broker"; the broker named "" is the default of all brokers."""
+    """`kind` "topic" or "broker"; the broker named "" is the default of all brokers. `replace`: what is not set here
+    goes (AlterConfigs)."""
 
     kind: Literal["topic", "broker"]
     name: str
     ops: tuple[ConfigOp, ...]
+    replace: bool = False
 
 
 class ConfigResult(RpcModel):

@@ -56,7 +56,7 @@ class LogCleaner:
         self._clock = logs.clock
         self._disk = logs.disk
         self._path = f"{logs.directory}/{CLEANER_OFFSETS_FILE}"
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._dirty_from: dict[TopicPartition, int] | None = None
         self._troubles: dict[TopicPartition, _Trouble] = {}
         self._max_dirty_ratio = 0.0
@@ -121,7 +121,7 @@ class LogCleaner:
             cleaning = each.begin_cleaning(self._dirty_from.get(key, 0), high_watermark_of(*key), self._clock())
             if cleaning is None or self._logs.get(*key) is not each:
                 return False
-            end = await clean_log(each, cleaning, self._commits, self._max_bytes)
+            end = await clean_log(each, cleaning, self._commits, self.max_bytes)
         except (CleaningAborted, Truncated) as reason:
             log.info("log_cleaning_aborted", topic=key[0], partition=key[1], reason=str(reason))
             return False

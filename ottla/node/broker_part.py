@@ -47,6 +47,7 @@ class BrokerPart:
         group: GroupCommit,
     ) -> None:
         self._config = config
+        self._in_force = config
         self._identity = identity
         self._disk = disk
         self._clock = clock
@@ -103,12 +104,13 @@ class BrokerPart:
         await registration.register(
             clean_shutdown=self._logs.kept_everything, previous_epoch=self._logs.last_broker_epoch
         )
+        self._reconfigure(quorum.view.image)
         replicas.apply(quorum.view.image)
         replicas.set_strays_aside()
         self._broker.apply(quorum.view.image)
         quorum.view.subscribe(self._metadata_changed)
         replicas.start()
-        self.server = KafkaServer(self._broker.registry, limits=limits(self._config))
+        self.server = KafkaServer(self._broker.registry, limits=limits(self._in_force))
         for endpoint in self._config.broker_listeners:
             await self.server.start(loop, endpoint.host or None, endpoint.port, endpoint.name)
         beating = await registration.unfence()
@@ -163,7 +165,7 @@ class BrokerPart:
         )
 
     def _settings(self, image: MetadataImage, topic: str) -> TopicSettings:
-        config = self._config
+        config = self._in_force
         resolved = resolve(image, config.kafka_values(), topic, config.node_id)
         settings = topic_settings({name: row.value for name, row in resolved.items()})
         held = replace(settings.log, producer_id_expiration_ms=config.producer_id_expiration_ms)
@@ -173,9 +175,21 @@ class BrokerPart:
 
     def _metadata_changed(self, image: MetadataImage, delta: Delta) -> None:
         assert self.replicas is not None
+        if any(kind == "broker" for kind, _ in delta.configs):
+            self._reconfigure(image)
         self.replicas.apply(image, delta)
         assert self._broker is not None
         self._broker.apply(image, delta)
+
+    def _reconfigure(self, image: MetadataImage) -> None:
+        """Let the dynamic settings that the metadata has for this broker hold from now on (KIP-226)."""
+        before, self._in_force = self._in_force, self._config.in_force(image)
+        if self._in_force == before:
+            return
+        assert self.replicas is not None
+        self.replicas.reconfigure(replication_config(self._in_force))
+        if self.server is not None:
+            self.server.limits = limits(self._in_force)
 
     def replicas_behind(self, image: MetadataImage) -> int:
         """Replicas here that have not been in sync since the start, though somebody leads them; 0 once all were.

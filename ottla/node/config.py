@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ottla.controller import BROKER_CONFIGS, InvalidConfig
+from ottla.controller import TOPIC_DEFAULTS, ConfigDef, InvalidConfig, MetadataImage
+from ottla.node.definitions import BROKER_CONFIGS, SETTINGS
 from ottla.node.endpoints import (
     Endpoint,
     Voter,
@@ -20,7 +21,6 @@ from ottla.node.rules import advertised_of, check, inter_broker_name
 from ottla.node.settings import Settings
 from ottla.node.sources import ConfigError, Given, from_environment, from_toml, to_variable
 
-SETTINGS = {str(field.alias): field for field in Settings.model_fields.values()}
 _ALIASES = {"log.dir": "log.dirs", "broker.id": "node.id"}
 # Settings that compose files for Kafka commonly have and that concern parts this node does not have (or has no use
 # for): taken without effect, so that such a file works; `NodeConfig.ignored` tells which were.
@@ -148,6 +148,25 @@ class NodeConfig(Settings):
         """What file and environment gave, by Kafka's names, for DescribeConfigs and topic defaults. No secrets."""
         return self.given
 
+    @property
+    def definitions(self) -> Mapping[str, ConfigDef]:
+        """What settings there are."""
+        return BROKER_CONFIGS
+
+    def in_force(self, image: MetadataImage) -> "NodeConfig":
+        """This configuration with what the metadata says for this broker, or for all, in place of the dynamic ones.
+
+        What topics take their defaults from is not among them: that is resolved for each topic.
+        """
+        layers = (image.configs.get(("broker", name), {}) for name in ("", str(self.node_id)))
+        given = {name: text for layer in layers for name, text in layer.items()}
+        changed = {
+            name.replace(".", "_"): BROKER_CONFIGS[name].parse(text)
+            for name, text in given.items()
+            if name in SETTINGS and BROKER_CONFIGS[name].dynamic
+        }
+        return self.model_copy(update=changed) if changed else self
+
     @classmethod
     def parse(cls, settings: Mapping[str, Given]) -> "NodeConfig":
         """From text by Kafka's names. Raises ConfigError, one line for whatever is wrong first."""
@@ -160,7 +179,7 @@ class NodeConfig(Settings):
                 if name in own and written != name:
                     continue  # the alias gives way to the name itself
                 own[name] = text.strip()
-            elif name in BROKER_CONFIGS:
+            elif name in TOPIC_DEFAULTS:
                 topic_defaults[name] = _checked(name, text.strip(), origin)
             elif name in WITHOUT_EFFECT:
                 ignored.append(name)
@@ -177,7 +196,7 @@ class NodeConfig(Settings):
 
 def _checked(name: str, text: str, origin: str) -> str:
     try:
-        BROKER_CONFIGS[name].parse(text)
+        TOPIC_DEFAULTS[name].parse(text)
     except InvalidConfig as error:
         raise ConfigError(f"{error} (from {origin})") from None
     return text
@@ -192,7 +211,7 @@ def _unknown(name: str, origin: str) -> str:
 
 
 def _known_names() -> Iterable[str]:
-    return [*SETTINGS, *BROKER_CONFIGS, *WITHOUT_EFFECT]
+    return [*BROKER_CONFIGS, *WITHOUT_EFFECT]
 
 
 def _explain(error: ValidationError, settings: Mapping[str, Given]) -> str:

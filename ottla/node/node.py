@@ -203,6 +203,7 @@ def controller_settings(config: NodeConfig) -> ControllerSettings:
             default_replication_factor=config.default_replication_factor,
             session_timeout_ms=config.broker_session_timeout_ms,
             broker_defaults=config.kafka_values(),
+            broker_configs=config.definitions,
         ),
         rebalance_interval_s=interval if config.auto_leader_rebalance_enable else None,
     )

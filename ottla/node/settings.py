@@ -2,7 +2,7 @@
 
 An attribute is Kafka's name with underscores for dots. Names, types and defaults are Kafka's (KIP-1030 included) unless
 the row says so; `ottla.` begins what Kafka does not have. Settings that are the defaults of topic configs
-(`log.retention.ms`, `min.insync.replicas`, ...) are not here but in the controller's table, `BROKER_CONFIGS`.
+(`log.retention.ms`, `min.insync.replicas`, ...) are not here but in the controller's table, `TOPIC_DEFAULTS`.
 """
 
 from typing import Any, Literal
@@ -15,8 +15,11 @@ _INT_MAX = 2**31 - 1
 _MiB = 1024 * 1024
 
 
-def _key(default: object, doc: str, **bounds: Any) -> Any:
-    return Field(default=default, description=doc, validate_default=False, **bounds)
+def _key(default: object, doc: str, *, kind: str | None = None, dynamic: bool = False, **bounds: Any) -> Any:
+    """`kind` is Kafka's type where it is not what the annotation suggests. A `dynamic` one can be changed while the
+    node runs, for one broker or for all (KIP-226)."""
+    extra: Any = {"kind": kind, "dynamic": dynamic}
+    return Field(default=default, description=doc, validate_default=False, json_schema_extra=extra, **bounds)
 
 
 class Settings(BaseModel):
@@ -68,7 +71,7 @@ class Settings(BaseModel):
     )
     controlled_shutdown_enable: bool = _key(True, "Whether a stopping broker hands its leaderships over first.")
     auto_leader_rebalance_enable: bool = _key(True, "Whether preferred leaders are restored by themselves.")
-    leader_imbalance_check_interval_seconds: int = _key(300, "How often they are.", ge=1)
+    leader_imbalance_check_interval_seconds: int = _key(300, "How often they are.", ge=1, kind="long")
 
     # Topics
     num_partitions: int = _key(1, "Partitions of a topic that does not say.", ge=1)
@@ -77,7 +80,7 @@ class Settings(BaseModel):
     delete_topic_enable: bool = _key(True, "Whether topics can be deleted.")
 
     # Replication
-    replica_lag_time_max_ms: int = _key(30_000, "Lag after which a follower leaves the ISR.", ge=1)
+    replica_lag_time_max_ms: int = _key(30_000, "Lag after which a follower leaves the ISR.", ge=1, kind="long")
     replica_fetch_wait_max_ms: int = _key(500, "The longest a follower's fetch waits.", ge=0)
     replica_fetch_min_bytes: int = _key(1, "Bytes for which it waits.", ge=0)
     replica_fetch_max_bytes: int = _key(_MiB, "Bytes per partition in a follower's fetch.", ge=1)
@@ -88,25 +91,35 @@ class Settings(BaseModel):
         "org.apache.kafka.common.replica.RackAwareReplicaSelector a replica of the ISR in the consumer's rack. "
         "(Kafka takes any class.)",
     )
-    replica_high_watermark_checkpoint_interval_ms: int = _key(5000, "How often high watermarks are written down.", ge=1)
+    replica_high_watermark_checkpoint_interval_ms: int = _key(
+        5000, "How often high watermarks are written down.", ge=1, kind="long"
+    )
 
     # The log
-    log_dirs: str = _key("/tmp/kafka-logs", "The data directory; one, so far. log.dir means the same.", min_length=1)
+    log_dirs: str = _key(
+        "/tmp/kafka-logs", "The data directory; one, so far. log.dir means the same.", min_length=1, kind="list"
+    )
     ottla_flush: Literal["os", "synced"] = _key(
         "os", "os: the page cache, as Kafka. synced: records are on disk before they are acknowledged."
     )
-    log_retention_check_interval_ms: int = _key(300_000, "How often old segments are looked for.", ge=1)
-    log_cleaner_backoff_ms: int = _key(15_000, "How often compacted logs are looked at.", ge=1)
+    log_retention_check_interval_ms: int = _key(300_000, "How often old segments are looked for.", ge=1, kind="long")
+    log_cleaner_backoff_ms: int = _key(
+        15_000, "How often compacted logs are looked at.", ge=1, kind="long", dynamic=True
+    )
     log_cleaner_dedupe_buffer_size: int = _key(
-        134_217_728, "Memory for the keys of a log that is compacted; more keys take several rounds.", ge=1_048_576
+        134_217_728,
+        "Memory for the keys of a log that is compacted; more keys take several rounds.",
+        ge=1_048_576,
+        kind="long",
+        dynamic=True,
     )
     log_flush_offset_checkpoint_interval_ms: int = _key(
         60_000, "How often recovery points and log start offsets are written down.", ge=1
     )
     metadata_log_max_record_bytes_between_snapshots: int = _key(
-        20 * _MiB, "Bytes of metadata log after which a snapshot is taken.", ge=1
+        20 * _MiB, "Bytes of metadata log after which a snapshot is taken.", ge=1, kind="long"
     )
-    producer_id_expiration_ms: int = _key(86_400_000, "How long an idle producer's state is kept.", ge=1)
+    producer_id_expiration_ms: int = _key(86_400_000, "How long an idle producer's state is kept.", ge=1, dynamic=True)
 
     # Consumer groups
     group_initial_rebalance_delay_ms: int = _key(
@@ -128,7 +141,9 @@ class Settings(BaseModel):
     offsets_retention_minutes: int = _key(
         10_080, "How long offsets are kept that no member of the group may need any more (KIP-211).", ge=1
     )
-    offsets_retention_check_interval_ms: int = _key(600_000, "How often such offsets are looked for.", ge=1)
+    offsets_retention_check_interval_ms: int = _key(
+        600_000, "How often such offsets are looked for.", ge=1, kind="long"
+    )
     offsets_topic_num_partitions: int = _key(50, "Partitions of __consumer_offsets, when it is made.", ge=1)
     offsets_topic_replication_factor: int = _key(
         3,
@@ -136,15 +151,21 @@ class Settings(BaseModel):
         "it with fewer.)",
         ge=1,
         le=32767,
+        kind="short",
     )
     offsets_topic_segment_bytes: int = _key(100 * _MiB, "Segment size of __consumer_offsets, when it is made.", ge=1)
 
     # Bounds
     socket_request_max_bytes: int = _key(100 * _MiB, "The largest request.", ge=1, le=_INT_MAX)
     queued_max_request_bytes: int = _key(
-        512 * _MiB, "Bytes of requests held at once over all connections. (Kafka: -1, without a limit.)", ge=1024
+        512 * _MiB,
+        "Bytes of requests held at once over all connections. (Kafka: -1, without a limit.)",
+        ge=1024,
+        kind="long",
     )
-    max_connections: int = _key(10_000, "Client connections at once. (Kafka: without a limit.)", ge=1, le=_INT_MAX)
-    connections_max_idle_ms: int = _key(600_000, "Idle time after which a connection is closed.", ge=1)
+    max_connections: int = _key(
+        10_000, "Client connections at once. (Kafka: without a limit.)", ge=1, le=_INT_MAX, dynamic=True
+    )
+    connections_max_idle_ms: int = _key(600_000, "Idle time after which a connection is closed.", ge=1, kind="long")
     max_incremental_fetch_session_cache_slots: int = _key(1000, "Fetch sessions kept (KIP-227).", ge=0)
     fetch_max_bytes: int = _key(55 * _MiB, "Most record bytes in one Fetch answer.", ge=1024)

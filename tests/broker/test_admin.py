@@ -164,10 +164,30 @@ class TestConfigs:
         assert (own["num.partitions"].value, own["num.partitions"].config_source) == ("6", 4)
         assert own["num.partitions"].read_only
         assert not own["log.retention.ms"].read_only
+        assert (own["log.retention.ms"].value, own["log.retention.ms"].config_source) == ("2", 3)
+        assert (own["log.roll.ms"].value, own["log.roll.ms"].config_source) == (None, 5)
         default = await self.describe(world, 4, "")
         assert [(row.name, row.value, row.config_source) for row in default.configs] == [("log.retention.ms", "2", 3)]
         other = await self.describe(world, 4, "2")
         assert other.error_code is ErrorCode.invalid_request
+
+    async def test_units_of_a_broker_config_are_synonyms(self, world: World) -> None:
+        world.config.values["log.retention.minutes"] = "3"
+        found = await self.describe(
+            world, 4, "1", keys=["log.retention.ms"], include_synonyms=True, include_documentation=True
+        )
+        (row,) = found.configs
+        assert (row.value, row.config_source, row.config_type) == (None, 4, 5)
+        assert [(one.name, one.value, one.source) for one in row.synonyms] == [
+            ("log.retention.minutes", "3", 4),
+            ("log.retention.hours", "168", 5),
+        ]
+        assert row.documentation
+
+    async def test_a_secret_is_described_without_its_value(self, world: World) -> None:
+        found = await self.describe(world, 4, "1", keys=["ottla.cluster.secret"], include_synonyms=True)
+        (row,) = found.configs
+        assert (row.value, row.is_sensitive, row.read_only, row.synonyms) == (None, True, True, ())
 
     async def test_refusals(self, world: World) -> None:
         assert (await self.describe(world, 2, "x")).error_code is ErrorCode.unknown_topic_or_partition
@@ -183,7 +203,8 @@ class TestConfigs:
             {"resource_type": 2, "resource_name": "t", "configs": [retention, {"name": "x", "config_operation": 1}]},
             {"resource_type": 4, "resource_name": "", "configs": [{"name": "a", "config_operation": 2, "value": "b"}]},
             {"resource_type": 8, "resource_name": "logger", "configs": []},
-            {"resource_type": 2, "resource_name": "t", "configs": []},
+            {"resource_type": 2, "resource_name": "twice", "configs": []},
+            {"resource_type": 2, "resource_name": "twice", "configs": [retention]},
             {"resource_type": 2, "resource_name": "u", "configs": [retention, retention]},
             {"resource_type": 2, "resource_name": "v", "configs": [{"name": "a", "config_operation": 9}]},
             {"resource_type": 2, "resource_name": "w", "configs": [{"name": "a", "config_operation": 0}]},
@@ -197,10 +218,34 @@ class TestConfigs:
         codes = [(row.resource_name, row.error_code) for row in response.responses]
         refused = ErrorCode.invalid_request
         assert codes == [
-            *((name, refused) for name in ("logger", "t", "u", "v", "w")),
             ("t", ErrorCode.none),
             ("", ErrorCode.none),
+            *((name, refused) for name in ("logger", "twice", "twice", "u", "v", "w")),
         ]
+
+    async def test_replace(self, world: World) -> None:
+        """AlterConfigs is passed on as a replacement of everything that is set."""
+        world.controller.answers[IncrementalAlterConfigs] = lambda request: IncrementalAlterConfigsResponse(
+            resources=(ConfigResult(kind="topic", name="t", error=ErrorCode.invalid_config, message="no"),)
+        )
+        resources = [
+            {"resource_type": 2, "resource_name": "t", "configs": [{"name": "retention.ms", "value": "5"}]},
+            {"resource_type": 2, "resource_name": "", "configs": []},
+            {"resource_type": 16, "resource_name": "m", "configs": []},
+            {"resource_type": 32, "resource_name": "g", "configs": []},
+            {"resource_type": 2, "resource_name": "u", "configs": [{"name": "retention.ms", "value": None}]},
+        ]
+        response = await world.call(33, 2, {"resources": resources, "validate_only": True})
+        (request,) = world.controller.calls
+        assert request.validate_only
+        (asked,) = request.resources
+        assert asked.replace
+        assert [(op.key, op.op, op.value) for op in asked.ops] == [("retention.ms", "set", "5")]
+        assert [row.error_code for row in response.responses] == [
+            ErrorCode.invalid_config,
+            *(4 * [ErrorCode.invalid_request]),
+        ]
+        assert all(row.error_message for row in response.responses)
 
 
 class TestInitProducerId:

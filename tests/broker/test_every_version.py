@@ -131,6 +131,11 @@ CONTENT: dict[int, dict[str, Any]] = {
         "include_synonyms": True,
         "include_documentation": True,
     },
+    33: {
+        "resources": [
+            {"resource_type": 2, "resource_name": "t", "configs": [{"name": "retention.ms", "value": "5"}]},
+        ]
+    },
     36: {"auth_bytes": b"good"},
     37: {"topics": [{"name": "t", "count": 5, "assignments": None}]},
     44: {

@@ -17,6 +17,7 @@ from ottla.broker.replication.fetch_wait import NEWS_WITHIN_S
 from ottla.broker.replication.host import PartitionHost
 from ottla.controller import (
     BrokerImage,
+    ConfigDef,
     Listener,
     MetadataImage,
     PartitionImage,
@@ -25,6 +26,7 @@ from ottla.controller import (
     TopicImage,
 )
 from ottla.log import Disk, GroupCommit, LogConfig, PartitionLog
+from ottla.node.definitions import BROKER_CONFIGS
 from ottla.records import Compression, Record, encode_batch
 from ottla.wire import Connection, Later, Raw, Request, build, decode, encode, request_type, response_type
 
@@ -65,6 +67,10 @@ class FakeConfig:
     max_incremental_fetch_session_cache_slots: int = 10
     replica_selector_class: str = ""
     values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def definitions(self) -> Mapping[str, ConfigDef]:
+        return BROKER_CONFIGS
 
     def kafka_values(self) -> Mapping[str, str]:
         return self.values

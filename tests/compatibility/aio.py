@@ -229,6 +229,13 @@ class AioAdmin:
         _check(code, text)
         return {entry[0]: entry[1] for entry in entries}
 
+    def replace_configs(self, topic: str, configs: Mapping[str, str]) -> None:
+        """AlterConfigs, the only one that it has."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict(configs))
+        (response,) = self._loop.run(self._client.alter_configs([resource]))
+        ((code, text, _, _),) = response.resources
+        _check(code, text)
+
     def cluster(self) -> ClusterSeen:
         found = self._loop.run(self._client.describe_cluster())
         brokers = {node["node_id"]: f"{node['host']}:{node['port']}" for node in found["brokers"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -230,6 +231,12 @@ class ConfluentAdmin:
 
     def unset_config(self, topic: str, name: str) -> None:
         self._alter(topic, ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE))
+
+    def replace_configs(self, topic: str, configs: Mapping[str, str]) -> None:
+        """AlterConfigs, which the library warns of."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            _wait(self._client.alter_configs([ConfigResource(ResourceType.TOPIC, topic, set_config=dict(configs))]))
 
     def _alter(self, topic: str, entry: ConfigEntry) -> None:
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])

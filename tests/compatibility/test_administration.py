@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.compatibility.aio import Aio
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent
 from tests.compatibility.kafka_python import KafkaPython
@@ -91,7 +92,7 @@ def test_what_is_refused(cluster: Cluster, library: Library, topic: str) -> None
         assert not {name for name in admin.topics() if name.startswith(topic + "-")}
 
 
-# aiokafka only knows AlterConfigs (not incremental), which Kafka has deprecated and this broker does not have.
+# aiokafka only knows AlterConfigs.
 @pytest.mark.parametrize("library", [Confluent(), KafkaPython()], ids=lambda library: library.name)
 def test_configs_change_one_at_a_time(cluster: Cluster, library: Confluent | KafkaPython, topic: str) -> None:
     def error_of_writing() -> int:
@@ -110,6 +111,19 @@ def test_configs_change_one_at_a_time(cluster: Cluster, library: Confluent | Kaf
         with pytest.raises(Refused) as refused:
             admin.set_config(topic, "retention.ms", "soon")
         assert refused.value.code == INVALID_CONFIG
+
+
+@pytest.mark.parametrize("library", [Confluent(), Aio()], ids=lambda library: library.name)
+def test_all_configs_of_a_topic_are_replaced_at_once(cluster: Cluster, library: Confluent | Aio, topic: str) -> None:
+    with library.admin(cluster.bootstrap) as admin:
+        cluster.make(admin, topic, configs={"retention.ms": "1000000", "segment.ms": "5000"})
+        admin.replace_configs(topic, {"segment.ms": "6000", "max.message.bytes": "2000"})
+        expected = {"retention.ms": "604800000", "segment.ms": "6000", "max.message.bytes": "2000"}
+        eventually(lambda: {name: admin.configs(topic)[name] for name in expected} == expected, "the new values")
+        with pytest.raises(Refused) as refused:
+            admin.replace_configs(topic, {"segment.ms": "soon"})
+        assert refused.value.code == INVALID_CONFIG
+        assert admin.configs(topic)["max.message.bytes"] == "2000"
 
 
 def test_the_cluster_describes_itself(cluster: Cluster, library: Library) -> None:

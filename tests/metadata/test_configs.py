@@ -6,10 +6,11 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata import (
-    BROKER_CONFIGS,
     TOPIC_CONFIGS,
+    TOPIC_DEFAULTS,
     ConfigSource,
     InvalidConfig,
+    Policy,
     resolve,
     resolve_one,
 )
@@ -24,9 +25,14 @@ def cluster() -> Cluster:
     return cluster
 
 
-def _alter(cluster: Cluster, *ops: tuple[str, str, str | None], kind: Any = "topic", name: str = "t") -> ErrorCode:
+def _alter(
+    cluster: Cluster, *ops: tuple[str, str, str | None], kind: Any = "topic", name: str = "t", replace: bool = False
+) -> ErrorCode:
     resource = ConfigResourceOps(
-        kind=kind, name=name, ops=tuple(ConfigOp.model_validate({"key": k, "op": o, "value": v}) for k, o, v in ops)
+        kind=kind,
+        name=name,
+        ops=tuple(ConfigOp.model_validate({"key": k, "op": o, "value": v}) for k, o, v in ops),
+        replace=replace,
     )
     (result,) = cluster.ask(IncrementalAlterConfigs(resources=(resource,))).resources
     assert (result.message is None) == (result.error == 0)
@@ -34,16 +40,16 @@ def _alter(cluster: Cluster, *ops: tuple[str, str, str | None], kind: Any = "top
 
 
 def test_every_default_is_a_value_of_its_key() -> None:
-    for table in (TOPIC_CONFIGS, BROKER_CONFIGS):
+    for table in (TOPIC_CONFIGS, TOPIC_DEFAULTS):
         for name, row in table.items():
             assert row.name == name
             if row.default is not None:
                 row.parse(row.default)
     for row in TOPIC_CONFIGS.values():
         assert row.default is not None
-        assert all(synonym.name in BROKER_CONFIGS for synonym in row.synonyms)
-    assert BROKER_CONFIGS["log.retention.hours"].default == "168"
-    assert BROKER_CONFIGS["log.retention.ms"].default is None
+        assert all(synonym.name in TOPIC_DEFAULTS for synonym in row.synonyms)
+    assert TOPIC_DEFAULTS["log.retention.hours"].default == "168"
+    assert TOPIC_DEFAULTS["log.retention.ms"].default is None
 
 
 @pytest.mark.parametrize(
@@ -97,6 +103,33 @@ def test_set_delete_append_subtract(cluster: Cluster) -> None:
     assert ("topic", "t") not in cluster.image.configs
 
 
+def test_replace(cluster: Cluster) -> None:
+    """AlterConfigs: what is not named goes, what is wrong changes nothing."""
+    _alter(cluster, ("retention.ms", "set", "5"), ("segment.ms", "set", "6"))
+    assert _alter(cluster, ("no.such", "set", "7"), replace=True) is ErrorCode.invalid_config
+    assert _alter(cluster, ("segment.ms", "set", "6"), ("flush.ms", "set", "7"), replace=True) is ErrorCode.none
+    assert cluster.image.configs["topic", "t"] == {"segment.ms": "6", "flush.ms": "7"}
+    assert _alter(cluster, replace=True) is ErrorCode.none
+    assert ("topic", "t") not in cluster.image.configs
+
+
+def test_min_insync_replicas_is_one_number_for_the_cluster() -> None:
+    """What a file says is written down once; a broker that went by less than the controller would acknowledge what an
+    eligible leader does not have (KIP-966)."""
+    cluster = Cluster(Policy(broker_defaults={"min.insync.replicas": "2"})).up(1)
+    assert cluster.image.configs["broker", ""] == {"min.insync.replicas": "2"}
+    cluster.policy = Policy(broker_defaults={"min.insync.replicas": "1"})
+    cluster.up(2)
+    assert cluster.image.configs["broker", ""] == {"min.insync.replicas": "2"}
+    change = ("min.insync.replicas", "set", "1")
+    assert _alter(cluster, change, kind="broker", name="1") is ErrorCode.invalid_config
+    assert _alter(cluster, change, kind="broker", name="") is ErrorCode.none
+    assert _alter(cluster, ("min.insync.replicas", "delete", None), kind="broker", name="") is ErrorCode.invalid_config
+    assert _alter(cluster, kind="broker", name="", replace=True) is ErrorCode.invalid_config
+    assert cluster.image.configs["broker", ""] == {"min.insync.replicas": "1"}
+    assert resolve_one(cluster.image, {"min.insync.replicas": "3"}, "t", "min.insync.replicas", 1).value == 1
+
+
 def test_no_change_is_no_entry(cluster: Cluster) -> None:
     _alter(cluster, ("retention.ms", "set", "5"))
     entries = len(cluster.entries)
@@ -127,7 +160,7 @@ def test_a_resource_is_changed_wholly_or_not_at_all(
 def test_resources_that_are_not_there_or_twice(cluster: Cluster) -> None:
     assert _alter(cluster, name="u") is ErrorCode.unknown_topic_or_partition
     assert _alter(cluster, kind="broker", name="9") is ErrorCode.broker_id_not_registered
-    assert _alter(cluster, ("node.id", "set", "7"), kind="broker", name="1") is ErrorCode.invalid_request
+    assert _alter(cluster, ("log.retention.hours", "set", "7"), kind="broker", name="1") is ErrorCode.invalid_request
     twice = (ConfigResourceOps(kind="topic", name="t", ops=()),) * 2
     results = cluster.ask(IncrementalAlterConfigs(resources=twice)).resources
     assert {result.error for result in results} == {ErrorCode.invalid_request.value}

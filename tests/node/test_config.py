@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ottla.controller import BROKER_CONFIGS
-from ottla.node.config import SETTINGS, NodeConfig, load_config
+from ottla.controller import TOPIC_DEFAULTS, ConfigType, InvalidConfig, MetadataImage
+from ottla.node.config import NodeConfig, load_config
+from ottla.node.definitions import BROKER_CONFIGS, SETTINGS
 from ottla.node.endpoints import Endpoint, Voter
 from ottla.node.reference import describe_settings
 from ottla.node.sources import ConfigError, from_environment, from_toml, to_variable
@@ -242,19 +243,46 @@ def test_quoted_names_come_through_toml_as_they_are(values: dict[str, bool | int
     assert {name: given.text for name, given in from_toml(text, "f").items()} == expected
 
 
-def test_the_nodes_table_and_the_controllers_table_agree() -> None:
-    for name, row in BROKER_CONFIGS.items():
-        field = SETTINGS.get(name)
-        if field is None or row.default is None or field.is_required():
-            continue
-        default = field.default
-        text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        assert text.lower() == row.default.lower(), name
+def test_definitions_are_of_kafkas_types() -> None:
+    for name, kind, default, dynamic in (
+        ("node.id", ConfigType.INT, None, False),
+        ("log.dirs", ConfigType.LIST, "/tmp/kafka-logs", False),
+        ("listeners", ConfigType.LIST, "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093", False),
+        ("replica.lag.time.max.ms", ConfigType.LONG, "30000", False),
+        ("offsets.topic.replication.factor", ConfigType.SHORT, "3", False),
+        ("auto.create.topics.enable", ConfigType.BOOLEAN, "true", False),
+        ("log.cleaner.backoff.ms", ConfigType.LONG, "15000", True),
+        ("max.connections", ConfigType.INT, "10000", True),
+        ("log.retention.ms", ConfigType.LONG, None, True),
+        ("log.retention.hours", ConfigType.LONG, "168", False),
+        ("broker.rack", ConfigType.STRING, None, False),
+    ):
+        row = BROKER_CONFIGS[name]
+        assert (row.type, row.default, row.dynamic) == (kind, default, dynamic), name
+        if default is not None:
+            row.parse(default)
+    with pytest.raises(InvalidConfig):
+        BROKER_CONFIGS["max.connections"].parse("0")
+    assert [name for name, row in BROKER_CONFIGS.items() if row.sensitive] == ["ottla.cluster.secret"]
+
+
+def test_what_the_metadata_says_takes_the_place_of_what_the_file_says() -> None:
+    """KIP-226: of one broker before all brokers before the file; only what is dynamic."""
+    config = load(MINIMAL | {"KAFKA_MAX_CONNECTIONS": "7", "KAFKA_LOG_CLEANER_BACKOFF_MS": "8"})
+    assert config.in_force(MetadataImage("c")) is config
+    configs = {
+        ("broker", ""): {"max.connections": "9", "log.cleaner.backoff.ms": "10", "log.retention.ms": "5"},
+        ("broker", "1"): {"max.connections": "11", "node.id": "99"},
+        ("broker", "2"): {"max.connections": "12"},
+    }
+    held = config.in_force(MetadataImage("c", configs=configs))
+    assert (held.max_connections, held.log_cleaner_backoff_ms, held.node_id) == (11, 10, 1)
+    assert config.max_connections == 7
 
 
 def test_the_reference_has_every_setting_once_with_a_meaning() -> None:
     rows = describe_settings()
-    assert [row[0] for row in rows] == sorted({*SETTINGS, *BROKER_CONFIGS})
+    assert [row[0] for row in rows] == sorted({*SETTINGS, *TOPIC_DEFAULTS})
     assert all(kind in ("boolean", "int", "long", "double", "string", "list", "short") for _, kind, _, _ in rows)
     assert all(doc for *_, doc in rows)
     assert ("num.partitions", "int", "1", "Partitions of a topic that does not say.") in rows

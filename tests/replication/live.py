@@ -25,6 +25,7 @@ from ottla.broker.replication import (
     topic_settings,
 )
 from ottla.controller import (
+    ConfigDef,
     CreateTopics,
     DeleteTopics,
     Delta,
@@ -106,6 +107,7 @@ class NodeConfig:
     auto_create_topics_enable = False
     fetch_max_bytes = 55 * 1024 * 1024
     max_incremental_fetch_session_cache_slots = 100
+    definitions: dict[str, ConfigDef] = {}
     replica_selector_class = ""
 
     def __init__(self, node_id: int) -> None:
