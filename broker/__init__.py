@@ -16,6 +16,7 @@ from ottla.broker.replication import (
     TopicSettings,
     topic_settings,
 )
+from ottla.broker.transactions import TransactionConfig
 
 __all__ = [
     "TABLE",
@@ -37,6 +38,7 @@ __all__ = [
     "ReplicationConfig",
     "SessionCache",
     "TopicSettings",
+    "TransactionConfig",
     "build_registry",
     "load_schemas",
     "topic_settings",

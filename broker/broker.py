@@ -16,12 +16,14 @@ from ottla.broker.context import (
     MetadataSource,
     QuorumStatus,
 )
-from ottla.broker.coordination import OFFSETS_TOPIC, InternalTopic
+from ottla.broker.coordination import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, InternalTopic, TopicSpec
 from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.groups import GroupConfig, GroupCoordinator, offsets_topic
+from ottla.broker.peers import Peers
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
-from ottla.broker.replication import ClusterCredentials, ReplicaManager
+from ottla.broker.replication import ClusterCredentials, OpenConnection, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
+from ottla.broker.transactions import VERSION_2, TransactionConfig, TransactionCoordinator, transactions_topic
 from ottla.controller import (
     AllocateProducerIds,
     ControllerUnavailable,
@@ -39,6 +41,7 @@ class Broker:
     """Holds the context of the request handlers and the registry for the node's Kafka listeners.
 
     It starts nothing by itself, but for what `apply` asks of it; `close` ends what handlers left running.
+    `open_connection` leads to the other brokers, by their listener `inter_broker_listener`.
     `broker_epoch` is the epoch of this broker's present registration, `quorum` this node's view of the Raft quorum,
     `nonce` a source of 32 unpredictable bytes.
     """
@@ -56,7 +59,10 @@ class Broker:
         clock: Clock,
         rng: random.Random,
         nonce: Callable[[], bytes],
+        open_connection: OpenConnection,
+        inter_broker_listener: str,
         groups: GroupConfig | None = None,
+        transactions: TransactionConfig | None = None,
     ) -> None:
         self._controller = controller
         self._view = view
@@ -64,16 +70,27 @@ class Broker:
         self._broker_epoch = broker_epoch
         self._node_id = config.node_id
         group_config = GroupConfig() if groups is None else groups
+        transaction_config = TransactionConfig() if transactions is None else transactions
         limits = TopicLimits(lambda: view.image, config.kafka_values, config.node_id)
+        producer_ids = ProducerIds(self._allocate_producer_ids)
         self.groups = GroupCoordinator(
             group_config,
             replicas,
-            topic=InternalTopic(
-                offsets_topic(group_config), lambda: view.image, self._expected_brokers, self._create_topics
-            ),
+            topic=self._internal(offsets_topic(group_config)),
             image=lambda: view.image,
             clock=clock,
             max_bytes=lambda: limits.of(OFFSETS_TOPIC).max_message_bytes,
+        )
+        self.transactions = TransactionCoordinator(
+            transaction_config,
+            replicas,
+            topic=self._internal(transactions_topic(transaction_config)),
+            image=lambda: view.image,
+            clock=clock,
+            max_bytes=lambda: limits.of(TRANSACTIONS_TOPIC).max_message_bytes,
+            version=lambda: VERSION_2,
+            producer_ids=producer_ids,
+            peers=Peers(open_connection, lambda: view.image, inter_broker_listener),
         )
         self.context = BrokerContext(
             node_id=config.node_id,
@@ -82,10 +99,11 @@ class Broker:
             controller=controller,
             replicas=replicas,
             groups=self.groups,
+            transactions=self.transactions,
             credentials=credentials,
             nonce=nonce,
             limits=limits,
-            producer_ids=ProducerIds(self._allocate_producer_ids),
+            producer_ids=producer_ids,
             quorum=quorum,
             clock=clock,
             rng=rng,
@@ -104,6 +122,10 @@ class Broker:
     def apply(self, image: MetadataImage, delta: Delta | None = None) -> None:
         """Follow the metadata, after the replica manager has; `delta` None stands for everything."""
         self.groups.apply(image, delta)
+        self.transactions.apply(image, delta)
+
+    def _internal(self, spec: TopicSpec) -> InternalTopic:
+        return InternalTopic(spec, lambda: self._view.image, self._expected_brokers, self._create_topics)
 
     def _expected_brokers(self) -> int:
         """At least how many brokers there will be: where this broker is a voter too, the other voters are taken for
@@ -124,6 +146,7 @@ class Broker:
     async def close(self) -> None:
         """End the background work of handlers, and give up all fetch sessions."""
         await self.groups.close()
+        await self.transactions.close()
         await self.context.background.close()
         for session in self.context.sessions:
             self.context.sessions.remove(session.id)

@@ -15,6 +15,7 @@ from ottla.broker.groups import GroupCoordinator
 from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
+from ottla.broker.transactions import TransactionCoordinator
 from ottla.controller import ConfigDef, MetadataImage, RpcRequest, RpcResponse
 
 log = structlog.get_logger(__name__)
@@ -137,6 +138,7 @@ class BrokerContext:
     controller: Controller
     replicas: ReplicaManager
     groups: GroupCoordinator
+    transactions: TransactionCoordinator
     credentials: ClusterCredentials
     nonce: Callable[[], bytes]
     limits: TopicLimits

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ottla.broker.api import (
+    add_offsets_to_txn,
+    add_partitions_to_txn,
     alter_configs,
     consumer_group_describe,
     consumer_group_heartbeat,
@@ -23,6 +25,7 @@ from ottla.broker.api import (
     describe_groups,
     describe_quorum,
     describe_topic_partitions,
+    end_txn,
     fetch,
     find_coordinator,
     heartbeat,
@@ -88,8 +91,11 @@ TABLE = (
     Row(17, "SaslHandshake", (0, 1), sasl_handshake.handle, limit=64 * KIB, serial=True),
     Row(19, "CreateTopics", (2, 7), create_topics.handle),
     Row(20, "DeleteTopics", (1, 6), delete_topics.handle),
-    Row(22, "InitProducerId", (0, 5), init_producer_id.handle, limit=64 * KIB),
+    Row(22, "InitProducerId", (0, 6), init_producer_id.handle, limit=64 * KIB),
     Row(23, "OffsetForLeaderEpoch", (2, 4), offset_for_leader_epoch.handle),
+    Row(24, "AddPartitionsToTxn", (0, 5), add_partitions_to_txn.handle),
+    Row(25, "AddOffsetsToTxn", (0, 4), add_offsets_to_txn.handle, limit=1 * MIB),
+    Row(26, "EndTxn", (0, 5), end_txn.handle, limit=1 * MIB),
     Row(32, "DescribeConfigs", (1, 4), describe_configs.handle),
     Row(33, "AlterConfigs", (0, 2), alter_configs.handle),
     Row(36, "SaslAuthenticate", (0, 2), sasl_authenticate.handle, limit=64 * KIB, serial=True),

@@ -67,9 +67,20 @@ def _new_topic(context: BrokerContext, topic: object) -> NewTopic:
         partitions=getattr(topic, "num_partitions", -1),
         replication_factor=getattr(topic, "replication_factor", -1),
         assignments=assignments or None,
-        configs={**context.groups.topic.spec.configs, **given} if internal else given,
+        configs={**_internal_configs(context, topic), **given},
         internal=internal,
     )
+
+
+def _internal_configs(context: BrokerContext, topic: object) -> dict[str, str | None]:
+    """An internal topic made by hand gets its own form; of the replicas that the cluster's default gives it, nothing is
+    known here."""
+    for spec in (context.groups.topic.spec, context.transactions.topic.spec):
+        if spec.name == getattr(topic, "name", ""):
+            rows = getattr(topic, "assignments", ())
+            replicas = len(rows[0].broker_ids) if rows else getattr(topic, "replication_factor", -1)
+            return spec.configs_for(replicas) if replicas > 0 else dict(spec.configs)
+    return {}
 
 
 async def _create(

@@ -1,10 +1,9 @@
-"""FindCoordinator, v0-v6: the leader of the partition that a group belongs to.
+"""FindCoordinator, v0-v6: the leader of the partition that a group or a transactional id belongs to.
 
 v1 key types and a message · v3 flexible · v4 many keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE · v6 share groups.
 
-Differences from Kafka: transactions and share groups have no coordinator here, and are answered
-COORDINATOR_NOT_AVAILABLE. Where `__consumer_offsets` does not exist yet the answer waits until it was made, instead of
-sending the client away to ask again.
+Differences from Kafka: share groups have no coordinator here, and are answered COORDINATOR_NOT_AVAILABLE. Where the
+internal topic does not exist yet the answer waits until it was made, instead of sending the client away to ask again.
 """
 
 from __future__ import annotations
@@ -13,21 +12,31 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.cluster_view import endpoint
 from ottla.broker.context import Answer, BrokerContext, Reply
+from ottla.broker.groups import GroupCoordinator
+from ottla.broker.transactions import TransactionCoordinator
 from ottla.wire import Request
 
 _MANY_KEYS = 4
-_GROUP = 0
-_NOT_SERVED = {1: "Transactions are", 2: "Share groups are"}
+_GROUP, _TRANSACTION, _SHARE = 0, 1, 2
 
 
 def handle(context: BrokerContext, request: Request) -> Reply:
-    if getattr(request.body, "key_type", _GROUP) == _GROUP and context.groups.home("") is None:
-        return _after_creation(context, request)
+    coordinator = _coordinator(context, getattr(request.body, "key_type", _GROUP))
+    if coordinator is not None and coordinator.home("") is None:
+        return _after_creation(context, coordinator, request)
     return _answer(context, request)
 
 
-async def _after_creation(context: BrokerContext, request: Request) -> Answer:
-    await context.groups.topic.ensure()
+def _coordinator(context: BrokerContext, kind: int) -> GroupCoordinator | TransactionCoordinator | None:
+    if kind == _GROUP:
+        return context.groups
+    return context.transactions if kind == _TRANSACTION else None
+
+
+async def _after_creation(
+    context: BrokerContext, coordinator: GroupCoordinator | TransactionCoordinator, request: Request
+) -> Answer:
+    await coordinator.topic.ensure()
     return _answer(context, request)
 
 
@@ -40,15 +49,16 @@ def _answer(context: BrokerContext, request: Request) -> Answer:
 
 
 def _row(context: BrokerContext, kind: int, key: str, listener: str) -> dict[str, object]:
-    if kind in _NOT_SERVED:
-        return _refused(ErrorCode.coordinator_not_available, f"{_NOT_SERVED[kind]} not served by this broker.")
-    if kind != _GROUP:
+    if kind == _SHARE:
+        return _refused(ErrorCode.coordinator_not_available, "Share groups are not served by this broker.")
+    coordinator = _coordinator(context, kind)
+    if coordinator is None:
         return _refused(ErrorCode.invalid_request, f"Unknown key type {kind}.")
-    home = context.groups.home(key)
+    home = coordinator.home(key)
     broker = None if home is None else context.view.image.brokers.get(home[1].leader)
     address = None if broker is None or broker.fenced else endpoint(broker, listener)
     if broker is None or address is None:
-        return _refused(ErrorCode.coordinator_not_available, "The group's partition has no leader at present.")
+        return _refused(ErrorCode.coordinator_not_available, "The coordinator's partition has no leader at present.")
     return {
         "node_id": broker.id,
         "host": address.host,

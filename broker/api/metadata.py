@@ -27,7 +27,7 @@ from ottla.broker.cluster_view import (
     topic_row,
 )
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.coordination import INTERNAL_TOPICS, OFFSETS_TOPIC
+from ottla.broker.coordination import INTERNAL_TOPICS
 from ottla.controller import CreateTopics, MetadataImage, NewTopic, RpcError, TopicImage, topic_name_error
 from ottla.wire import Request
 
@@ -112,8 +112,9 @@ def create_topics(context: BrokerContext, names: list[str]) -> None:
 
     An internal topic is made by whoever needs it, in its own form.
     """
-    if OFFSETS_TOPIC in names:
-        context.background.start("auto-create-offsets-topic", context.groups.topic.ensure())
+    for topic in (context.groups.topic, context.transactions.topic):
+        if topic.spec.name in names:
+            context.background.start(f"auto-create-{topic.spec.name}", topic.ensure())
     own = context.creating_topics | INTERNAL_TOPICS
     wanted = tuple(dict.fromkeys(name for name in names if name not in own))
     wanted = wanted[: max(0, MAX_CREATING - len(context.creating_topics))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from uuid import UUID
 
 _INT16 = struct.Struct(">h")
@@ -84,6 +85,14 @@ class Writer:
         if self.flexible:
             self.varint(0)
 
+    def tagged_fields(self, fields: Mapping[int, bytes]) -> None:
+        """By tag. Only where the version has them."""
+        self.varint(len(fields))
+        for tag in sorted(fields):
+            self.varint(tag)
+            self.varint(len(fields[tag]))
+            self._out += fields[tag]
+
 
 class Reader:
     """Reads what `Writer` writes. Everything raises BadRecord when the bytes do not hold it."""
@@ -155,9 +164,16 @@ class Reader:
         size = self.varint() - 1 if self.flexible else self.int32()
         return None if size == -1 else self._take(size)
 
+    def nullable_count(self) -> int | None:
+        """The same for an array that may be null."""
+        size = self.varint() - 1 if self.flexible else self.int32()
+        return None if size == -1 else self._checked(size)
+
     def count(self) -> int:
         """The number of elements that follow; one that the bytes cannot hold is refused."""
-        value = self.varint() - 1 if self.flexible else self.int32()
+        return self._checked(self.varint() - 1 if self.flexible else self.int32())
+
+    def _checked(self, value: int) -> int:
         if not 0 <= value <= len(self._data) - self._at:
             raise BadRecord(f"{value} elements with {len(self._data) - self._at} bytes left")
         return value

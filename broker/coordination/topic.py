@@ -29,14 +29,24 @@ class TopicSpec:
     partitions: int
     replication_factor: int
     configs: Mapping[str, str | None]
+    min_insync_replicas: int | None = None
+    """None for the cluster's default."""
+
+    def configs_for(self, replicas: int) -> dict[str, str | None]:
+        """The configs, with no more in-sync replicas wanted than there will be."""
+        if self.min_insync_replicas is None:
+            return dict(self.configs)
+        wanted = max(1, min(self.min_insync_replicas, replicas))
+        return {**self.configs, "min.insync.replicas": str(wanted)}
 
     def new(self, brokers: int) -> NewTopic:
         """With no more replicas than there are brokers. (Kafka refuses to make it with fewer than configured.)"""
+        replicas = max(1, min(self.replication_factor, brokers))
         return NewTopic(
             name=self.name,
             partitions=self.partitions,
-            replication_factor=max(1, min(self.replication_factor, brokers)),
-            configs=dict(self.configs),
+            replication_factor=replicas,
+            configs=self.configs_for(replicas),
             internal=True,
         )
 

@@ -19,6 +19,7 @@ from ottla.broker import (
     ReplicaManager,
     ReplicationConfig,
     TopicSettings,
+    TransactionConfig,
     load_schemas,
     topic_settings,
 )
@@ -99,7 +100,10 @@ class BrokerPart:
             clock=self._clock,
             rng=self._rng,
             nonce=self._nonce,
+            open_connection=ClusterConnector(self._credentials, self._nonce),
+            inter_broker_listener=self._config.inter_broker_listener,
             groups=group_config(self._config),
+            transactions=transaction_config(self._config),
         )
         await registration.register(
             clean_shutdown=self._logs.kept_everything, previous_epoch=self._logs.last_broker_epoch
@@ -260,6 +264,11 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
 def group_config(config: NodeConfig) -> GroupConfig:
     """The node's settings as the group coordinator wants them."""
     return GroupConfig(**{field.name: getattr(config, field.name) for field in fields(GroupConfig)})
+
+
+def transaction_config(config: NodeConfig) -> TransactionConfig:
+    """The node's settings as the transaction coordinator wants them."""
+    return TransactionConfig(**{field.name: getattr(config, field.name) for field in fields(TransactionConfig)})
 
 
 def limits(config: NodeConfig) -> Limits:

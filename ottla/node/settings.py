@@ -155,6 +155,29 @@ class Settings(BaseModel):
     )
     offsets_topic_segment_bytes: int = _key(100 * _MiB, "Segment size of __consumer_offsets, when it is made.", ge=1)
 
+    # Transactions
+    transactional_id_expiration_ms: int = _key(
+        604_800_000, "How long a transactional id is kept that nobody uses.", ge=1
+    )
+    transaction_max_timeout_ms: int = _key(900_000, "The longest transaction that a producer may ask for.", ge=1)
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = _key(
+        3_600_000, "How often unused transactional ids are looked for.", ge=1
+    )
+    transaction_state_log_num_partitions: int = _key(50, "Partitions of __transaction_state, when it is made.", ge=1)
+    transaction_state_log_replication_factor: int = _key(
+        3,
+        "Replicas of __transaction_state, when it is made; no more than there are brokers then. (Kafka refuses to make "
+        "it with fewer.)",
+        ge=1,
+        le=32767,
+    )
+    transaction_state_log_min_isr: int = _key(
+        2, "min.insync.replicas of __transaction_state, when it is made; no more than its replicas.", ge=1
+    )
+    transaction_state_log_segment_bytes: int = _key(
+        100 * _MiB, "Segment size of __transaction_state, when it is made.", ge=1
+    )
+
     # Bounds
     socket_request_max_bytes: int = _key(100 * _MiB, "The largest request.", ge=1, le=_INT_MAX)
     queued_max_request_bytes: int = _key(

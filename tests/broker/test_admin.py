@@ -265,9 +265,9 @@ class TestInitProducerId:
         response = await world.call(22, 5, {"transactional_id": None})
         assert response.error_code is ErrorCode.coordinator_load_in_progress
 
-    async def test_transactional_ids_are_refused(self, world: World) -> None:
-        response = await world.call(22, 5, {"transactional_id": "x"})
-        assert response.error_code is ErrorCode.transactional_id_authorization_failed
+    async def test_transactional_ids_need_their_coordinator(self, world: World) -> None:
+        response = await world.call(22, 5, {"transactional_id": "x", "transaction_timeout": 1000})
+        assert response.error_code is ErrorCode.not_coordinator
         assert (await world.call(22, 5, {"transactional_id": ""})).error_code is ErrorCode.invalid_request
 
     async def test_an_empty_block_is_a_broken_promise(self) -> None:

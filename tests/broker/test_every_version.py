@@ -120,7 +120,16 @@ CONTENT: dict[int, dict[str, Any]] = {
         ]
     },
     20: {"topic_names": ["t"], "topics": [{"name": "t"}]},
-    22: {"transactional_id": None},
+    22: {"transactional_id": "tid", "transaction_timeout": 1000},
+    24: {
+        "v3_and_below_transactional_id": "tid",
+        "v3_and_below_producer_id": 1000,
+        "v3_and_below_producer_epoch": 0,
+        "v3_and_below_topics": [{"name": "t", "partitions": [0]}],
+        "transactions": [],
+    },
+    25: {"transactional_id": "tid", "producer_id": 1000, "producer_epoch": 0, "group_id": "g"},
+    26: {"transactional_id": "tid", "producer_id": 1000, "producer_epoch": 0, "committed": False},
     23: {"replica_id": -1, "topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 5}]}]},
     32: {
         "resources": [
@@ -204,6 +213,13 @@ def expected(key: int, version: int) -> list[tuple[str, ErrorCode]]:
         return [("members." * (version >= 3) + "error_code", ErrorCode.unknown_member_id)]
     if key == 15:
         return [("groups.error_code", ErrorCode.group_id_not_found)] if version >= 6 else []
+    if key == 24:
+        if version >= 4:
+            return [("error_code", ErrorCode.cluster_authorization_failed)]
+        at = "results_by_topic_v3_and_below.results_by_partition.partition_error_code"
+        return [(at, ErrorCode.invalid_producer_id_mapping)]
+    if key in (25, 26):
+        return [("error_code", ErrorCode.invalid_producer_id_mapping)]
     if key == 11 and version >= 4:
         return [("error_code", ErrorCode.member_id_required)]
     return EXPECTED.get(key, [])
@@ -215,6 +231,7 @@ async def test_a_request_with_content_is_answered(world: World, row: Any, versio
     (partition,) = world.add_topic("t", replicas=(1, 2), isr=(1,))
     assert (await world.produce("t", batch(3))).error_code is ErrorCode.none
     await world.coordinate()
+    await world.coordinate_transactions()
     response = await world.call(row.key, version, CONTENT[row.key])
     assert type(response) is response_type(row.key, version)
     assert errors_in(response) == expected(row.key, version)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker import Broker, GroupConfig, QuorumMember, QuorumStatus
+from ottla.broker import Broker, GroupConfig, QuorumMember, QuorumStatus, TransactionConfig
 from ottla.broker.replication import ClusterCredentials, FetchWait, Partition, ProduceWait, leading, nearby
 from ottla.broker.replication.fetch_wait import NEWS_WITHIN_S
 from ottla.broker.replication.host import PartitionHost
@@ -148,6 +148,64 @@ def _future(later: Later) -> asyncio.Future[Any]:
     return future
 
 
+class FakePeer:
+    """The other end of a connection to a broker."""
+
+    def __init__(self, peers: FakePeers, node_id: int) -> None:
+        self._peers = peers
+        self.node_id = node_id
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def call(self, key: int, version: int, values: Mapping[str, Any], *, timeout: float) -> Any:
+        built = build(request_type(key, version), values)
+        request = decode(request_type(key, version), encode(request_type(key, version), built))
+        self._peers.calls.append((self.node_id, key, request))
+        answer = await self._peers.answer(self.node_id, key, request)
+        return build(response_type(key, version), answer)
+
+    def abort(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+class FakePeers:
+    """Other brokers, as far as this one asks them. By default they write every transaction marker."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int, Any]] = []
+        self.answer: Callable[[int, int, Any], Awaitable[Mapping[str, Any]]] = self.write_markers
+
+    async def __call__(self, endpoint: Any) -> Any:
+        await asyncio.sleep(0)
+        return FakePeer(self, endpoint.node_id)
+
+    async def write_markers(self, node_id: int, key: int, request: Any) -> Mapping[str, Any]:
+        await asyncio.sleep(0)
+        return marker_answers(request, lambda marker, topic, index: ErrorCode.none)
+
+
+def marker_answers(request: Any, error: Callable[[Any, str, int], ErrorCode]) -> Mapping[str, Any]:
+    """A WriteTxnMarkers response in which every partition gets the error that is given for it."""
+    return {
+        "markers": [
+            {
+                "producer_id": marker.producer_id,
+                "topics": [
+                    {
+                        "name": topic.name,
+                        "partitions": [
+                            {"partition_index": index, "error_code": error(marker, topic.name, index)}
+                            for index in topic.partition_indexes
+                        ],
+                    }
+                    for topic in marker.topics
+                ],
+            }
+            for marker in request.markers
+        ]
+    }
+
+
 class World:
     """Node 1 of three, with the partitions that `add_topic` makes it lead or follow."""
 
@@ -161,6 +219,7 @@ class World:
         self.quorum = QuorumStatus(
             NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, 250))
         )
+        self.peers = FakePeers()
         self.proposals: list[Any] = []
         loop = asyncio.get_running_loop()
         self.host = PartitionHost(
@@ -183,7 +242,10 @@ class World:
             clock=lambda: self.now_ms,
             rng=random.Random(1),
             nonce=lambda: b"n" * 32,
+            open_connection=self.peers,
+            inter_broker_listener=LISTENER,
             groups=GroupConfig(group_initial_rebalance_delay_ms=0),
+            transactions=TransactionConfig(),
         )
 
     # The cluster
@@ -225,6 +287,13 @@ class World:
         made = self.add_topic("__consumer_offsets", partitions, **more)
         self.broker.apply(self.view.image)
         await self.broker.groups.replayed()
+        return made
+
+    async def coordinate_transactions(self, partitions: int = 1, **more: Any) -> list[Partition]:
+        """Lead the partitions of `__transaction_state`, and serve their ids when this returns."""
+        made = self.add_topic("__transaction_state", partitions, **more)
+        self.broker.apply(self.view.image)
+        await self.broker.transactions.replayed()
         return made
 
     def set_config(self, kind: str, name: str, **values: str) -> None:

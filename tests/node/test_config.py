@@ -203,8 +203,8 @@ def test_variables_of_the_image_and_of_kubernetes_are_no_settings() -> None:
 
 
 def test_settings_of_parts_that_are_not_here_are_taken_and_told() -> None:
-    config = load(MINIMAL | {"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1", "KAFKA_NUM_IO_THREADS": "8"})
-    assert config.ignored == ("num.io.threads", "transaction.state.log.min.isr")
+    config = load(MINIMAL | {"KAFKA_TRANSACTION_STATE_LOG_LOAD_BUFFER_SIZE": "1", "KAFKA_NUM_IO_THREADS": "8"})
+    assert config.ignored == ("num.io.threads", "transaction.state.log.load.buffer.size")
 
 
 def test_a_cluster_of_one_needs_no_secret() -> None:

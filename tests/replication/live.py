@@ -165,6 +165,8 @@ class LiveNode:
             clock=lambda: 0,
             rng=self.rng,
             nonce=lambda: self.rng.randbytes(32),
+            open_connection=ClusterConnector(credentials, lambda: self.rng.randbytes(32)),
+            inter_broker_listener="PLAINTEXT",
         )
         self.server = KafkaServer(broker.registry)
         port = await self.server.start(loop, "127.0.0.1", 0, "PLAINTEXT")

@@ -1,0 +1,37 @@
+"""Transactions: who coordinates a transactional id, what its producer may do, and that every partition gets to know.
+
+A transactional id belongs to a partition of the internal topic `__transaction_state`, and the leader of that partition
+coordinates it. The outcome of a transaction is decided when it stands in that log, replicated; the partitions are told
+afterwards, by whoever coordinates then.
+"""
+
+from ottla.broker.transactions import decisions
+from ottla.broker.transactions.config import TransactionConfig
+from ottla.broker.transactions.coordinator import TransactionCoordinator
+from ottla.broker.transactions.model import (
+    TRANSITIONS,
+    VERSION_1,
+    VERSION_2,
+    Decision,
+    Producer,
+    State,
+    Transaction,
+)
+from ottla.broker.transactions.shard import Outcome, Shard
+from ottla.broker.transactions.topic import transactions_topic
+
+__all__ = [
+    "TRANSITIONS",
+    "VERSION_1",
+    "VERSION_2",
+    "Decision",
+    "Outcome",
+    "Producer",
+    "Shard",
+    "State",
+    "Transaction",
+    "TransactionConfig",
+    "TransactionCoordinator",
+    "decisions",
+    "transactions_topic",
+]
