@@ -7,7 +7,9 @@ after the other; after an info it is never heard of again.
 Keys name partitions ("orders-0"); values are integers, unique per key. By `f`, the value of an entry is:
 
 * send, poll, txn: a list of micro-operations, ``["send", key, [offset | null, value]]`` and
-  ``["poll", {key: [[offset, value], ...]}]`` (empty when invoked);
+  ``["poll", {key: [[offset, value], ...]}]`` (empty when invoked). A txn is one transaction from its begin to its end:
+  ok when it is committed, fail when it is aborted or surely will be. Who writes transactions reads only what is
+  committed, and so do all readers of a history that has some;
 * assign: ``{key: offset | null}``, all keys that are read from now on; null keeps the position;
 * subscribe: a list of topics; crash: null;
 * ends: ``{key: [end offset, leader epoch]}``, what ListOffsets answers for the latest offset (a list of keys when

@@ -12,7 +12,7 @@ from ottla.simulation.checker.loss import lost_write, truncated, unseen
 from ottla.simulation.checker.model import Model
 from ottla.simulation.checker.offsets import duplicate, inconsistent_offset
 from ottla.simulation.checker.order import poll_order, send_order
-from ottla.simulation.checker.reads import aborted_read, precommitted_read, unwritten_read
+from ottla.simulation.checker.reads import aborted_read, precommitted_read, torn_transaction, unwritten_read
 from ottla.simulation.history import Entry
 
 Check = Callable[[Model], Iterator[Finding]]
@@ -23,6 +23,7 @@ CHECKS: Final[dict[Check, tuple[str, ...]]] = {
     aborted_read: ("G1a",),
     precommitted_read: ("precommitted-read",),
     unwritten_read: ("unwritten-read",),
+    torn_transaction: ("torn-transaction",),
     lost_write: ("lost-write",),
     unseen: ("unseen",),
     truncated: ("truncated",),
@@ -43,6 +44,6 @@ def check(entries: Iterable[Entry], *, unfinished: bool = False) -> list[Finding
 
     Raises ValueError for what is not a history.
     """
-    model = Model(entries)
+    model = Model(entries, finished=not unfinished)
     checks = [one for one in CHECKS if not (unfinished and one is unseen)]
     return [finding for one in checks for finding in one(model)]

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 
 from ottla.simulation.checker.finding import Finding
-from ottla.simulation.checker.model import Log, Model
+from ottla.simulation.checker.model import Model
 
 
 def lost_write(model: Model) -> Iterator[Finding]:
     """A committed value was not read, although somebody read a value behind it."""
-    bounds = {key: max((_rank(log, value) for value in log.ok_reads), default=-1) for key, log in model.logs.items()}
+    bounds = {key: log.read_up_to() for key, log in model.logs.items()}
     for send in model.committed:
         log = model.logs[send.key]
         rank = log.last_rank(send.value)
@@ -50,9 +50,3 @@ def truncated(model: Model) -> Iterator[Finding]:
 OUT_OF_RANGE = "OffsetOutOfRangeError"
 TRUNCATIONS = ("LogTruncationError", OUT_OF_RANGE)
 _PARTITION = re.compile(r"\[partition ([^\s,\]]+)")
-
-
-def _rank(log: Log, value: int) -> int:
-    rank = log.first_rank(value)
-    assert rank is not None, "what was read has a place"
-    return rank

@@ -149,11 +149,19 @@ class Log:
         places = self.places.get(value)
         return None if places is None else self._ranks[max(places)]
 
+    def read_up_to(self) -> int:
+        """The highest rank of a value that an ok poll gave; -1 if there was none."""
+        return max((self._ranks[min(self.places[value])] for value in self.ok_reads), default=-1)
+
 
 class Model:
-    """A history with everything that the checkers ask of it. Takes O(n log n) for n micro-operations."""
+    """A history with everything that the checkers ask of it. Takes O(n log n) for n micro-operations.
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    `finished`: in the end somebody has read everything that there is.
+    """
+
+    def __init__(self, entries: Iterable[Entry], *, finished: bool = True) -> None:
+        self.finished = finished
         self.ops = pair(entries)
         self.logs: dict[str, Log] = {}
         self.sends: list[Send] = []

@@ -1,4 +1,4 @@
-"""What must not be read: what failed, what is not committed yet, what nobody wrote."""
+"""What must not be read: what failed, what is not committed yet, what nobody wrote, half of a transaction."""
 
 from __future__ import annotations
 
@@ -42,3 +42,22 @@ def unwritten_read(model: Model) -> Iterator[Finding]:
             if (key, value) not in model.writers:
                 ops = tuple(op.index for op in readers)
                 yield Finding("unwritten-read", key, ops, f"value {value} was read, and nobody wrote it")
+
+
+def torn_transaction(model: Model) -> Iterator[Finding]:
+    """Of one transaction something was read, and something was not, although everything up to there was read: up to a
+    value behind it, or, in a history that has come to its end, all that there is."""
+    for op in model.ops:
+        if op.f != "txn" or op.type == "fail":
+            continue
+        sends = model.sends_of[op.index]
+        missing = [send for send in sends if send.value not in model.logs[send.key].ok_reads]
+        if not missing or len(missing) == len(sends):
+            continue
+        for send in missing:
+            log = model.logs[send.key]
+            rank = log.last_rank(send.value)
+            if model.finished or (rank is not None and rank <= log.read_up_to()):
+                text = f"value {send.value} is missing of a transaction of {len(sends)} of which others were read"
+                yield Finding("torn-transaction", send.key, (op.index,), text)
+                break

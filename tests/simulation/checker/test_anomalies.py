@@ -6,6 +6,7 @@ import pytest
 
 from ottla.simulation.checker import CHECKS, Model, check
 from ottla.simulation.checker.cycles import circular_flow
+from ottla.simulation.history import Entry, Kind
 from tests.simulation.checker.told import K, Tale, ready
 
 
@@ -117,9 +118,90 @@ def test_a_transaction_of_which_a_part_was_read_is_committed_as_a_whole():
     tale.polls(3, (2, 3), key="t-1")
     findings = check(tale)
     assert [(finding.kind, finding.key, finding.ops) for finding in findings] == [
+        ("torn-transaction", "t-1", (txn.index,)),
         ("lost-write", "t-1", (txn.index,)),
         ("lost-write", "t-1", (txn.index,)),
     ]
+
+
+L = "t-1"
+
+
+def writes(tale: Tale, process: int, *records: tuple[str, int | None, int], kind: Kind = "ok") -> Entry:
+    """A transaction with (key, offset, value) each."""
+    invoked = tale.invoke(process, "txn", [["send", key, [None, value]] for key, _, value in records])
+    error = None if kind == "ok" else "Aborted"
+    tale.complete(invoked, kind, [["send", key, [offset, value]] for key, offset, value in records], error=error)
+    return invoked
+
+
+def test_torn_transaction():
+    tale = Tale()
+    txn = writes(tale, 0, (K, 0, 1), (L, 0, 1))
+    tale.polls(1, (0, 1))
+    assert tale.found() == {"torn-transaction": (txn.index,), "unseen": (txn.index,)}
+
+
+def test_a_transaction_whose_outcome_nobody_knows_is_torn_all_the_same():
+    tale = Tale()
+    txn = writes(tale, 0, (K, None, 1), (L, None, 1), kind="info")
+    tale.polls(1, (0, 1))
+    assert tale.found() == {"torn-transaction": (txn.index,)}
+
+
+def test_a_transaction_is_torn_before_the_end_when_what_is_missing_was_passed_by():
+    tale = Tale()
+    txn = writes(tale, 0, (K, 0, 1), (L, 0, 1))
+    writes(tale, 0, (L, 2, 2))
+    tale.polls(1, (0, 1))
+    assert tale.found(unfinished=True) == {}, "of the other partition nothing was read yet"
+    tale.polls(1, (2, 2), key=L)
+    assert tale.found(unfinished=True) == {"torn-transaction": (txn.index,), "lost-write": (txn.index,)}
+
+
+def test_transactions_that_are_whole_are_not_torn():
+    tale = Tale()
+    writes(tale, 0, (K, 0, 1), (L, 0, 1))
+    writes(tale, 0, (K, 2, 2), (L, 2, 2), kind="fail")
+    writes(tale, 2, (K, 4, 3), (L, 4, 3), kind="info")
+    tale.polls(1, (0, 1))
+    tale.polls(1, (0, 1), key=L)
+    assert tale.found() == {}
+
+
+def test_half_of_an_aborted_transaction_is_an_aborted_read():
+    tale = Tale()
+    txn = writes(tale, 0, (K, 0, 1), (L, 0, 1), kind="fail")
+    read = tale.polls(1, (0, 1))
+    assert tale.found() == {"G1a": (txn.index, read.index)}
+
+
+def test_what_is_written_in_several_partitions_without_a_transaction_is_not_torn():
+    tale = Tale()
+    invoked = tale.invoke(0, "send", [["send", K, [None, 1]], ["send", L, [None, 1]]])
+    tale.complete(invoked, "info", [["send", K, [0, 1]], ["send", L, [None, 1]]])
+    tale.polls(1, (0, 1))
+    assert tale.found() == {}
+
+
+def test_transactions_may_interleave_and_leave_gaps():
+    """G0 is allowed, and so are offsets that nobody reads: markers, and what was aborted."""
+    tale = Tale()
+    one = tale.invoke(0, "txn", [["send", K, [None, 1]], ["send", K, [None, 3]]])
+    two = tale.invoke(2, "txn", [["send", K, [None, 2]], ["send", K, [None, 4]]])
+    tale.complete(one, "ok", [["send", K, [0, 1]], ["send", K, [2, 3]]])
+    tale.complete(two, "ok", [["send", K, [1, 2]], ["send", K, [5, 4]]])
+    tale.polls(1, (0, 1), (1, 2), (2, 3), (5, 4))
+    assert tale.found() == {}
+
+
+def test_transactions_that_have_each_read_the_other():
+    tale = Tale()
+    one = tale.invoke(0, "txn", [["poll", {}], ["send", K, [None, 1]]])
+    two = tale.invoke(2, "txn", [["poll", {}], ["send", L, [None, 1]]])
+    tale.complete(one, "ok", [["poll", {L: [[0, 1]]}], ["send", K, [0, 1]]])
+    tale.complete(two, "ok", [["poll", {K: [[0, 1]]}], ["send", L, [0, 1]]])
+    assert tale.found() == {"G1c": (one.index, two.index)}
 
 
 def test_truncated():
