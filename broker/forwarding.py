@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import BrokerContext
-from ottla.controller import RpcError, RpcRequest, RpcResponse
+from ottla.controller import PartitionResult, RpcError, RpcRequest, RpcResponse
 
 MIN_TIMEOUT_S = 1.0
 MAX_TIMEOUT_S = 300.0
@@ -30,6 +31,14 @@ class Refusal:
 def seconds(timeout: datetime.timedelta) -> float:
     """A client's timeout, kept between a second (it may say 0 and still want an answer) and five minutes."""
     return min(max(timeout.total_seconds(), MIN_TIMEOUT_S), MAX_TIMEOUT_S)
+
+
+def by_topic(results: Iterable[PartitionResult]) -> dict[str, list[PartitionResult]]:
+    """Results of partitions as answers have them."""
+    rows: dict[str, list[PartitionResult]] = {}
+    for result in results:
+        rows.setdefault(result.topic, []).append(result)
+    return rows
 
 
 async def ask_controller(

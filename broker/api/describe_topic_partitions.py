@@ -3,7 +3,9 @@
 Topics are answered in the order of their names. A page ends after `response_partition_limit` partitions (2,000 at
 most); `next_cursor` is where the next one begins.
 
-Differences from Kafka: the last known leader is the last member of the ISR, so that list is empty.
+`last_known_elr` has the last known leader where ISR and ELR are empty, as in Kafka.
+
+Differences from Kafka: none known.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.cluster_view import OPERATIONS_NOT_ASKED, partition_row, topic_row
 from ottla.broker.context import Answer, BrokerContext
-from ottla.controller import MetadataImage, topic_name_error
+from ottla.controller import NO_LEADER, MetadataImage, topic_name_error
 from ottla.wire import Request
 
 MAX_PARTITIONS = 2000
@@ -67,8 +69,9 @@ def _page(
     rows = []
     for index in indexes[:limit]:
         row = partition_row(image, index, topic.partitions[index], listener)
-        row["eligible_leader_replicas"] = topic.partitions[index].elr
-        row["last_known_elr"] = ()
+        state = topic.partitions[index]
+        row["eligible_leader_replicas"] = state.elr
+        row["last_known_elr"] = () if state.last_known_leader == NO_LEADER else (state.last_known_leader,)
         rows.append(row)
     rest = indexes[limit] if len(indexes) > limit else None
     return topic_row(topic, rows, operations=True), len(rows), rest

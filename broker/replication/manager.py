@@ -235,13 +235,20 @@ class ReplicaManager:
             self._logs.set_aside(topic.name, index)
         return self._logs.create_log(topic.name, topic.id, index, settings.log)
 
-    def set_strays_aside(self) -> None:
-        """Put the logs on disk that no partition here has out of the way: deleted or moved while this broker was down.
+    def clear_strays(self) -> None:
+        """Put the logs on disk that no partition here has out of the way.
 
+        What was moved to other brokers while this one was down goes for good: all that is wanted had everything before
+        this replica was dropped. A log of a topic that the metadata do not know is kept beside the others.
         To be called once, after `apply` with an image that is known to be caught up.
         """
         for (topic, index), _ in self._logs:
-            if (topic, index) not in self._partitions:
+            if (topic, index) in self._partitions:
+                continue
+            known = self._image.topics.get(topic)
+            if known is not None and index in known.partitions and known.id == self._logs.topic_id(topic, index):
+                self._logs.delete_log(topic, index)
+            else:
                 self._logs.set_aside(topic, index)
 
     def _remove_if(self, topic: TopicImage, index: int) -> None:

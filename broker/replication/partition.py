@@ -128,7 +128,12 @@ class Partition:
     # Roles
 
     def become_leader(self, image: PartitionImage) -> None:
-        """Lead from the log's end on. Nothing is truncated, and the high watermark stays the last one known."""
+        """Lead from the log's end on. Nothing is truncated, and the high watermark stays the last one known.
+
+        Who leads on in the very next epoch (a replica was dropped) goes on with what producers wait for: nobody else
+        has led in between, and the log stays what it is.
+        """
+        leads_on = isinstance(self.role, LeaderState) and image.leader_epoch == self.role.leader_epoch + 1
         held = self._log()
         held.assign_epoch(image.leader_epoch)
         end = held.log_end_offset
@@ -143,20 +148,27 @@ class Partition:
             max_lag_s=self.host.max_lag_s,
             now=self.host.now(),
         )
-        self._change_role(role, image)
+        self._change_role(role, image, keep_acks=leads_on)
         log.info("became_leader", **self._names(), log_end_offset=end, high_watermark=role.high_watermark)
         self.sync()
         self.advance()
+        if role.under_min_isr:
+            self.commit_acks.fail(ErrorCode.not_enough_replicas_after_append)
 
     def become_follower(self, image: PartitionImage) -> None:
         """Follow. The log is cut only where the leader shows that it diverges, not at the high watermark (KIP-101)."""
         self._change_role(FollowerState(image.leader, image.leader_epoch, self.high_watermark), image)
         log.info("became_follower", **self._names(), leader=image.leader, high_watermark=self.high_watermark)
 
-    def _change_role(self, role: LeaderState | FollowerState, image: PartitionImage) -> None:
+    def _change_role(
+        self, role: LeaderState | FollowerState, image: PartitionImage, *, keep_acks: bool = False
+    ) -> None:
         self.role = role
         self.image = image
-        self.end_waits(ErrorCode.not_leader_or_follower)
+        if keep_acks:
+            self.watchers.changed()
+        else:
+            self.end_waits(ErrorCode.not_leader_or_follower)
 
     def update_isr(self, image: PartitionImage) -> None:
         """The same leader epoch, with another ISR or other replicas."""
@@ -190,7 +202,7 @@ class Partition:
         self.end_waits(ErrorCode.not_leader_or_follower)
 
     def end_waits(self, error: ErrorCode) -> None:
-        """Whoever waits was promised this leader epoch of this replica."""
+        """Whoever waits was promised that this replica leads on."""
         self.commit_acks.fail(error)
         self.durable_acks.fail(error)
         self.watchers.changed()

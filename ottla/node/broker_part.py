@@ -110,7 +110,7 @@ class BrokerPart:
         )
         self._reconfigure(quorum.view.image)
         replicas.apply(quorum.view.image)
-        replicas.set_strays_aside()
+        replicas.clear_strays()
         self._broker.apply(quorum.view.image)
         quorum.view.subscribe(self._metadata_changed)
         replicas.start()

@@ -11,6 +11,8 @@ from ottla.broker import TABLE
 from ottla.controller import (
     AllocateProducerIds,
     AllocateProducerIdsResponse,
+    AlterPartitionReassignments,
+    AlterPartitionReassignmentsResponse,
     ConfigResult,
     CreatePartitions,
     CreatePartitionsResponse,
@@ -18,9 +20,16 @@ from ottla.controller import (
     CreateTopicsResponse,
     DeleteTopics,
     DeleteTopicsResponse,
+    ElectLeaders,
+    ElectLeadersResponse,
     IncrementalAlterConfigs,
     IncrementalAlterConfigsResponse,
+    PartitionResult,
+    ReadBarrier,
+    ReadBarrierResponse,
     TopicResult,
+    UnregisterBroker,
+    UnregisterBrokerResponse,
 )
 from ottla.wire import response_type
 from tests.broker.world import World, batch, topic_id
@@ -38,7 +47,16 @@ def agreeable(world: World) -> None:
             for topic in request.topics
         )
 
+    def partitions(request: Any) -> tuple[PartitionResult, ...]:
+        return tuple(PartitionResult(topic=one.topic, partition=one.partition) for one in request.partitions or ())
+
     world.controller.answers = {
+        AlterPartitionReassignments: lambda request: AlterPartitionReassignmentsResponse(
+            partitions=partitions(request), offset=5
+        ),
+        ElectLeaders: lambda request: ElectLeadersResponse(results=partitions(request), offset=5),
+        ReadBarrier: lambda request: ReadBarrierResponse(offset=5),
+        UnregisterBroker: lambda request: UnregisterBrokerResponse(offset=5),
         CreateTopics: lambda request: CreateTopicsResponse(topics=topics(request), offset=5),
         DeleteTopics: lambda request: DeleteTopicsResponse(topics=topics(request), offset=5),
         CreatePartitions: lambda request: CreatePartitionsResponse(topics=topics(request), offset=5),
@@ -147,6 +165,10 @@ CONTENT: dict[int, dict[str, Any]] = {
     },
     36: {"auth_bytes": b"good"},
     37: {"topics": [{"name": "t", "count": 5, "assignments": None}]},
+    43: {"election_type": 1, "topic_partitions": [{"topic": "t", "partitions": [0]}]},
+    45: {"topics": [{"name": "t", "partitions": [{"partition_index": 0, "replicas": [2]}]}]},
+    46: {"topics": [{"name": "t", "partition_indexes": [0]}]},
+    64: {"broker_id": 2},
     44: {
         "resources": [
             {

@@ -172,7 +172,7 @@ class LiveNode:
         port = await self.server.start(loop, "127.0.0.1", 0, "PLAINTEXT")
         self._register(port)
         self.replicas.apply(self.metadata.image)
-        self.replicas.set_strays_aside()
+        self.replicas.clear_strays()
         self.metadata.subscribers[self.id] = self.replicas.apply
         self.replicas.start()
         self.alive = True

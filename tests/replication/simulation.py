@@ -14,7 +14,15 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.replication import FetchWant, ProduceWait, following, leading
 from ottla.broker.replication.follower import FollowerState
 from ottla.broker.replication.leader import LeaderState, Outcome
-from ottla.controller import AlterPartition, CreateTopics, IsrMember, PartitionIsr
+from ottla.controller import (
+    AlterPartition,
+    AlterPartitionReassignments,
+    CreateTopics,
+    IsrMember,
+    PartitionIsr,
+    Policy,
+    Reassignment,
+)
 from ottla.controller.rpc import NewTopic
 from ottla.log import LogConfig
 from ottla.records import Record, encode_batch, verify_batch
@@ -23,20 +31,25 @@ from tests.replication.stepped_node import LAG_S, TOPIC, Entries, Node
 
 
 class Simulation(SteppedController):
-    def __init__(self, *, nodes: int = 3, min_insync: int = 2, flush: str = "os", seed: int = 0) -> None:
+    def __init__(
+        self, *, nodes: int = 3, replicas: int | None = None, min_insync: int = 2, flush: str = "os", seed: int = 0
+    ) -> None:
         super().__init__(seed)
+        # The decisions go by the same number as the leaders, which have it from their file.
+        self.policy = Policy(broker_defaults={"min.insync.replicas": str(min_insync)})
         self.now = 100.0
         self.acked: dict[int, tuple[int, int]] = {}
         self.waiting: list[tuple[ProduceWait, int, tuple[int, int]]] = []
         self.committed: Entries = {}
         self.hw_of_epoch: dict[int, int] = {}
         self.counter = 0
+        self.wandering: list[tuple[int, FetchWant]] = []
         config = LogConfig(flush=cast(Any, flush))
         ids = range(1, nodes + 1)
         self.nodes = {id: Node(id, config, self.rng, min_insync, lambda: self.now) for id in ids}
         for node in self.nodes.values():
             self.register(node)
-        self.decide_on(CreateTopics(topics=(NewTopic(name=TOPIC, assignments={0: tuple(ids)}),)))
+        self.decide_on(CreateTopics(topics=(NewTopic(name=TOPIC, assignments={0: tuple(ids[:replicas])}),)))
         for node in self.nodes.values():
             node.topic_id = self.image.topics[TOPIC].id
             node.open()
@@ -55,6 +68,13 @@ class Simulation(SteppedController):
         state = image.partition(TOPIC, 0)
         if state is None:
             return True
+        if id not in state.replicas:
+            if node.holds:
+                self.check()  # what it has committed since the last step
+                node.drop()
+            return True
+        if not node.holds:
+            node.open_log()
         partition, leads = node.partition, state.leader == id
         if partition.role.leader_epoch == state.leader_epoch and partition.is_leader == leads:
             partition.update_isr(state)
@@ -74,7 +94,7 @@ class Simulation(SteppedController):
     def produce(self, id: int) -> ErrorCode | int:
         """To whoever believes to lead, acks=all."""
         node = self.nodes[id]
-        if not node.alive:
+        if not node.alive or not node.holds:
             return ErrorCode.network_exception
         self.counter += 1
         batch = encode_batch([Record(0, 1, b"k", f"{self.counter}".encode(), ())])
@@ -96,12 +116,46 @@ class Simulation(SteppedController):
         leader = self.nodes.get(role.leader_id)
         if leader is None or not leader.alive:
             return False
+        want = self._want(node, role)
+        node.fetched = (role, leading.read_for_follower(leader.partition, want), want.offset)
+        return True
+
+    @staticmethod
+    def _want(node: Node, role: FollowerState) -> FetchWant:
         if node.config.flush == "synced":
             node.log.flush()
         offset, epoch = following.fetch_position(node.partition)
-        want = FetchWant(offset, 1, role.leader_epoch, epoch, id, node.broker_epoch)
-        node.fetched = (role, leading.read_for_follower(leader.partition, want), offset)
+        return FetchWant(offset, 1, role.leader_epoch, epoch, node.id, node.broker_epoch)
+
+    def stray(self, id: int) -> bool:
+        """A fetch leaves, and is held up on its way: the follower has given that connection up."""
+        node = self.nodes[id]
+        role = node.partition.role
+        if not node.alive or not isinstance(role, FollowerState) or role.leader_id not in self.nodes:
+            return False
+        self.wandering = [*self.wandering, (role.leader_id, self._want(node, role))][-4:]
         return True
+
+    def arrive(self, _id: int = 0) -> bool:
+        """A fetch that was held up comes to whom it was meant for. Nobody waits for the answer."""
+        if not self.wandering:
+            return False
+        to, want = self.wandering.pop(0)
+        leader = self.nodes[to]
+        if leader.alive and leader.holds:
+            leading.read_for_follower(leader.partition, want)
+        return True
+
+    def reassign(self, *replicas: int) -> bool:
+        return self._reassign(replicas)
+
+    def cancel(self, _id: int = 0) -> bool:
+        return self._reassign(None)
+
+    def _reassign(self, replicas: tuple[int, ...] | None) -> bool:
+        wish = Reassignment(topic=TOPIC, partition=0, replicas=replicas)
+        (result,) = self.decide_on(AlterPartitionReassignments(partitions=(wish,))).partitions
+        return not result.error
 
     def answer(self, id: int) -> bool:
         """The leader's answer reaches the follower, who throws it away if it has another role by now."""
@@ -174,7 +228,8 @@ class Simulation(SteppedController):
             return False
         self.harvest()
         node.alive = False
-        node.log.abandon()
+        if node.holds:
+            node.log.abandon()
         if power:
             node.disk.crash()
         return True
@@ -209,14 +264,14 @@ class Simulation(SteppedController):
 
     def note(self, id: int) -> bool:
         """The high-watermark checkpoint."""
-        if self.nodes[id].alive:
+        if self.nodes[id].alive and self.nodes[id].holds:
             self.nodes[id].checkpoint = self.nodes[id].partition.high_watermark
         return True
 
     def lag(self, id: int) -> bool:
         """Time passes and the node looks for lagging followers."""
         self.now += LAG_S * 0.6
-        if self.nodes[id].alive:
+        if self.nodes[id].alive and self.nodes[id].holds:
             self.nodes[id].partition.shrink_isr()
         return True
 
@@ -235,7 +290,7 @@ class Simulation(SteppedController):
     def check(self) -> None:
         self.harvest()
         for node in self.nodes.values():
-            if not node.alive:
+            if not node.alive or not node.holds:
                 continue
             role, entries = node.partition.role, node.entries()
             assert role.high_watermark <= node.log.log_end_offset
@@ -278,17 +333,25 @@ class Simulation(SteppedController):
 
     def _fetch_moves(self, id: int) -> bool:
         """One fetch, there and back; whether it changed the follower's log."""
-        before = self.nodes[id].log.log_end_offset
-        return self.ask(id) and self.answer(id) and self.nodes[id].log.log_end_offset != before
+        node = self.nodes[id]
+        if not node.alive or not node.holds:
+            return False
+        before = node.log.log_end_offset
+        return self.ask(id) and self.answer(id) and node.log.log_end_offset != before
 
     def _whole(self) -> bool:
-        leader = self.nodes.get(self.state.leader)
-        if leader is None or len(self.state.isr) < len(self.nodes) or not leader.partition.is_leader:
+        leader, state = self.nodes.get(self.state.leader), self.state
+        if leader is None or not set(state.target) <= set(state.isr) or not leader.partition.is_leader:
             return False
+        if any(node.seen < len(self.history) for node in self.nodes.values()):
+            return False
+        assert not state.reassigning, "all that is wanted is in sync, and the others do not go"
+        replicas = [self.nodes[id] for id in state.replicas]
+        assert all(node.holds is (node in replicas) for node in self.nodes.values())
         end = leader.log.log_end_offset
-        if any(node.partition.high_watermark < end for node in self.nodes.values()):
+        if any(node.partition.high_watermark < end for node in replicas):
             return False
-        for node in self.nodes.values():
+        for node in replicas:
             assert node.entries() == leader.entries()
         entries = leader.entries()
         for offset, entry in self.acked.items():

@@ -16,6 +16,7 @@ from ottla.log import GroupCommit, LogConfig, ModelledDisk, PartitionLog
 from ottla.records import iter_headers
 
 TOPIC = "t"
+DIRECTORY = "d/t-0"
 LAG_S = 30.0
 Entries = dict[int, tuple[int, int]]
 
@@ -80,9 +81,15 @@ class Node:
         self.topic_id = UUID(int=0)
 
     def open(self) -> None:
-        self.group = StepGroup()
-        self.outbox, self.answers, self.fetched, self.eligible, self.seen = [], [], None, {}, 0
-        log = PartitionLog.open(self.disk, "d/t-0", self.config, clean=False, now_ms=0)
+        """A process on what is on the disk."""
+        self.outbox, self.answers, self.eligible, self.seen = [], [], {}, 0
+        self.open_log()
+        self.alive = True
+
+    def open_log(self) -> None:
+        """Take the replica up, as it was left or from nothing."""
+        self.group, self.fetched = StepGroup(), None
+        log = PartitionLog.open(self.disk, DIRECTORY, self.config, clean=False, now_ms=0)
         host = PartitionHost(
             node_id=self.id,
             max_lag_s=LAG_S,
@@ -95,7 +102,18 @@ class Node:
         self.partition = Partition(
             host, TOPIC, self.topic_id, 0, log, high_watermark=self.checkpoint, min_insync=self.min_insync
         )
-        self.alive = True
+
+    @property
+    def holds(self) -> bool:
+        return not self.partition.retired
+
+    def drop(self) -> None:
+        """No replica any more: the log goes at once, and with it what waits."""
+        self.partition.retire()
+        self.log.abandon()
+        self.disk.remove_tree(DIRECTORY)
+        self.fetched, self.checkpoint = None, 0
+        self.group = StepGroup()
 
     @property
     def log(self) -> PartitionLog:

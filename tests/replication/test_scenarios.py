@@ -6,8 +6,9 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication import FetchWant, following, leading
 from ottla.broker.replication.leader import LeaderState
+from ottla.controller import ConfigOp, ConfigResourceOps, IncrementalAlterConfigs
 from tests.replication.simulation import Simulation
-from tests.replication.stepped_node import LAG_S, Node
+from tests.replication.stepped_node import LAG_S, TOPIC, Node
 
 
 def leader_of(simulation: Simulation) -> Node:
@@ -311,3 +312,80 @@ def test_a_follower_behind_the_leaders_log_start_begins_there_even_inside_a_batc
     for _ in range(3):
         simulation.pump(2)
     assert (follower.log.log_start_offset, follower.log.log_end_offset) == (4, 6)
+
+
+def test_kip_455_a_fetch_from_before_a_replica_was_dropped_does_not_count_for_its_new_log() -> None:
+    """Its connection was given up, but the request is still on its way when the replica begins anew, with nothing."""
+    simulation = Simulation(nodes=4, replicas=3)
+    produce(simulation, 2)
+    simulation.settle()
+    simulation.stray(3)
+    simulation.reassign(1, 2)
+    simulation.settle()
+    assert simulation.state.replicas == (1, 2) and not simulation.nodes[3].holds
+    simulation.reassign(1, 2, 3)
+    for id in simulation.nodes:
+        while simulation.see(id):
+            pass
+    assert simulation.nodes[3].holds and simulation.nodes[3].log.log_end_offset == 0
+    simulation.arrive()
+    leader = leader_of(simulation)
+    assert not leader.outbox, "it is not proposed for the ISR"
+    assert isinstance(leader.partition.role, LeaderState)
+    assert leader.partition.role.followers[3].end_offset == -1
+    simulation.heal()
+    assert simulation.state.isr == (1, 2, 3)
+
+
+def test_kip_455_an_old_leader_that_has_not_heard_that_it_was_dropped_commits_nothing() -> None:
+    """All its replicas are others now; it is behind with the metadata, and clients still write to it."""
+    simulation = Simulation(nodes=6, replicas=3)
+    produce(simulation)
+    simulation.settle()
+    simulation.reassign(4, 5, 6)
+    for id in (1, 4, 5, 6):
+        while simulation.see(id):
+            pass
+    for id in (4, 5, 6):
+        for _ in range(2):
+            simulation.ask(id)
+            simulation.answer(id)
+        simulation.alter(1)
+        simulation.see(1) if id != 6 else None
+    assert simulation.state.replicas == (4, 5, 6)
+    stale = simulation.nodes[1]
+    assert stale.holds and isinstance(simulation.produce(1), int)
+    for id in (2, 3):
+        simulation.ask(id)
+        simulation.answer(id)
+        simulation.ask(id)
+    simulation.check()
+    assert len(simulation.acked) == 1, "what it was given since is nobody's"
+    simulation.heal()
+    assert not stale.holds and len(simulation.acked) == 1
+
+
+def test_kip_966_a_leader_that_asks_for_fewer_in_sync_replicas_than_the_controller_commits_nothing_alone() -> None:
+    """min.insync.replicas was raised, and the leader has not heard of it: the controller takes those for eligible whom
+    the leader goes on without."""
+    simulation = Simulation(min_insync=1)
+    produce(simulation)
+    simulation.settle()
+    raised = ConfigOp(key="min.insync.replicas", op="set", value="2")
+    resource = ConfigResourceOps(kind="topic", name=TOPIC, ops=(raised,))
+    simulation.decide_on(IncrementalAlterConfigs(resources=(resource,)))
+    simulation.see(1)  # it cannot make anything of it yet
+    assert simulation.nodes[1].partition.min_insync == 1
+    produce(simulation)
+    simulation.now += 2 * LAG_S
+    simulation.lag(1)
+    simulation.alter(1)
+    simulation.altered(1)
+    simulation.see(1)
+    assert (simulation.state.isr, simulation.state.elr) == ((1,), (2, 3))
+    simulation.check()
+    assert list(simulation.acked) == [0]
+    fail_over(simulation, 1)
+    assert simulation.state.leader == 2
+    simulation.heal()
+    assert list(simulation.acked) == [0]

@@ -42,8 +42,18 @@ KILL: list[Step] = [Simulation.kill]
 POWER: list[Step] = [lambda simulation, id: simulation.kill(id, power=True), Simulation.sync, Simulation.sync]
 
 
-def schedules(steps: list[Step]) -> st.SearchStrategy[list[tuple[int, int]]]:
-    one = st.tuples(st.integers(0, len(steps) - 1), st.integers(1, 3))
+TARGETS = ((4, 2, 3), (1, 5), (4, 5, 1, 2, 3), (3,), (5, 4, 2))
+REASSIGN: list[Step] = [
+    lambda simulation, id: simulation.reassign(*TARGETS[id - 1]),
+    lambda simulation, id: simulation.reassign(*TARGETS[id - 1]),
+    Simulation.cancel,
+    Simulation.stray,
+    Simulation.arrive,
+]
+
+
+def schedules(steps: list[Step], nodes: int = 3) -> st.SearchStrategy[list[tuple[int, int]]]:
+    one = st.tuples(st.integers(0, len(steps) - 1), st.integers(1, nodes))
     return st.lists(one, min_size=60, max_size=250)
 
 
@@ -55,6 +65,8 @@ def run(simulation: Simulation, steps: list[Step], schedule: list[tuple[int, int
 
 
 OS = COMMON + RARE + KILL
+MOVED = COMMON + RARE + KILL + REASSIGN
+MOVED_SYNCED = COMMON + RARE + POWER + REASSIGN
 SYNCED = COMMON + RARE + POWER
 
 
@@ -71,3 +83,15 @@ def test_power_loss_loses_nothing_when_records_are_synced(schedule: list[tuple[i
 @given(schedules(OS))
 def test_one_replica_may_be_enough(schedule: list[tuple[int, int]]) -> None:
     run(Simulation(min_insync=1), OS, schedule)
+
+
+@given(schedules(MOVED, 5))
+def test_reassignments_lose_nothing(schedule: list[tuple[int, int]]) -> None:
+    run(Simulation(nodes=5, replicas=3), MOVED, schedule)
+
+
+@given(schedules(MOVED_SYNCED, 5), st.integers(0, 1000))
+def test_reassignments_and_power_loss_lose_nothing_when_records_are_synced(
+    schedule: list[tuple[int, int]], seed: int
+) -> None:
+    run(Simulation(nodes=5, replicas=3, flush="synced", seed=seed), MOVED_SYNCED, schedule)
