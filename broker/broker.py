@@ -17,13 +17,14 @@ from ottla.broker.context import (
     QuorumStatus,
 )
 from ottla.broker.coordination import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, InternalTopic, TopicSpec
+from ottla.broker.features import told, transaction_version
 from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.groups import GroupConfig, GroupCoordinator, offsets_topic
 from ottla.broker.peers import Peers
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
 from ottla.broker.replication import ClusterCredentials, OpenConnection, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
-from ottla.broker.transactions import VERSION_2, TransactionConfig, TransactionCoordinator, transactions_topic
+from ottla.broker.transactions import TransactionConfig, TransactionCoordinator, transactions_topic
 from ottla.controller import (
     AllocateProducerIds,
     ControllerUnavailable,
@@ -32,6 +33,7 @@ from ottla.controller import (
     Delta,
     MetadataImage,
 )
+from ottla.wire import Registry
 
 PRODUCER_ID_TIMEOUT_S = 5.0
 OFFSETS_TOPIC_TIMEOUT_S = 5.0
@@ -88,7 +90,7 @@ class Broker:
             image=lambda: view.image,
             clock=clock,
             max_bytes=lambda: limits.of(TRANSACTIONS_TOPIC).max_message_bytes,
-            version=lambda: VERSION_2,
+            version=lambda: transaction_version(view.image),
             producer_ids=producer_ids,
             peers=Peers(open_connection, lambda: view.image, inter_broker_listener),
         )
@@ -109,7 +111,7 @@ class Broker:
             rng=rng,
             sessions=SessionCache(rng, slots=config.max_incremental_fetch_session_cache_slots),
         )
-        self.registry = build_registry(self.context)
+        self.registry = build_registry(self.context, Registry(lambda: told(view.image)))
 
     async def _allocate_producer_ids(self) -> ProducerIdBlock:
         """Raises RpcError."""

@@ -9,6 +9,7 @@ from ottla.broker.transactions import decisions
 from ottla.broker.transactions.config import TransactionConfig
 from ottla.broker.transactions.coordinator import TransactionCoordinator
 from ottla.broker.transactions.model import (
+    IDLE,
     TRANSITIONS,
     VERSION_1,
     VERSION_2,
@@ -21,6 +22,7 @@ from ottla.broker.transactions.shard import Outcome, Shard
 from ottla.broker.transactions.topic import transactions_topic
 
 __all__ = [
+    "IDLE",
     "TRANSITIONS",
     "VERSION_1",
     "VERSION_2",

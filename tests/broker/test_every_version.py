@@ -178,6 +178,8 @@ CONTENT: dict[int, dict[str, Any]] = {
             }
         ]
     },
+    65: {"transactional_ids": ["tid"]},
+    66: {"state_filters": ["Ongoing"], "transactional_id_pattern": "t.*"},
     68: {
         "group_id": "g",
         "member_id": "m",
@@ -240,6 +242,8 @@ def expected(key: int, version: int) -> list[tuple[str, ErrorCode]]:
             return [("error_code", ErrorCode.cluster_authorization_failed)]
         at = "results_by_topic_v3_and_below.results_by_partition.partition_error_code"
         return [(at, ErrorCode.invalid_producer_id_mapping)]
+    if key == 65:
+        return [("transaction_states.error_code", ErrorCode.transactional_id_not_found)]
     if key in (25, 26):
         return [("error_code", ErrorCode.invalid_producer_id_mapping)]
     if key == 11 and version >= 4:

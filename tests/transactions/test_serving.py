@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,13 +14,15 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.coordination import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from ottla.broker.transactions import Producer
 from ottla.controller import AllocateProducerIds, ControllerUnavailable, CreateTopics, CreateTopicsResponse, TopicResult
-from tests.broker.world import World, marker_answers
+from tests.broker.world import NOW_MS, World, marker_answers
 from tests.transactions.serving import (
     ADD,
+    DESCRIBE,
     END,
     FIND,
     ID,
     INIT,
+    LIST,
     NONE,
     OFFSETS,
     acknowledge,
@@ -367,3 +370,56 @@ async def test_a_coordinator_is_found_and_its_topic_made(world: World) -> None:
     assert topic.configs["cleanup.policy"] == "compact"
     assert topic.configs["unclean.leader.election.enable"] == "false"
     assert (await world.call(END, 5, {"transactional_id": ID})).error_code is ErrorCode.not_coordinator
+
+
+async def test_transactions_are_described_and_listed(world: World) -> None:
+    (partition,) = await world.coordinate_transactions()
+    producer = await begin(world, timeout_ms=4000)
+    await add_as_leader(world, producer, ("t", 2), ("t", 0))
+    await begin(world, "other")
+    world.now_ms += 1000
+    rows = (await world.call(DESCRIBE, 0, {"transactional_ids": [ID, "nobody", "", ID]})).transaction_states
+    assert [row.error_code for row in rows] == [NONE, ErrorCode.transactional_id_not_found, ErrorCode.invalid_request]
+    found = rows[0]
+    assert (found.transaction_state, found.producer_id, found.producer_epoch) == ("Ongoing", 1000, 0)
+    assert (found.transaction_timeout.total_seconds(), found.transaction_start_time.timestamp() * 1000) == (4, NOW_MS)
+    assert [(topic.topic, topic.partitions) for topic in found.topics] == [("t", (0, 2))]
+
+    async def listed(**more: Any) -> list[str]:
+        response = await world.call(LIST, 2, {"duration_filter": -1, **more})
+        assert response.error_code is NONE
+        return [row.transactional_id for row in response.transaction_states]
+
+    assert await listed() == [ID, "other"]
+    assert await listed(state_filters=["Empty", "What"]) == ["other"]
+    assert await listed(state_filters=["What"]) == []
+    assert await listed(producer_id_filters=[1001]) == ["other"]
+    assert await listed(duration_filter=999) == [ID]
+    assert await listed(duration_filter=1000) == []
+    assert await listed(transactional_id_pattern="t.d") == [ID]
+    assert await listed(transactional_id_pattern="t") == []
+    response = await world.call(LIST, 2, {"state_filters": ["What"], "duration_filter": -1})
+    assert response.unknown_state_filters == ("What",)
+    response = await world.call(LIST, 2, {"transactional_id_pattern": "(a*)*"})
+    assert response.error_code is ErrorCode.invalid_regular_expression
+    assert partition.image is not None
+    partition.become_follower(partition.image)
+    assert await listed() == []
+    rows = (await world.call(DESCRIBE, 0, {"transactional_ids": [ID]})).transaction_states
+    assert rows[0].error_code is ErrorCode.not_coordinator
+
+
+async def test_an_id_without_a_transaction_has_no_start(world: World) -> None:
+    """The -1 that Kafka's clients expect; kio cannot read it."""
+    await world.coordinate_transactions()
+    await begin(world)
+    answer, route = world.start(DESCRIBE, 0, {"transactional_ids": [ID]})
+    assert struct.pack(">iq", 60_000, -1) in route.encode(answer)
+
+
+async def test_versions_tell_of_transactions_v2(world: World) -> None:
+    response = await world.call(18, 4, {"client_software_name": "x", "client_software_version": "1"})
+    (supported,), (finalised,) = response.supported_features, response.finalized_features
+    assert (supported.name, supported.min_version, supported.max_version) == ("transaction.version", 0, 2)
+    assert (finalised.name, finalised.max_version_level) == ("transaction.version", 2)
+    assert response.finalized_features_epoch >= 0

@@ -29,7 +29,7 @@ from ottla.broker.groups.consumer.records import (
     encode_key,
     encode_value,
 )
-from ottla.broker.groups.consumer.regex import compiled
+from ottla.broker.regex import compiled
 
 __all__ = [
     "ASSIGNORS",

@@ -25,7 +25,7 @@ from ottla.broker.groups.consumer.records import (
     TargetKey,
     Value,
 )
-from ottla.broker.groups.consumer.regex import compiled
+from ottla.broker.regex import compiled
 
 LEAVING: Final = -1
 AWAY: Final = -2

@@ -1,6 +1,6 @@
-"""Subscriptions by regular expression, without letting an expression stop the broker.
+"""Regular expressions of clients, without letting one stop the broker.
 
-Kafka has RE2, which needs time in proportion to the name. Python's engine backtracks, so what could make that explode
+Kafka has RE2, which needs time in proportion to the text. Python's engine backtracks, so what could make that explode
 is refused: repeated groups, back references, lookaround, and more than three unbounded repeats.
 """
 
@@ -17,7 +17,7 @@ _BACKREFERENCE = re.compile(r"\\[1-9]")
 
 
 def compiled(pattern: str) -> re.Pattern[str] | None:
-    """To be matched against whole topic names; None for what is no expression, or not one that is safe."""
+    """To be matched against whole names; None for what is no expression, or not one that is safe."""
     bare = _ESCAPED.sub("x", pattern)
     if len(pattern) > MAX_LENGTH or _REFUSED.search(bare) or len(_REPEAT.findall(bare)) > MAX_REPEATS:
         return None
