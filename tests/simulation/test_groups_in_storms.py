@@ -1,4 +1,4 @@
-"""Consumers in groups under faults, and mistakes in the coordinator that have to be found by them."""
+"""Consumers in groups under faults, and mistakes in coordinator and consumer that have to be found by them."""
 
 import random
 from dataclasses import replace
@@ -10,6 +10,7 @@ from ottla.broker.coordination.shard_log import ShardLog
 from ottla.broker.groups.consumer import heartbeat
 from ottla.broker.groups.records import OffsetKey
 from ottla.broker.groups.shard import Shard
+from ottla.client.consumer.grouping import Grouping
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
 from ottla.simulation.storm import attempt
@@ -71,11 +72,32 @@ def keep_expired_members_out_of_the_log(patch):
     patch.setattr(Shard, "tick", lambda *_: None)
 
 
+def begin_at_the_beginning(patch):
+    """Of this library's consumer: it does not ask where its group is."""
+
+    async def lookup(_self, _partitions):
+        return {}, {}
+
+    patch.setattr(Grouping, "lookup", lookup)
+
+
+def commit_what_comes_next(patch):
+    """Of this library's consumer: an automatic commit names more than what was processed."""
+    original = Grouping._done
+
+    def done(self, partitions):
+        return {tp: place._replace(offset=place.offset + 1) for tp, place in original(self, partitions).items()}
+
+    patch.setattr(Grouping, "_done", done)
+
+
 MUTANTS = {
     "answer commits before replication": (answer_commits_before_replication, ("partition",), 6),
     "take commits of any generation": (take_commits_of_any_generation, ("isolate", "partition", "hold", "late"), 12),
     "give what others have": (give_what_others_have, ("isolate", "kill"), 6),
     "serve before everything is read": (serve_before_everything_is_read, ("kill",), 6),
+    "begin at the beginning": (begin_at_the_beginning, ("kill",), 6),
+    "commit what comes next": (commit_what_comes_next, ("kill",), 6),
     "never look at the clock": (keep_expired_members_out_of_the_log, ("kill", "isolate"), 6),
 }
 

@@ -1,8 +1,9 @@
 """Consumers in groups under faults: they read what others write, process it, and commit what they have processed.
 
 One group speaks the classic protocol, one that of KIP-848, and in the third members of both come and go, so that it
-moves from one to the other. A member crashes, leaves, or goes on; each commits only what it has read since its
-partitions were given to it, from where its group had committed.
+moves from one to the other; the members of the fourth share by the cooperative protocol. Some members are driven by
+hand (`members`), some are programs with this library's consumer (`programs`). A member crashes, leaves, or goes on;
+each commits only what it has read since its partitions were given to it, from where its group had committed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ottla.simulation.checker import Finding
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.groups.check import check_groups
 from ottla.simulation.groups.members import At, ClassicMember, ConsumerMember, Member, Trouble
+from ottla.simulation.groups.programs import PROGRAMS, run_program
 from ottla.simulation.groups.told import Assigned, Commit, Fetched, Held, Outcome, Told
 
 log = structlog.get_logger(__name__)
@@ -39,10 +41,12 @@ PATIENCE_S = 1.5
 _STEP_S = (0.05, 0.3)
 _POLL_MS = 50.0
 GROUPS: Final[Mapping[str, Sequence[str]]] = {
-    "classics": ("classic", "classic", "classic"),
-    "consumers": ("consumer", "consumer", "consumer"),
-    "mixed": ("classic", "consumer", "either"),
+    "classics": ("classic", "classic", "our classic"),
+    "consumers": ("consumer", "consumer", "our consumer"),
+    "mixed": ("classic", "our consumer", "either"),
+    "cooperative": ("our cooperative", "our cooperative"),
 }
+_EITHER = ("classic", "consumer", "our classic", "our consumer")
 
 
 class GroupWorkload:
@@ -59,9 +63,10 @@ class GroupWorkload:
     ) -> None:
         """`groups`: of which kind each member is, by group. After a step a member leaves with the
         probability `restless`."""
-        alike = {group for group, kinds in groups.items() if len(set(kinds)) == 1 and "either" not in kinds}
+        alike = {group for group, kinds in groups.items() if len({kind.removeprefix("our ") for kind in kinds}) == 1}
         self.told = Told(alike=frozenset(alike))
         self.groups = groups
+        self.session_s = SESSION_S
         self.restless = restless
         self.calm = False
         self.cluster = cluster
@@ -104,17 +109,23 @@ class GroupWorkload:
         """One member after the other."""
         while not self.stopping.is_set():
             self.lives += 1
-            chosen = rng.choice(("classic", "consumer")) if kind == "either" else kind
-            member = self._member(group, f"{seat}-{self.lives}", chosen)
-            worker = Worker(self, seat, member, rng)
+            chosen, name = rng.choice(_EITHER) if kind == "either" else kind, f"{seat}-{self.lives}"
             try:
-                await worker.run()
+                if chosen in PROGRAMS:
+                    await run_program(self, seat, group, chosen, rng, name)
+                else:
+                    await self._drive(self._member(group, name, chosen), seat, rng)
             except KafkaError as error:
                 log.info("client_not_started", error=str(error))
             finally:
                 self.owned.pop(seat, None)
-                member.forget_coordinator()
             await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+    async def _drive(self, member: Member, seat: str, rng: random.Random) -> None:
+        try:
+            await Worker(self, seat, member, rng).run()
+        finally:
+            member.forget_coordinator()
 
     def _member(self, group: str, name: str, kind: str) -> Member:
         servers = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in self._bootstrap())]
@@ -159,6 +170,9 @@ class GroupWorkload:
             for commit in self.told.commits:
                 if commit.group == group and commit.outcome == "ok":
                     best.update({at: max(best[at], offset) for at, offset in commit.offsets.items()})
+            for fetched in self.told.fetched:
+                if fetched.group == group:
+                    best.update({at: max(best[at], offset) for at, offset in fetched.offsets.items()})
             behind = {at: (best[at], end) for at, end in ends.items() if best[at] < end}
             if behind:
                 return f"{group}: committed of ends {behind}"
