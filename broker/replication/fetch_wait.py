@@ -76,6 +76,10 @@ class Watchers:
         if self._followers:
             self._tell(self._followers, NEWS)
 
+    def log_start_moved(self) -> None:
+        """Followers are to hear of it at once: somebody waits for them."""
+        self._tell(self._followers, WAKE)
+
     def changed(self) -> None:
         """Leader, epoch or existence changed: every wait on the partition must be looked at."""
         self._marks.clear()

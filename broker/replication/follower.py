@@ -21,6 +21,7 @@ class EpochEnd(NamedTuple):
 class FollowerState:
     """One leader epoch of this replica as follower of `leader_id` (-1: nobody leads).
 
+    `leader_high_watermark` is the leader's as it last told it, however far the own log reaches; -1 before that.
     `in_step`: this leader answers fetches from the own log's end, and without a divergence: the own log is a part of
     the leader's.
     """
@@ -28,6 +29,7 @@ class FollowerState:
     leader_id: int
     leader_epoch: int
     high_watermark: int
+    leader_high_watermark: int = -1
     in_step: bool = False
 
     def learn(self, leader_high_watermark: int, log_end: int) -> bool:
@@ -36,6 +38,7 @@ class FollowerState:
         A new leader may still know an older one than we do. Ours stays: what it covers was committed.
         """
         self.in_step = True
+        self.leader_high_watermark = leader_high_watermark
         high_watermark = min(leader_high_watermark, log_end)
         if high_watermark <= self.high_watermark:
             return False

@@ -75,7 +75,7 @@ class Housekeeping:
         return self._cleaner.status
 
     async def checkpoint(self) -> None:
-        """Settle new logs, and write all high watermarks to replication-offset-checkpoint. Raises DiskError."""
+        """Settle new logs, and write down all high watermarks, and log starts that moved. Raises DiskError."""
         await self._group.run_blocking(self._logs.settle)
         offsets = {
             (partition.topic, partition.index): partition.high_watermark
@@ -83,6 +83,7 @@ class Housekeeping:
             if partition.log is not None
         }
         await self._group.run_blocking(functools.partial(self._logs.write_high_watermarks, offsets))
+        await self._group.run_blocking(self._logs.write_log_starts)
 
     async def _shrink(self) -> None:
         for partition in tuple(self._partitions()):

@@ -179,6 +179,11 @@ class LeaderState:
         self.high_watermark = end
         return True
 
+    def low_watermark(self, log_start: int, alive: Mapping[int, int]) -> int:
+        """The smallest log start among this leader, whose own is `log_start`, and its followers on live brokers; of one
+        that has not fetched in this epoch nothing is known yet (KIP-107)."""
+        return min((log_start, *(each.log_start for each in self.followers.values() if each.id in alive)))
+
     def _joining(self, follower: Follower, eligible: Mapping[int, int], now: float) -> bool:
         return self._may_join(follower, eligible) and now - follower.caught_up_at <= self.max_lag_s
 

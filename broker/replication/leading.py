@@ -152,6 +152,7 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     if result.error is not ErrorCode.none or result.diverging is not None:
         return result
     follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now(), want.log_start)
+    partition.release_starts()
     proposal = role.expand(follower, partition.host.eligible())
     if proposal is not None:
         partition.propose(proposal)

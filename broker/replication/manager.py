@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from ottla.log import (
     LogError,
     LogManager,
     PartitionLog,
+    Volume,
 )
 from ottla.records import BatchHeader
 
@@ -60,6 +62,7 @@ class ReplicaManager:
     ) -> None:
         self.config = config
         self._logs = logs
+        self._group = group
         self._settings = settings
         self._clock = clock
         self._loop = loop
@@ -103,6 +106,14 @@ class ReplicaManager:
         if isinstance(found, Partition) and found.topic_id != topic_id:
             return ErrorCode.inconsistent_topic_id
         return found
+
+    @property
+    def log_directory(self) -> str:
+        return self._logs.directory
+
+    async def volume(self) -> Volume:
+        """What the data directory is on. Raises DiskError."""
+        return await self._group.run_blocking(functools.partial(self._logs.disk.volume, self._logs.directory))
 
     def partitions(self) -> Iterable[Partition]:
         """All replicas here, also those that failed."""
@@ -160,6 +171,7 @@ class ReplicaManager:
             # Who was waited for because it might join may now be out of the question, and who was out of it may join.
             for partition in self._partitions.values():
                 partition.advance()
+                partition.release_starts()
                 partition.expand_isr()
 
     def _apply_partition(self, topic: TopicImage, index: int, settings: TopicSettings) -> None:

@@ -57,6 +57,7 @@ class Partition:
         self.watchers = Watchers()
         self.commit_acks = AckQueue()
         self.durable_acks = AckQueue()
+        self.start_acks = AckQueue()
         self.retired = False
         self._syncing = False
 
@@ -92,6 +93,13 @@ class Partition:
     @property
     def log_end_offset(self) -> int:
         return -1 if self.log is None else self.log.log_end_offset
+
+    @property
+    def offset_lag(self) -> int:
+        """Offsets that are missing here up to the high watermark, as far as its leader has told it."""
+        role = self.role
+        told = role.high_watermark if isinstance(role, LeaderState) else role.leader_high_watermark
+        return max(0, told - self.log_end_offset)
 
     @property
     def settled(self) -> bool:
@@ -205,6 +213,7 @@ class Partition:
         """Whoever waits was promised that this replica leads on."""
         self.commit_acks.fail(error)
         self.durable_acks.fail(error)
+        self.start_acks.fail(error)
         self.watchers.changed()
 
     def fail(self, error: Exception) -> None:
@@ -222,6 +231,12 @@ class Partition:
         return self.log
 
     # High watermark and acknowledgement
+
+    def release_starts(self) -> None:
+        """A follower's log start, or who is alive, has changed: whoever deleted records may be done."""
+        role = self.role
+        if self.start_acks and isinstance(role, LeaderState):
+            self.start_acks.release(role.low_watermark(self.log_start_offset, self.host.eligible()))
 
     def advance(self) -> None:
         """Move the high watermark if the followers allow it, and tell everybody who waits for that."""

@@ -3,7 +3,7 @@
 from ottla.log.checkpoints import LOCK_FILE, MetaProperties, decode_uuid, encode_uuid
 from ottla.log.cleaning import CleanerStatus, LogCleaner
 from ottla.log.config import LogConfig
-from ottla.log.disk import Disk, File, Lock, OsDisk
+from ottla.log.disk import Disk, File, Lock, OsDisk, Volume
 from ottla.log.epochs import EpochCache
 from ottla.log.errors import (
     CorruptFile,
@@ -57,6 +57,7 @@ __all__ = [
     "ProducerState",
     "Recovered",
     "Truncated",
+    "Volume",
     "decode_uuid",
     "encode_uuid",
 ]

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ottla.log.errors import DiskError, DiskFull, DiskLocked, FileClosed
 
@@ -54,6 +54,15 @@ class Lock(Protocol):
     def release(self) -> None: ...
 
 
+class Volume(NamedTuple):
+    """Where a directory is: its absolute path, and the bytes of the file system that it is in, -1 where that is not
+    known. Usable is what this process may still write."""
+
+    path: str
+    total_bytes: int
+    usable_bytes: int
+
+
 class Disk(Protocol):
     """A file system. Paths are strings, absolute or relative to the process; errors are DiskError."""
 
@@ -82,6 +91,9 @@ class Disk(Protocol):
 
     def lock(self, path: str) -> Lock:
         """Take an exclusive lock that dies with the process. Raises DiskLocked."""
+
+    def volume(self, path: str) -> Volume:
+        """What an existing directory is on."""
 
     def boot_id(self) -> str:
         """What stays the same as long as the page cache does, and never comes again; "" if that cannot be told."""
@@ -285,6 +297,11 @@ class OsDisk:
             os.close(fd)
             raise DiskLocked(error.errno or errno.EAGAIN, "in use by another process", path) from error
         return OsLock(fd)
+
+    def volume(self, path: str) -> Volume:
+        with _translated(path):
+            found = os.statvfs(path)
+        return Volume(os.path.abspath(path), found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def boot_id(self) -> str:
         try:

@@ -265,6 +265,10 @@ class LogManager:
         """Write recovery points and log start offsets; nothing when they did not change. Blocks; for an executor."""
         self.settle()
         self._write_recovery_points()
+        self.write_log_starts()
+
+    def write_log_starts(self) -> None:
+        """Write log-start-offset-checkpoint unless nothing changed. Blocks; for an executor."""
         self._offsets.write(LOG_START_FILE, self._log_starts)
 
     def _write_recovery_points(self) -> None:

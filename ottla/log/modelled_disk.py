@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ottla.log.disk import Volume
 from ottla.log.errors import DiskError, DiskFull, DiskLocked
 from ottla.log.modelled_file import Contents, Crashed, ModelledFile, ModelledLock, apply_change
 
@@ -216,6 +217,12 @@ class ModelledDisk:
         return sum(len(node.data) for node in self._names.values() if node is not None)
 
     # --- Disk
+
+    def volume(self, path: str) -> Volume:
+        with self.mutex:
+            if self.capacity is None:
+                return Volume(path, -1, -1)
+            return Volume(path, self.capacity, max(self.capacity - self.used(), 0))
 
     def open(self, path: str, *, create: bool = False) -> ModelledFile:
         path = posixpath.normpath(path)

@@ -138,6 +138,7 @@ CONTENT: dict[int, dict[str, Any]] = {
         ]
     },
     20: {"topic_names": ["t"], "topics": [{"name": "t"}]},
+    21: {"topics": [{"name": "t", "partitions": [{"partition_index": 0, "offset": 1}]}], "timeout": 1},
     22: {"transactional_id": "tid", "transaction_timeout": 1000},
     24: {
         "v3_and_below_transactional_id": "tid",
@@ -163,6 +164,7 @@ CONTENT: dict[int, dict[str, Any]] = {
             {"resource_type": 2, "resource_name": "t", "configs": [{"name": "retention.ms", "value": "5"}]},
         ]
     },
+    35: {"topics": [{"topic": "t", "partitions": [0]}]},
     36: {"auth_bytes": b"good"},
     37: {"topics": [{"name": "t", "count": 5, "assignments": None}]},
     43: {"election_type": 1, "topic_partitions": [{"topic": "t", "partitions": [0]}]},
@@ -223,6 +225,7 @@ async def test_an_empty_request_is_answered(world: World, row: Any, version: int
 EXPECTED = {
     3: [("topics.error_code", ErrorCode.unknown_topic_or_partition)],
     17: [("error_code", ErrorCode.unsupported_sasl_mechanism)],
+    21: [("topics.partitions.error_code", ErrorCode.request_timed_out)],
     36: [("error_code", ErrorCode.illegal_sasl_state)],
     42: [("results.error_code", ErrorCode.group_id_not_found)],
     47: [("error_code", ErrorCode.group_id_not_found)],

@@ -25,7 +25,7 @@ from ottla.controller import (
     RpcResponse,
     TopicImage,
 )
-from ottla.log import Disk, GroupCommit, LogConfig, PartitionLog
+from ottla.log import Disk, GroupCommit, LogConfig, PartitionLog, Volume
 from ottla.node.definitions import BROKER_CONFIGS
 from ottla.records import Compression, Record, encode_batch
 from ottla.wire import Connection, Later, Raw, Request, build, decode, encode, request_type, response_type
@@ -99,8 +99,9 @@ class FakeController:
 
 
 class FakeReplicas:
-    def __init__(self, view: FakeView) -> None:
+    def __init__(self, view: FakeView, disk: Disk) -> None:
         self._view = view
+        self.disk = disk
         self.partitions: dict[tuple[str, int], Partition] = {}
 
     def partition(self, topic: str, index: int) -> Partition | ErrorCode:
@@ -118,6 +119,11 @@ class FakeReplicas:
         if isinstance(found, Partition) and found.topic_id != topic_id:
             return ErrorCode.inconsistent_topic_id
         return found
+
+    log_directory = "data"
+
+    async def volume(self) -> Volume:
+        return self.disk.volume(self.log_directory)
 
     def append(self, partition: Partition, batch: Any, header: Any, *, acks: Any) -> Any:
         return leading.append(partition, batch, header, acks=acks, now_ms=NOW_MS)
@@ -214,7 +220,7 @@ class World:
         self.config = FakeConfig()
         self.view = FakeView()
         self.controller = FakeController()
-        self.replicas = FakeReplicas(self.view)
+        self.replicas = FakeReplicas(self.view, disk)
         self.now_ms = NOW_MS
         self.quorum = QuorumStatus(
             NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, 250))
