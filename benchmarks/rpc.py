@@ -14,6 +14,7 @@ import uvloop
 from ottla.controller.rpc import (
     ClusterIdentity,
     Handlers,
+    Heartbeat,
     PeerAddresses,
     RaftTransport,
     RpcClient,
@@ -49,7 +50,7 @@ async def main() -> None:
         got.set()
 
     servers = [
-        RpcServer(me, Handlers(raft=on, controller=_no_controller))
+        RpcServer(me, Handlers(raft=on, controller=_no_controller), random.Random(3))
         for me, on in zip(ids, (on_one, on_two), strict=True)
     ]
     clients = [RpcClient(me, addresses, random.Random(1)) for me in ids]
@@ -58,10 +59,11 @@ async def main() -> None:
         links[me.node_id] = RaftTransport(client, lambda frame: frame)
     print(f"{'':<46}{'p50 us':>9}{'p99 us':>9}")
     body = random.Random(2).randbytes(SIZE)
+    beat = Heartbeat(node_id=1, epoch=0, applied_offset=0).model_dump_json().encode()
     posts, echoes = [], []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        await clients[0].post(2, "/v1/raft", b"", timeout=1)
+        await clients[0].post(2, "/v1/controller/Heartbeat", beat, timeout=1)
         posts.append(time.perf_counter() - start)
     for _ in range(ROUNDS):
         got.clear()

@@ -113,6 +113,7 @@ from ottla.controller.rpc import (
     UnregisterBrokerResponse,
     decode_message,
     encode_message,
+    is_answer,
 )
 from ottla.controller.view import MetadataView
 
@@ -224,6 +225,7 @@ __all__ = [
     "encode_message",
     "encode_records",
     "encode_snapshot",
+    "is_answer",
     "resolve",
     "resolve_one",
     "topic_name_error",

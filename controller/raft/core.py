@@ -26,6 +26,8 @@ from ottla.controller.raft.messages import (
 if TYPE_CHECKING:
     import random
 
+_NOTHING = Ready()
+
 
 class RaftCore(Elections):
     def __init__(self, config: RaftConfig, rng: "random.Random", persistent: PersistentState, now: float) -> None:
@@ -112,7 +114,9 @@ class RaftCore(Elections):
         leading = self.leading
         if leading is None:
             return self.election_deadline
-        due = min(leading.heartbeat_due, self._quorum_deadline(leading))
+        due = leading.heartbeat_due
+        if leading.quorum_floor <= due:
+            due = min(due, self._quorum_deadline(leading))
         return due if leading.transfer_to is None else min(due, leading.transfer_deadline)
 
     def propose(self, datas: Sequence[bytes]) -> int | None:
@@ -181,11 +185,23 @@ class RaftCore(Elections):
 
     # -- results
 
+    @property
+    def must_persist(self) -> bool:
+        """Whether the next Ready will have something to make durable."""
+        return (
+            self.log.handed != self.log.last_index
+            or self._pending_snapshot is not None
+            or not self._has_handed_hard_state
+        )
+
     def ready(self, now: float) -> Ready:
         """Take what has to be done now (see Ready); falsy when there is nothing. The one before must be finished."""
         self._replicate(now)
+        barriers = self._take_barriers()
+        if not (self._urgent or self._messages or barriers or self.commit != self.applied or self.must_persist):
+            return _NOTHING
         hard_state: HardState | None = None
-        if self.hard_state != self._handed:
+        if not self._has_handed_hard_state:
             hard_state = self._handed = self.hard_state
             # Only the first leader of a cluster has both: before anybody holds an entry, a majority must durably
             # remember that the cluster has begun, and this node is counted in it.
@@ -199,7 +215,7 @@ class RaftCore(Elections):
             entries=self.log.take_unpersisted(),
             messages=tuple(self._messages),
             committed=self._take_committed(),
-            barriers=self._take_barriers(),
+            barriers=barriers,
         )
         self._urgent.clear()
         self._messages.clear()

@@ -2,6 +2,9 @@
 
 One task takes a Ready, makes it durable off the loop (what gathered meanwhile is one group commit), then lets its
 messages leave and applies what is committed. Messages and proposals go straight into the core at any time.
+
+What needs no disk, as heartbeats and their answers, is done in the callback that brought it while the task has nothing
+under way: most of what an idle quorum does is that, and waking a task costs more than the work.
 """
 
 import asyncio
@@ -64,7 +67,9 @@ class RaftDriver:
         self._core: RaftCore | None = None
         self._waiters = Waiters()
         self._wake = asyncio.Event()
+        self._idle = False  # the task waits for `_wake`, which is not set
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
         self._task: asyncio.Task[None] | None = None
         self._snapshot_task: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[RaftStatus], None]] = []
@@ -91,7 +96,7 @@ class RaftDriver:
         for task in (self._snapshot_task, self._task):
             if task is not None and not task.done():
                 self._stopping = True
-                self._wake.set()
+                self._rouse()
                 await asyncio.wait([task])
         if self._timer is not None:
             self._timer.cancel()
@@ -143,11 +148,13 @@ class RaftDriver:
         """A message from the transport, whose sender is authenticated. Dropped when the node is not running."""
         if self._core is None or self._task is None or self._task.done():
             return
+        now = self._loop.time()
         try:
-            self._core.step(sender, message, self._loop.time())
+            self._core.step(sender, message, now)
         except RaftInvariantError as error:
             self._fail(error)
-        self._wake.set()
+        if self._idle:
+            self._advance(self._core, now)
 
     def submit(self, data: bytes) -> asyncio.Future[int]:
         """Propose one entry; entries are in the log in the order of the calls. The future becomes its index once it is
@@ -161,7 +168,7 @@ class RaftDriver:
             if core.leading is None or core.leading.transfer_to is not None:
                 raise NotLeader(core.leader_id if core.leading is None else None)
             raise Overloaded("too many bytes wait to be committed")
-        self._wake.set()
+        self._rouse()
         return self._waiters.proposal(index, core.term, self._loop)
 
     async def propose(self, data: bytes) -> int:
@@ -175,13 +182,13 @@ class RaftDriver:
         if not self.core.read_barrier(token, self._loop.time()):
             self._waiters.forget_barrier(token)
             raise NotLeader(self.leader_id)
-        self._wake.set()
+        self._rouse()
         return await confirmed
 
     def suspect(self, node: int) -> None:
         """Evidence that ``node`` is dead: see RaftCore.suspect."""
         self.core.suspect(node, self._loop.time())
-        self._wake.set()
+        self._rouse()
 
     def trust(self, node: int) -> None:
         self.core.trust(node)
@@ -198,17 +205,22 @@ class RaftDriver:
             return False
         gone: asyncio.Future[None] = self._loop.create_future()
         self._waiters.on_step_down(gone)
-        self._wake.set()
+        self._rouse()
         done, _ = await asyncio.wait([gone], timeout=self._config.election_timeout)
         return bool(done)
 
     def take_snapshot(self, data: bytes, index: int) -> bool:
         """Keep ``data`` as the state after ``index`` and drop the log behind it. False if there is a newer one."""
         taken = self.core.compact(index, data)
-        self._wake.set()
+        self._rouse()
         return taken
 
     # -- the loop
+
+    def _rouse(self) -> None:
+        """Let the task look at the core in its next turn."""
+        self._idle = False
+        self._wake.set()
 
     async def _run(self, core: RaftCore) -> None:
         try:
@@ -224,29 +236,84 @@ class RaftDriver:
                 if not ready and now >= self._settle_at:
                     self._settle_at = float("inf")
                     await self._run_blocking(self._storage.settle)
-                elif not ready:
+                elif not ready and not self._wake.is_set():
                     self._arm(core)
+                    self._idle = True
                     await self._wake.wait()
         except Exception as error:  # noqa: BLE001  # nothing may be acknowledged after a failed write
             self._fail(error)
+        finally:
+            self._idle = False
+
+    def _advance(self, core: RaftCore, now: float) -> None:
+        """The task is idle: do here what needs no disk, and leave the rest to it."""
+        self._idle = False  # so that nothing that is called from here comes back to here
+        try:
+            while not core.must_persist and (ready := core.ready(now)):
+                early = self._announce(core, ready)
+                self._conclude(core, ready, early=early)
+                self._snapshot_if_due(core)
+                self._publish(core)
+            if core.must_persist:
+                self._wake.set()
+                return
+            self._publish(core)
+            if not self._wake.is_set():
+                self._arm(core)
+                self._idle = True
+        except Exception as error:  # noqa: BLE001  # as in _run
+            self._fail(error)
 
     def _arm(self, core: RaftCore) -> None:
+        """A timer for what is due next. One that fires too early arms itself again: most deadlines only move away."""
+        due = min(core.deadline, self._settle_at)
+        if self._timer_at <= due:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        due = min(core.deadline, self._settle_at)
-        if due != float("inf"):
-            self._timer = self._loop.call_at(due, self._wake.set)
+        self._timer_at = due
+        self._timer = self._loop.call_at(due, self._due)
+
+    def _due(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        core = self.core
+        now = self._loop.time()
+        if not self._idle:
+            return  # the task arms it again before it waits
+        if now >= self._settle_at:
+            self._rouse()
+            return
+        try:
+            if now >= core.deadline:
+                core.tick(now)
+        except RaftInvariantError as error:
+            self._fail(error)
+            return
+        self._advance(core, now)
 
     async def _perform(self, core: RaftCore, ready: Ready) -> None:
+        early = self._announce(core, ready)
+        if ready.must_persist:
+            await self._run_blocking(lambda: self._storage.persist(ready))
+            self._settle_at = self._loop.time() + SETTLE_S
+        self._conclude(core, ready, early=early)
+        if ready.snapshot is not None:
+            first = core.log.first_index
+            await self._run_blocking(lambda: self._storage.compact(first))
+        self._snapshot_if_due(core)
+
+    def _announce(self, core: RaftCore, ready: Ready) -> bool:
+        """What does not wait until this is durable; True if what is committed has been applied with it."""
         for to, message in ready.urgent:
             self._transport.send(to, message)
         # Entries that are durable here already need not wait for the fsync of newer ones.
         early = not ready.install and bool(ready.committed) and ready.committed[-1].index <= core.log.stable
         if early:
             self._apply(ready.committed)
-        if ready.must_persist:
-            await self._run_blocking(lambda: self._storage.persist(ready))
-            self._settle_at = self._loop.time() + SETTLE_S
+        return early
+
+    def _conclude(self, core: RaftCore, ready: Ready, *, early: bool) -> None:
+        """What has to wait until everything in this is durable, as it is now."""
         for to, message in ready.messages:
             self._transport.send(to, message)
         core.persisted(ready, self._loop.time())
@@ -256,10 +323,6 @@ class RaftDriver:
             self._apply(ready.committed)
         for token, index in ready.barriers:
             self._waiters.confirm_barrier(token, index, self._applied)
-        if ready.snapshot is not None:
-            first = core.log.first_index
-            await self._run_blocking(lambda: self._storage.compact(first))
-        self._snapshot_if_due(core)
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         self._on_apply(entries)
@@ -275,9 +338,15 @@ class RaftDriver:
 
     def _publish(self, core: RaftCore) -> None:
         leading = core.leading is not None and self._applied >= core.leading.first_index
-        status = RaftStatus(core.role, core.term, core.leader_id, leading)
-        if status == self._status:
+        was = self._status
+        if (
+            was.role is core.role
+            and was.term == core.term
+            and was.leader_id == core.leader_id
+            and was.leading == leading
+        ):
             return
+        status = RaftStatus(core.role, core.term, core.leader_id, leading)
         previous, self._status = self._status, status
         if previous.role is Role.LEADER and (status.role is not Role.LEADER or status.term != previous.term):
             self._waiters.step_down(status.leader_id)
@@ -309,6 +378,7 @@ class RaftDriver:
     def _fail(self, error: Exception) -> None:
         """Stop taking part: after a failed write or a broken invariant nothing may be promised any more."""
         self._stopping = True
+        self._rouse()
         log.error("raft_failed", node=self._config.node_id, error=repr(error), exc_info=error)
         self._waiters.fail_all(RaftStopped)
         if self.failed is not None and not self.failed.done():

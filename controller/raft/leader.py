@@ -30,6 +30,7 @@ class LeaderState:
         self.first_index = first_index  # the no-op of this term
         self.heartbeat_due = now + heartbeat_interval
         self.stamp = 0
+        self.quorum_floor = float("-inf")  # check-quorum is due then, or later: contacts only move on
         self.transfer_to: int | None = None
         self.transfer_deadline = 0.0
         self.barriers: list[tuple[int, int, int]] = []  # (token, index to have applied, stamp to have been echoed)
@@ -74,7 +75,10 @@ class Leader(Follower):
         acknowledgements that came together leave together."""
         if self.leading is None:
             return
+        last = self.log.last_index
         for peer, progress in self.leading.peers.items():
+            if progress.mode is Mode.REPLICATE and progress.next_index > last and progress.sent_commit >= self.commit:
+                continue  # it has been sent everything: the usual case
             self._replicate_to(peer, progress, now)
 
     def _replicate_to(self, peer: int, progress: Progress, now: float) -> None:
@@ -186,8 +190,10 @@ class Leader(Follower):
             if progress.voter and not response.recovering:
                 return None  # sent by the peer before it lost its disk
             progress.forget(response.identity)
+            leading.quorum_floor = float("-inf")
         if response.recovering and progress.readmit_index == 0:
             progress.recovering = True
+            leading.quorum_floor = float("-inf")
             progress.readmit_index = self._append_own([b""])
         elif not response.recovering:
             progress.recovering = False
@@ -256,12 +262,18 @@ class Leader(Follower):
 
     def _check_quorum(self, now: float) -> None:
         """A leader that no majority answers resigns, so that its clients look elsewhere (thesis 6.2)."""
-        if self.leading is None:
+        leading = self.leading
+        if leading is None or now < leading.quorum_floor:
             return
-        if now >= self._quorum_deadline(self.leading):
+        if now >= self._quorum_deadline(leading):
             self._become_follower(self.term, None, now)
 
     def _quorum_deadline(self, leading: LeaderState) -> float:
+        """When a leader of whom nothing is heard any more has to resign, in the loop's seconds."""
+        leading.quorum_floor = self._reckon_quorum_deadline(leading)
+        return leading.quorum_floor
+
+    def _reckon_quorum_deadline(self, leading: LeaderState) -> float:
         contacts = sorted(
             (progress.contact for progress in leading.peers.values() if progress.voter and not progress.recovering),
             reverse=True,

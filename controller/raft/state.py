@@ -74,6 +74,18 @@ class RaftState:
     def hard_state(self) -> HardState:
         return HardState(self.term, self.vote, self.recovering, self.identity, self.recovering and self.damaged)
 
+    @property
+    def _has_handed_hard_state(self) -> bool:
+        """Whether `hard_state` is what was last given out to be made durable."""
+        handed = self._handed
+        return (
+            self.term == handed.term
+            and self.vote == handed.vote
+            and self.recovering == handed.recovering
+            and self.identity == handed.identity
+            and (self.recovering and self.damaged) == handed.damaged
+        )
+
     def _startup_delay(self) -> float:
         """Nobody leads a cluster that starts: ask at once, it is only a pre-vote."""
         if self.voters == {self.node_id}:

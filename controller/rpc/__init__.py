@@ -58,7 +58,7 @@ from ottla.controller.rpc.models import (
     UnregisterBrokerResponse,
 )
 from ottla.controller.rpc.peers import Address, PeerAddresses
-from ottla.controller.rpc.raft_codec import BadMessage, decode_message, encode_message
+from ottla.controller.rpc.raft_codec import BadMessage, decode_message, encode_message, is_answer
 from ottla.controller.rpc.server import Handlers, RpcServer
 from ottla.controller.rpc.transport import RaftTransport
 from ottla.controller.rpc.watch import PeerWatch
@@ -126,4 +126,5 @@ __all__ = [
     "UnregisterBrokerResponse",
     "decode_message",
     "encode_message",
+    "is_answer",
 ]

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import functools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -21,17 +21,22 @@ from ottla.controller.rpc.errors import (
 )
 from ottla.controller.rpc.identity import (
     HEADER_INCARNATION,
+    HEADER_NONCE,
     HEADER_SIGNATURE,
     ClusterIdentity,
     answer_is_genuine,
     sign_request,
+    stream_keys,
 )
 from ottla.controller.rpc.peers import Address, PeerAddresses
+from ottla.controller.rpc.stream import PROTOCOL, RaftStream
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # Kept connections are dropped here well before the server's own idle limit, so that no request races its close.
 _KEEPALIVE_S = 600.0
 _MAX_REASON = 300
+# A SYN that was lost is repeated after one second; then it is better to begin anew than to wait for the next.
+_STREAM_CONNECT_S = 1.5
 
 
 # What a connection that stood can fail with when the network, not the peer's kernel, gave up on it.
@@ -119,6 +124,45 @@ class RpcClient:
         finally:
             response.close()
 
+    async def stream(
+        self,
+        to: int,
+        path: str,
+        deliver: Callable[[bytes], None],
+        refuse: Callable[[str], None],
+        *,
+        timeout: float,
+    ) -> RaftStream:
+        """Open a stream to node `to`: see RaftStream. It has to stand within `timeout` s; raises as `post` does."""
+        url, headers = self._prepare(to, "GET", path, b"")
+        signature = headers[HEADER_SIGNATURE]
+        headers |= {"Connection": "Upgrade", "Upgrade": PROTOCOL}
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._open().get(
+                    url,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=_STREAM_CONNECT_S),
+                )
+                refusal = b"" if response.status == 101 else await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+        nonce = response.headers.get(HEADER_NONCE, "")
+        connection = response.connection
+        try:
+            self._judge(response, signature, nonce.encode() if response.status == 101 else refusal)
+            if response.status != 101 or connection is None or connection.transport is None:
+                raise PeerUnreachable("the peer did not open a stream, or is gone already")
+            keys = stream_keys(self.me, signature, nonce)
+            assert connection.protocol is not None
+            stream = RaftStream(connection.transport, connection.protocol, keys, deliver, refuse, accepted=False)
+        except BaseException:
+            response.close()
+            raise
+        stream.lost.add_done_callback(lambda _: response.close())
+        return stream
+
     async def close(self) -> None:
         """Close every connection. Calls after this raise PeerUnreachable."""
         self._closed = True
@@ -157,7 +201,7 @@ class RpcClient:
 
     def _judge(self, response: aiohttp.ClientResponse, request_signature: str, signed: bytes) -> None:
         status = response.status
-        if status not in (200, 204):
+        if status not in (101, 200, 204):
             reason = signed.decode("utf-8", "replace")[:_MAX_REASON]
             raise PeerRejected(status, reason or str(response.reason))
         if not answer_is_genuine(self.me, request_signature, status, signed, response.headers.get(HEADER_SIGNATURE)):

@@ -3,7 +3,9 @@
 Every request carries the sender's cluster id, node id, incarnation and intended receiver, a nonce, the SHA-256
 of its body, and an HMAC-SHA256 over all of that, so the receiver can refuse a stranger before it reads (or buffers)
 one byte of body. Answers are signed too, over the request's own signature, so that a process which merely
-took over a port cannot answer for a controller. Nothing here hides content; the listener is for a private network.
+took over a port cannot answer for a controller. A stream is opened by such a request and answer, and what is said on it
+is signed with keys that no other stream has (`stream_codec`). Nothing here hides content; the listener is for a
+private network.
 
 Pure: no I/O, no clock, and the nonce is drawn by the caller.
 """
@@ -121,6 +123,17 @@ def verify_request(me: ClusterIdentity, method: str, path: str, headers: Mapping
 def sign_answer(me: ClusterIdentity, request_signature: str, status: int, body: bytes) -> str:
     """Signature of an answer with `status` and `body` to the request that had `request_signature`."""
     return _sign(me.secret, "answer", request_signature, str(status), digest_of(body))
+
+
+def stream_keys(me: ClusterIdentity, request_signature: str, nonce: str) -> tuple[bytes, bytes]:
+    """Keys for the two directions of the stream that this request opened: that of the asker, that of who accepted.
+
+    `nonce` is drawn by who accepts, so that a stream that was recorded fits no other one.
+    """
+    asker, accepting = (
+        _sign(me.secret, "stream", request_signature, nonce, direction).encode() for direction in ("ask", "accept")
+    )
+    return asker, accepting
 
 
 def answer_is_genuine(

@@ -11,7 +11,13 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
-from ottla.controller.raft.messages import Entry, Message
+from ottla.controller.raft.messages import (
+    AppendResponse,
+    Entry,
+    Message,
+    SnapshotResponse,
+    VoteResponse,
+)
 
 _INT = struct.Struct(">q")
 _SIZE = struct.Struct(">I")
@@ -116,6 +122,11 @@ def _layout(kind: type) -> list[tuple[str, _Write, _Read]]:
 
 _KINDS: tuple[type, ...] = get_args(Message)
 _LAYOUTS = {kind: (bytes([tag]), _layout(kind)) for tag, kind in enumerate(_KINDS)}
+
+
+def is_answer(message: Message) -> bool:
+    """Whether it is said because of a message of the receiver's, and to nobody else."""
+    return isinstance(message, AppendResponse | VoteResponse | SnapshotResponse)
 
 
 def encode_message(message: Message) -> bytes:

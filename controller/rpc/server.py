@@ -1,6 +1,6 @@
 """The controller listener: Raft messages, controller requests and the death watch, for members of the cluster only.
 
-    POST /v1/raft               a batch of Raft messages, answered (204) as soon as they are handed over
+    GET  /v1/raft               opens a stream of Raft messages (101, and frames from then on: see `stream_codec`)
     POST /v1/controller/<Name>  one request for the active controller, JSON both ways
     GET  /v1/watch              never ends while this process lives; `bye` when it stops on purpose
 
@@ -9,6 +9,7 @@ Every request is authenticated from its headers alone before its body is read (s
 
 import asyncio
 import hmac
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,9 +18,9 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from ottla.controller.rpc.admission import STRANGER_DEADLINE_S, AdmittingServer
-from ottla.controller.rpc.framing import BadFrame, split_frames
 from ottla.controller.rpc.identity import (
     HEADER_INCARNATION,
+    HEADER_NONCE,
     HEADER_SIGNATURE,
     Caller,
     ClusterIdentity,
@@ -27,11 +28,13 @@ from ottla.controller.rpc.identity import (
     WrongAddressee,
     digest_of,
     sign_answer,
+    stream_keys,
     verify_request,
 )
 from ottla.controller.rpc.models import OF_NODES, REQUESTS, AnyRequest, RpcResponse
 from ottla.controller.rpc.peers import Address
 from ottla.controller.rpc.refusals import HttpLog, Refusals
+from ottla.controller.rpc.stream import PROTOCOL, RaftStream
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +62,7 @@ class Handlers:
     """What the listener hands requests to.
 
     `raft(from_node, frame)` gets one encoded Raft message and must not block; ValueError means it cannot be decoded.
-    `raft_answers(to_node)` is asked one turn of the loop later for what is to be said in return, as frames.
+    `raft_accepted(from_node, stream)` is told of each stream that a node has opened, to answer on.
     `controller(request, from_node)` answers a request; a node that is not the active controller says so in the answer.
     `incarnation_of(node_id)` is the life of that node that this node is watching right now, if it is.
     `introduced(node_id, address)` is told where a watching node that is not a configured voter listens.
@@ -67,7 +70,7 @@ class Handlers:
 
     raft: Callable[[int, bytes], None]
     controller: ControllerHandler
-    raft_answers: Callable[[int], bytes] = lambda _node_id: b""
+    raft_accepted: Callable[[int, RaftStream], None] = lambda _node_id, _stream: None
     incarnation_of: Callable[[int], str | None] = lambda _node_id: None
     introduced: Callable[[int, Address], None] = lambda _node_id, _address: None
 
@@ -82,9 +85,16 @@ class RpcServer:
     """Serves one node's controller listener. `start` binds it, `stop` says goodbye to watchers and closes it."""
 
     def __init__(
-        self, me: ClusterIdentity, handlers: Handlers, *, stranger_deadline: float = STRANGER_DEADLINE_S
+        self,
+        me: ClusterIdentity,
+        handlers: Handlers,
+        rng: random.Random,
+        *,
+        stranger_deadline: float = STRANGER_DEADLINE_S,
     ) -> None:
         self._me = me
+        self._rng = rng
+        self._streams: dict[RaftStream, None] = {}
         self._handlers = handlers
         self._stranger_deadline = stranger_deadline
         self._busy = 0
@@ -113,6 +123,8 @@ class RpcServer:
         """Stop accepting, end every watch with a goodbye, give running requests a second, close all connections."""
         self._listener.close()
         self._stopping.set()
+        for stream in self._streams:
+            stream.close()
         self._http.pre_shutdown()  # idle connections go at once, busy ones after their answer
         await self._http.shutdown(_STOP_S)
 
@@ -131,10 +143,14 @@ class RpcServer:
         except WrongAddressee as error:
             raise _Refused(409, str(error)) from None
         self._http.admit(request.protocol)
-        living = self._handlers.incarnation_of(caller.node_id)
-        if living is not None and living != caller.incarnation:
+        if self._is_another(caller):
             raise _Refused(423, f"node {caller.node_id} is already running as another process")
         return caller
+
+    def _is_another(self, caller: Caller) -> bool:
+        """Whether this node is watching another life of the caller's node."""
+        living = self._handlers.incarnation_of(caller.node_id)
+        return living is not None and living != caller.incarnation
 
     def _refuse(self, request: web.BaseRequest, status: int, reason: str) -> web.Response:
         self._refusals.note(f"{status} from {request.remote}"[:80], path=request.path[:80], reason=reason)
@@ -146,11 +162,11 @@ class RpcServer:
         path = request.path
         if path == WATCH_PATH and request.method == "GET":
             return await self._watch(request, caller)
-        if request.method != "POST" or not (path == RAFT_PATH or path.startswith(CONTROLLER_PATH)):
+        if path == RAFT_PATH and request.method == "GET":
+            return await self._stream(request, caller)
+        if request.method != "POST" or not path.startswith(CONTROLLER_PATH):
             raise _Refused(404, f"nothing is at {request.method} {path[:80]}")
         body = await self._body(request, caller)
-        if path == RAFT_PATH:
-            return await self._raft(caller, body)
         return await self._controller(path.removeprefix(CONTROLLER_PATH), caller, body)
 
     async def _body(self, request: web.BaseRequest, caller: Caller) -> bytes:
@@ -178,15 +194,38 @@ class RpcServer:
         signature = sign_answer(self._me, caller.signature, status, body)
         return web.Response(status=status, body=body or None, headers={HEADER_SIGNATURE: signature})
 
-    async def _raft(self, caller: Caller, body: bytes) -> web.Response:
+    async def _stream(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
+        """Take the connection over until it ends. aiohttp's own protocol waits meanwhile, and goes with it."""
+        transport = request.transport
+        if request.headers.get("Upgrade", "").lower() != PROTOCOL:
+            raise _Refused(426, f"only a stream of {PROTOCOL} can be opened here")
+        if transport is None or self._stopping.is_set():
+            raise ConnectionResetError("the peer has left, or this node is stopping")
+        nonce = f"{self._rng.getrandbits(128):032x}"
+        transport.write(
+            "HTTP/1.1 101 Switching Protocols\r\n"
+            f"Connection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n{HEADER_NONCE}: {nonce}\r\n"
+            f"{HEADER_SIGNATURE}: {sign_answer(self._me, caller.signature, 101, nonce.encode())}\r\n\r\n".encode()
+        )
+        theirs, ours = stream_keys(self._me, caller.signature, nonce)
+
+        def deliver(message: bytes) -> None:
+            if self._is_another(caller):
+                raise ValueError("it is running as another process meanwhile")
+            self._handlers.raft(caller.node_id, message)
+
+        def refuse(reason: str) -> None:
+            kind = f"stream from node {caller.node_id}"
+            self._refusals.note(kind, path=RAFT_PATH, reason=f"bad Raft message: {reason}"[:_MAX_DETAIL])
+
+        stream = RaftStream(transport, request.protocol, (ours, theirs), deliver, refuse, accepted=True)
+        self._streams[stream] = None
         try:
-            for frame in split_frames(body):
-                self._handlers.raft(caller.node_id, frame)
-        except (BadFrame, ValueError) as error:
-            raise _Refused(400, f"bad Raft message: {error}"[:_MAX_DETAIL]) from error
-        await asyncio.sleep(0)
-        answers = self._handlers.raft_answers(caller.node_id)
-        return self._answer(caller, 200 if answers else 204, answers)
+            self._handlers.raft_accepted(caller.node_id, stream)
+            await stream.lost
+        finally:
+            del self._streams[stream]
+        raise ConnectionResetError("the stream has ended")
 
     async def _controller(self, name: str, caller: Caller, body: bytes) -> web.Response:
         model = REQUESTS.get(name)

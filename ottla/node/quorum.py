@@ -30,6 +30,7 @@ from ottla.controller import (
     RpcServer,
     decode_message,
     encode_message,
+    is_answer,
 )
 from ottla.log import GroupCommit
 
@@ -63,7 +64,7 @@ class Quorum:
         self._raft = raft
         self.addresses = PeerAddresses(voters)
         self._rpc = RpcClient(me, self.addresses, rng)
-        self._transport = RaftTransport(self._rpc, encode_message, self._receive)
+        self._transport = RaftTransport(self._rpc, encode_message, self._receive, is_answer=is_answer)
         self.view = MetadataView(me.cluster_id)
         self.driver = RaftDriver(
             raft,
@@ -97,10 +98,11 @@ class Quorum:
             Handlers(
                 raft=self._receive,
                 controller=self._handle,
-                raft_answers=self._transport.collect,
+                raft_accepted=self._transport.accepted,
                 incarnation_of=self.watch.incarnation_of,
                 introduced=self._introduced,
             ),
+            rng,
         )
 
     async def start(self) -> None:

@@ -9,14 +9,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ottla.simulation.errors import SimulationError
-from ottla.simulation.messages import HttpStream, KafkaStream, Message, Names, Piece, Plane, Stream
+from ottla.simulation.messages import Message, Names, Piece, Plane
 from ottla.simulation.process import Machine
 from ottla.simulation.socket import Kind, Socket
+from ottla.simulation.streams import HttpStream, KafkaStream, Stream
 
 if TYPE_CHECKING:
     from ottla.simulation.network import Network
 
 _REPLAY_S = 10.0
+_REPEATED_S = 0.001
+Repeat = Callable[[Machine, Machine, Message], None]
+"""Hand Raft messages from one machine to the core on another."""
 Where = Callable[[Message], bool]
 
 
@@ -47,7 +51,7 @@ class Hold:
         self._left = count
         self._taps: list[Tap] = []
         self._first: asyncio.Future[Message] = interceptor.network.loop.create_future()
-        self._places: list[tuple[Machine, tuple[str, int]]] = []
+        self._places: list[tuple[Machine, Machine, tuple[str, int]]] = []
 
     def __repr__(self) -> str:
         return f"<Hold {self._wants[0]} caught={len(self.messages)}>"
@@ -92,20 +96,25 @@ class Hold:
     @property
     def repeatable(self) -> bool:
         """Whether `deliver_again` can do something."""
-        if not self.messages or self.messages[0].response or not self.messages[0].whole:
-            return False
-        return not self.messages[0].data.startswith(b"HTTP/")  # Raft's messages may come in answers
+        return bool(self.messages) and self.messages[0].whole and not self.messages[0].response
 
     async def deliver_again(self) -> None:
         """Send the first held message once more, on a new connection from the same machine, and wait for an answer.
 
         For requests between controllers, which say themselves whom they are from, and for what a client sends; between
         brokers a new connection has not authenticated. Raises SimulationError for an answer, or one above 64 KiB.
+
+        A stream takes no frame of Raft messages twice, on whatever connection. Raft must take them all the same, for it
+        repeats itself, so that these are handed to the core as if they had come, unless the link is cut.
         """
         if not self.repeatable:
             raise SimulationError("only a request that was caught as a whole can be repeated")
         loop = self._interceptor.network.loop
-        machine, address = self._places[0]
+        machine, target, address = self._places[0]
+        if self.messages[0].framed:
+            self._interceptor.repeat(machine, target, self.messages[0])
+            await asyncio.sleep(_REPEATED_S)
+            return
         _, context = loop.spawn("replay", machine)
         await loop.create_task(_replay(address, self.messages[0].data), context=context)
 
@@ -129,7 +138,7 @@ class Hold:
             self._left -= 1
         self.messages.append(message)
         self._taps.append(tap)
-        self._places.append((socket.machine, socket.peer.address))
+        self._places.append((socket.machine, socket.peer.machine, socket.peer.address))
         if not self._first.done():
             self._first.set_result(message)
         return True
@@ -209,8 +218,9 @@ class Tap:
 class Interceptor:
     """All taps and holds of a network. Connections are tapped from the first hold to the end of the last one."""
 
-    def __init__(self, network: Network, ports: dict[int, Plane]) -> None:
+    def __init__(self, network: Network, ports: dict[int, Plane], repeat: Repeat) -> None:
         self.network = network
+        self.repeat = repeat
         self._ports = ports
         self._holds: dict[Hold, None] = {}
         for process in network.loop.processes:

@@ -218,7 +218,7 @@ class Links:
         asked last. `count` messages are caught, each on another connection; None: every one. What was sent before the
         call is not caught, nor is the answer to a request from before the first hold of a cluster.
         """
-        interceptor = self.world.network.intercept(PLANES)
+        interceptor = self.world.network.intercept(PLANES, self._repeat)
         self._tell("hold", name=name)
         return interceptor.add(
             Hold(
@@ -232,6 +232,13 @@ class Links:
                 where=where,
             )
         )
+
+    def _repeat(self, source: Machine, target: Machine, message: Message) -> None:
+        ids = {node.machine: node_id for node_id, node in self.nodes.items()}
+        node = self.nodes[ids[target]]
+        if not self.world.network.link(source, target).blocked:
+            for each in message.raft:
+                node.hears(ids[source], each)
 
     def _end(self, who: int | Role | None) -> Machine | None:
         if who is None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ottla.simulation.hold import Interceptor
+from ottla.simulation.hold import Interceptor, Repeat
 from ottla.simulation.link import Harm, Link
 from ottla.simulation.messages import Plane
 from ottla.simulation.process import Machine, Process
@@ -183,10 +183,10 @@ class Network:
                     if {each.machine, each.peer.machine} == {one, other}:
                         each.fail(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
 
-    def intercept(self, ports: dict[int, Plane]) -> Interceptor:
-        """Who can hold messages, from now on; `ports` says what is spoken where."""
+    def intercept(self, ports: dict[int, Plane], repeat: Repeat) -> Interceptor:
+        """Who can hold messages, from now on; `ports` says what is spoken where, `repeat` is for `deliver_again`."""
         if self.interceptor is None:
-            self.interceptor = Interceptor(self, ports)
+            self.interceptor = Interceptor(self, ports, repeat)
         return self.interceptor
 
     def leave(self, process: Process, *, silently: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from contextvars import Context
 
+from ottla.controller.raft import messages as raft
 from ottla.log import GroupCommit, ModelledDisk
 from ottla.node import Given, Node, NodeConfig, Seams
 from ottla.simulation.errors import SimulationError
-from ottla.simulation.process import Machine, Process, Standing
+from ottla.simulation.process import OWNER, Machine, Process, Standing
 from ottla.simulation.world import World
 
 KAFKA_PORT, CONTROLLER_PORT = 9092, 9192
@@ -147,6 +149,14 @@ class SimulatedNode:
         if self.paused and self._process is not None:
             self._world.trace.note("simulation", "resume", node=self.id)
             self._world.loop.resume(self._process)
+
+    def hears(self, sender: int, message: raft.Message) -> None:
+        """Its Raft core is told this once more, in its process, in its turn."""
+        quorum = None if self.node is None else self.node.quorum
+        if self._process is not None and quorum is not None and quorum.started:
+            context = Context()
+            context.run(OWNER.set, self._process)
+            self._world.loop.call_soon(quorum.driver.receive, sender, message, context=context)
 
     def note(self, event: str, **fields: object) -> None:
         """Write into the timeline what is done to this node."""

@@ -15,6 +15,7 @@ from ottla.controller.rpc import (
     RpcResponse,
     RpcServer,
 )
+from ottla.controller.rpc.stream import RaftStream
 
 SECRET = b"the secret of the test cluster"
 
@@ -41,18 +42,18 @@ class Node:
     introduced: list[tuple[int, tuple[str, int]]] = field(default_factory=list)
     lives: dict[int, str] = field(default_factory=dict)
     answer: Callable[[AnyRequest], Awaitable[RpcResponse]] | None = None
-    raft_answers: Callable[[int], bytes] = lambda _node_id: b""
+    raft_accepted: Callable[[int, RaftStream], None] = lambda _node_id, _stream: None
     port: int = 0
 
     async def start(self, *, stranger_deadline: float = 10.0) -> "Node":
         handlers = Handlers(
             raft=lambda sender, frame: self.frames.append((sender, frame)),
             controller=self._controller,
-            raft_answers=lambda node_id: self.raft_answers(node_id),
+            raft_accepted=lambda node_id, stream: self.raft_accepted(node_id, stream),
             incarnation_of=self.lives.get,
             introduced=lambda node_id, address: self.introduced.append((node_id, address)),
         )
-        self.server = RpcServer(self.me, handlers, stranger_deadline=stranger_deadline)
+        self.server = RpcServer(self.me, handlers, random.Random(-self.me.node_id), stranger_deadline=stranger_deadline)
         self.port = await self.server.start("127.0.0.1", self.port)
         self.client = RpcClient(self.me, self.addresses, random.Random(self.me.node_id))
         return self

@@ -1,13 +1,18 @@
-"""Raft's messages: in order, batched while a POST is under way, bounded, and never in the sender's way."""
+"""Raft's messages: in order, on one stream, batched while it takes no more, bounded, and never in the sender's way."""
 
 import asyncio
 
 import pytest
+import structlog
 
 from ottla.controller.rpc import RaftTransport
+from ottla.controller.rpc.identity import HEADER_NONCE, HEADER_SIGNATURE, sign_request, stream_keys
+from ottla.controller.rpc.server import RAFT_PATH
+from ottla.controller.rpc.stream import PROTOCOL
+from ottla.controller.rpc.stream_codec import Sealer
 from ottla.controller.rpc.transport import QUEUE_MESSAGES
 from tests.rpc.conftest import MakeNode
-from tests.rpc.nodes import eventually
+from tests.rpc.nodes import eventually, identity
 
 
 def plain(message: bytes) -> bytes:
@@ -27,37 +32,144 @@ async def test_messages_arrive_in_order_and_batched(make_node: MakeNode) -> None
     await transport.close()
 
 
-async def test_what_a_message_makes_the_peer_say_at_once_comes_in_the_answer(make_node: MakeNode) -> None:
+async def test_answers_go_back_on_the_stream_that_the_peer_has_opened(make_node: MakeNode) -> None:
     one, two = await make_node(1), await make_node(2)
-    back = RaftTransport(one.client, plain)
     heard: list[tuple[int, bytes]] = []
-    there = RaftTransport(two.client, plain, lambda peer, frame: heard.append((peer, frame)))
-
-    def reply(peer: int) -> bytes:
-        for message in (b"yes", b"and so on"):
-            back.send(peer, message)
-        return back.collect(peer)
-
-    one.raft_answers = reply
+    there = RaftTransport(two.client, plain, lambda peer, message: heard.append((peer, message)))
+    back = RaftTransport(one.client, plain, is_answer=lambda message: message.startswith(b"yes"))
+    one.raft_accepted = back.accepted
     for number in range(1, 4):
         there.send(1, b"request")
-        await eventually(lambda number=number: len(heard) == 2 * number)  # type: ignore[misc]
-    back.send(2, b"later")
-    await eventually(lambda: two.frames == [(1, b"later")])
-    assert heard == [(1, b"yes"), (1, b"and so on")] * 3
-    assert two.server._http.requests_count == 1
-    await back.close()
-    await there.close()
-
-
-async def test_an_answer_that_makes_no_sense_is_only_dropped(make_node: MakeNode) -> None:
-    one, two = await make_node(1), await make_node(2)
-    one.raft_answers = lambda _peer: b"no frame"
-    transport = RaftTransport(two.client, plain, lambda _peer, _frame: None)
-    for number in range(1, 3):
-        transport.send(1, b"request")
         await eventually(lambda number=number: len(one.frames) == number)  # type: ignore[misc]
+        back.send(2, b"yes")
+        await eventually(lambda number=number: len(heard) == number)  # type: ignore[misc]
+    assert heard == [(1, b"yes")] * 3
+    assert two.server._http.requests_count == 0
+    back.send(2, b"question")
+    await eventually(lambda: two.frames == [(1, b"question")])
+    await there.close()
+    await eventually(lambda: not one.server._streams)
+    back.send(2, b"yes, late")
+    await eventually(lambda: two.frames[1:] == [(1, b"yes, late")])
+    await back.close()
+
+
+async def test_the_newest_stream_of_a_peer_counts(make_node: MakeNode) -> None:
+    one, two = await make_node(1), await make_node(2)
+    back = RaftTransport(one.client, plain, is_answer=lambda _message: True)
+    one.raft_accepted = back.accepted
+    heard: list[bytes] = []
+    older, newer = (
+        RaftTransport(two.client, plain),
+        RaftTransport(two.client, plain, lambda _, each: heard.append(each)),
+    )
+    for number, transport in enumerate((older, newer), 1):
+        transport.send(1, b"question")
+        await eventually(lambda number=number: len(one.frames) == number)  # type: ignore[misc]
+    await eventually(lambda: len(one.server._streams) == 1)
+    back.send(2, b"answer")
+    await eventually(lambda: heard == [b"answer"])
+    for transport in (back, older, newer):
+        await transport.close()
+
+
+async def test_a_peer_that_takes_nothing_is_given_up(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ottla.controller.rpc.transport.PROBE_S", 0.05)
+    monkeypatch.setattr("ottla.controller.rpc.transport.SILENCE_S", 0.1)
+    one, two = await make_node(1), await make_node(2)
+    transport = RaftTransport(two.client, plain)
+    transport.send(1, b"first")
+    await eventually(lambda: one.frames == [(2, b"first")])
+    # Nobody answers, but who accepts says when it is asked that it is there.
+    await eventually(lambda: not transport._links[1]._unheard)
+    (stream,) = one.server._streams
+    stream._transport.pause_reading()
+    transport.send(1, b"second")
+    await eventually(lambda: transport.dropped == 1)
+    transport.send(1, b"third")
+    await eventually(lambda: one.frames == [(2, b"first"), (2, b"third")])
     await transport.close()
+
+
+async def test_a_large_message_that_takes_long_is_no_silence(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who accepts tells how far it has come."""
+    monkeypatch.setattr("ottla.controller.rpc.stream._PROGRESS_S", 0.0)
+    one, two = await make_node(1), await make_node(2)
+    stream = await two.client.stream(1, RAFT_PATH, lambda _: None, lambda _: None, timeout=5)
+    steps: list[int] = []
+    stream.on_progress = lambda: steps.append(stream.heard)
+    message = bytes(4 * 1024 * 1024)
+    stream.send([message])
+    await eventually(lambda: one.frames == [(2, message)])
+    await eventually(lambda: steps)
+    assert 0 < steps[0] < stream.sent
+    assert steps == sorted(steps)
+    stream.abort()
+
+
+@pytest.mark.parametrize("harm", ["repeated", "altered", "left out", "cut short in the middle"])
+async def test_a_frame_has_one_place_only(make_node: MakeNode, harm: str) -> None:
+    one, two = await make_node(1), await make_node(2)
+    stream = await two.client.stream(1, RAFT_PATH, lambda _: None, lambda _: None, timeout=5)
+    first, second = (stream._sealer.seal([message], 0) for message in (b"first", b"second"))
+    bad = {
+        "repeated": first + first,
+        "altered": first + second[:-1] + b"!",
+        "left out": first + stream._sealer.seal([b"third"], 0),
+        "cut short in the middle": first + second[:-1] + first,
+    }[harm]
+    with structlog.testing.capture_logs() as lines:
+        stream._transport.write(bad)
+        await asyncio.wait_for(stream.lost, 5)
+    assert one.frames == [(2, b"first")]
+    assert [line["event"] for line in lines] == ["rpc_refused"]
+
+
+async def test_what_was_recorded_of_a_stream_opens_no_other(make_node: MakeNode) -> None:
+    """Whoever can read the network may repeat the request that opens one, but has no key for it."""
+    one, _ = await make_node(1), await make_node(2)
+    headers = sign_request(identity(2), 1, "GET", RAFT_PATH, b"", "nonce")
+    lines = [f"GET {RAFT_PATH} HTTP/1.1", "Host: x", "Connection: Upgrade", f"Upgrade: {PROTOCOL}"]
+    request = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
+    frames = b""
+    for attempt in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+        writer.write(request)
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert answer.startswith("HTTP/1.1 101 ")
+        nonce = answer.split(f"{HEADER_NONCE}: ")[1].split("\r\n")[0]
+        if not frames:
+            key, _ = stream_keys(identity(2), headers[HEADER_SIGNATURE], nonce)
+            frames = Sealer(key).seal([b"once"], 0)
+        writer.write(frames)
+        if attempt:
+            assert await reader.read() == b""
+        await eventually(lambda: one.frames == [(2, b"once")])
+        writer.close()
+    assert one.frames == [(2, b"once")]
+
+
+async def test_an_answer_that_makes_no_sense_ends_the_stream_with_one_line(make_node: MakeNode) -> None:
+    one, two = await make_node(1), await make_node(2)
+    back = RaftTransport(one.client, plain, is_answer=lambda _message: True)
+    one.raft_accepted = back.accepted
+
+    def refuses(_peer: int, _message: bytes) -> None:
+        raise ValueError("not a message")
+
+    transport = RaftTransport(two.client, plain, refuses)
+    with structlog.testing.capture_logs() as lines:
+        transport.send(1, b"request")
+        await eventually(lambda: one.frames == [(2, b"request")])
+        back.send(2, b"nonsense")
+        await eventually(lambda: not one.server._streams)
+    assert [line["event"] for line in lines] == ["raft_answer_not_understood"]
+    transport.send(1, b"again")
+    await eventually(lambda: one.frames[1:] == [(2, b"again")])
+    for each in (back, transport):
+        await each.close()
 
 
 async def test_a_full_queue_drops_the_oldest(make_node: MakeNode) -> None:
