@@ -46,6 +46,20 @@ class PartitionMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionReassignment:
+    """A partition on its way to other replicas (KIP-455). `replicas` are all that it has meanwhile."""
+
+    replicas: tuple[int, ...]
+    adding_replicas: tuple[int, ...]
+    removing_replicas: tuple[int, ...]
+
+    @property
+    def target_replicas(self) -> tuple[int, ...]:
+        """The replicas that there will be when it is complete."""
+        return tuple(replica for replica in self.replicas if replica not in self.removing_replicas)
+
+
+@dataclass(frozen=True, slots=True)
 class TopicMetadata:
     """One topic as the brokers describe it, partitions by number."""
 

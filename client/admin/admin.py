@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from ottla.client.admin import cluster, configs, groups, topics
+from ottla.client.admin import cluster, configs, groups, partitions, topics
 from ottla.client.errors import IllegalStateError, KafkaError
 from ottla.client.network import Network
 from ottla.client.offsets import list_offsets, list_offsets_once
@@ -22,6 +22,7 @@ from ottla.client.structs import (
     NewTopic,
     OffsetAndMetadata,
     OffsetAndTimestamp,
+    PartitionReassignment,
     QuorumDescription,
     TopicMetadata,
     TopicPartition,
@@ -114,6 +115,65 @@ class Admin:
     async def describe_topics(self, names: Collection[str] | None = None) -> dict[str, TopicMetadata]:
         """Topics with their partitions, by name; None is all of them. Raises UnknownTopicOrPartitionError."""
         return await topics.describe(self._ready(), names, self._timeout)
+
+    async def elect_leaders(
+        self,
+        election_type: partitions.ElectionType = "preferred",
+        topic_partitions: Iterable[TopicPartition] | None = None,
+        *,
+        timeout_ms: float | None = None,
+    ) -> partitions.Outcomes:
+        """Preferred leaders back in their place, or ("unclean") leaders for partitions that have none, at the price of
+        records that only others hold (KIP-460).
+
+        None asks for all partitions. The result has the error for each of them, None where a leader was elected; asked
+        for all, it leaves out those that needed no election.
+        """
+        return await partitions.elect(self._ready(), election_type, topic_partitions, self._seconds(timeout_ms))
+
+    async def alter_partition_reassignments(
+        self,
+        reassignments: Mapping[TopicPartition, Sequence[int] | None],
+        *,
+        allow_replication_factor_change: bool = True,
+        timeout_ms: float | None = None,
+    ) -> None:
+        """Give partitions these replicas, in order of preference; None ends what is under way (KIP-455).
+
+        Returns when it has begun: `list_partition_reassignments` tells what is left. Raises the error of the first
+        partition that could not be changed; the others are.
+        """
+        outcomes = await self.try_alter_partition_reassignments(
+            reassignments, allow_replication_factor_change=allow_replication_factor_change, timeout_ms=timeout_ms
+        )
+        for error in outcomes.values():
+            if error is not None:
+                raise error
+
+    async def try_alter_partition_reassignments(
+        self,
+        reassignments: Mapping[TopicPartition, Sequence[int] | None],
+        *,
+        allow_replication_factor_change: bool = True,
+        timeout_ms: float | None = None,
+    ) -> partitions.Outcomes:
+        """`alter_partition_reassignments`, with the error of each partition as the result, None if there is none."""
+        return await partitions.reassign(
+            self._ready(),
+            reassignments,
+            self._seconds(timeout_ms),
+            allow_replication_factor_change=allow_replication_factor_change,
+        )
+
+    async def list_partition_reassignments(
+        self, topic_partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, PartitionReassignment]:
+        """The reassignments that are under way, of these partitions or of all."""
+        return await partitions.list_reassignments(self._ready(), topic_partitions, self._timeout)
+
+    async def unregister_broker(self, broker_id: int) -> None:
+        """Forget a broker that will not come back. Raises a BrokerResponseError of BROKER_ID_NOT_REGISTERED."""
+        await partitions.unregister(self._ready(), broker_id, self._timeout)
 
     async def describe_cluster(self) -> ClusterDescription:
         """The cluster's id, controller and live brokers."""
