@@ -11,11 +11,12 @@ looked at all the same: that is how a leader knows that a follower of an idle pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from kio.schema.errors import ErrorCode
+
+from ottla.wire import FetchPartition
 
 if TYPE_CHECKING:
     import random
@@ -29,66 +30,32 @@ DEFAULT_EVICTION_S = 120.0
 DEFAULT_MAX_PARTITIONS = 500_000
 FULL_LOOK_S = 1.0
 
-Key = tuple[object, int]
-"""(topic id from Fetch v13 on, topic name before it; partition index)."""
+Key = tuple[str | int, int]
+"""(topic id as a number from Fetch v13 on, topic name before it; partition index)."""
+
+
+def key_of(topic: str | UUID, index: int) -> Key:
+    """The key of a partition: with a number, since the hash of a UUID is slow and is asked for several times a fetch."""
+    return (topic.int if isinstance(topic, UUID) else topic, index)
 
 
 class FetchItem:
-    """What a client wants of one partition, and what it was last told of it.
+    """What a client wants of one partition (`row`), and what it was last told of it.
 
-    Offsets are log offsets, sizes bytes; -1 stands for "unknown" as it does on the wire. `partition` and `unwatch`
-    belong to the handler: the resolved partition, and how to stop hearing of it.
+    `topic` is a name or an id. Offsets are log offsets, -1 stands for "unknown" as it does on the wire. `partition` and
+    `unwatch` belong to the handler: the resolved partition, and how to stop hearing of it.
     """
 
-    __slots__ = (
-        "fetch_offset",
-        "index",
-        "key",
-        "last_fetched_epoch",
-        "leader_epoch",
-        "log_start_offset",
-        "max_bytes",
-        "partition",
-        "told_high_watermark",
-        "told_log_start",
-        "topic",
-        "topic_id",
-        "unwatch",
-    )
+    __slots__ = ("key", "partition", "row", "told_high_watermark", "told_log_start", "topic", "unwatch")
 
-    def __init__(
-        self,
-        topic: str | None,
-        topic_id: UUID | None,
-        index: int,
-        *,
-        fetch_offset: int,
-        max_bytes: int,
-        leader_epoch: int = -1,
-        last_fetched_epoch: int = -1,
-        log_start_offset: int = -1,
-    ) -> None:
-        self.key: Key = (topic if topic is not None else topic_id, index)
+    def __init__(self, topic: str | UUID, row: FetchPartition) -> None:
+        self.key = key_of(topic, row.partition)
         self.topic = topic
-        self.topic_id = topic_id
-        self.index = index
-        self.fetch_offset = fetch_offset
-        self.max_bytes = max_bytes
-        self.leader_epoch = leader_epoch
-        self.last_fetched_epoch = last_fetched_epoch
-        self.log_start_offset = log_start_offset
+        self.row = row
         self.told_high_watermark = -1
         self.told_log_start = -1
-        self.partition: object | None = None
+        self.partition: Any = None
         self.unwatch: Callable[[], None] | None = None
-
-    def ask(self, other: FetchItem) -> None:
-        """Take over the client's newer wishes, keeping what it was told."""
-        self.fetch_offset = other.fetch_offset
-        self.max_bytes = other.max_bytes
-        self.leader_epoch = other.leader_epoch
-        self.last_fetched_epoch = other.last_fetched_epoch
-        self.log_start_offset = other.log_start_offset
 
     def release(self) -> None:
         if self.unwatch is not None:
@@ -153,8 +120,7 @@ class FetchSession:
             self.hot[item.key] = item
 
 
-@dataclass(frozen=True, slots=True)
-class FetchPlan:
+class FetchPlan(NamedTuple):
     """How to answer one fetch request.
 
     `session` is None without a session; `incremental` says that only partitions with news are answered;
@@ -257,7 +223,7 @@ class SessionCache:
                 session.items[item.key] = known = item
                 self.partitions += 1
             else:
-                known.ask(item)
+                known.row = item.row  # what it was told stays
             session.hot[item.key] = known
         for key in forgotten:
             gone = session.items.pop(key, None)

@@ -95,7 +95,9 @@ class Fetching:
             return
         session, incremental = self._plan.session, self._plan.incremental
         for item in self._plan.items():
-            partition = self._resolve(item)
+            partition = item.partition
+            if partition is None or partition.retired or partition.failure is not None:
+                partition = self._resolve(item)
             result = partition if isinstance(partition, FetchResult) else self._read(partition, item, first)
             size = len(result.records)
             if size:
@@ -114,10 +116,8 @@ class Fetching:
     def _resolve(self, item: FetchItem) -> Partition | FetchResult:
         """The partition, by name or id; a session also begins to watch it."""
         replicas = self._context.replicas
-        if item.topic_id is not None:
-            partition = replicas.partition_by_id(item.topic_id, item.index)
-        else:
-            partition = replicas.partition(item.topic or "", item.index)
+        topic, index = item.topic, item.row.partition
+        partition = replicas.partition(topic, index) if isinstance(topic, str) else replicas.partition_by_id(topic, index)
         if isinstance(partition, ErrorCode):
             return FetchResult(partition)
         session = self._plan.session
@@ -128,15 +128,18 @@ class Fetching:
         return partition
 
     def _read(self, partition: Partition, item: FetchItem, first: bool) -> FetchResult:
-        request = self._request
+        request, row = self._request, item.row
+        room = self._budget - self.size
+        if room > row.max_bytes:
+            room = row.max_bytes
         want = FetchWant(
-            item.fetch_offset,
-            max(min(item.max_bytes, self._budget - self.size), 0),
-            item.leader_epoch,
-            item.last_fetched_epoch,
+            row.fetch_offset,
+            room if room > 0 else 0,
+            row.current_leader_epoch,
+            row.last_fetched_epoch,
             request.replica_id,
             request.replica_epoch,
-            item.log_start_offset,
+            row.log_start_offset,
         )
         # KIP-74: the first batch of the first partition that has one comes whole, or a client could be stuck for ever.
         replicas, min_one = self._context.replicas, self.size == 0
@@ -176,10 +179,10 @@ class Fetching:
         if isinstance(partition, FetchResult):
             return False
         if not self.follower:
-            return item.fetch_offset >= partition.last_stable_offset
+            return item.row.fetch_offset >= partition.last_stable_offset
         image = partition.image
         return (
-            item.fetch_offset >= partition.log_end_offset
+            item.row.fetch_offset >= partition.log_end_offset
             and image is not None
             and self._request.replica_id in image.isr
         )
@@ -205,18 +208,19 @@ class Fetching:
         if lost is not ErrorCode.none:
             return encode_fetch_response(self._version, (), error_code=lost)
         hints: set[int] = set()
-        topics: dict[str | UUID, list[FetchPartitionResponse]] = {}
+        topics: dict[str | int, tuple[str | UUID, list[FetchPartitionResponse]]] = {}
         committed_only = self._request.isolation_level == 1
         for item, result in self.found:
             hint = None
             if result.error in LED_ELSEWHERE and self._version >= HINTS_SINCE:
                 hint = self._hint(item)
                 hints.add(hint[0])
-            key = item.key[0]
-            assert isinstance(key, str | UUID)
-            topics.setdefault(key, []).append(
+            topic = topics.get(item.key[0])
+            if topic is None:
+                topic = topics[item.key[0]] = (item.topic, [])
+            topic[1].append(
                 FetchPartitionResponse(
-                    item.index,
+                    item.row.partition,
                     result.error,
                     result.high_watermark,
                     result.last_stable_offset,
@@ -233,7 +237,7 @@ class Fetching:
                 self._note(self._plan.session, item, result)
         return encode_fetch_response(
             self._version,
-            list(topics.items()),
+            list(topics.values()),
             session_id=self._plan.session_id,
             node_endpoints=hinted_endpoints(self._context, hints, self.listener) if hints else (),
         )
@@ -250,9 +254,8 @@ class Fetching:
 
     def _hint(self, item: FetchItem) -> tuple[int, int]:
         topic = item.topic
-        if item.topic_id is not None:
-            topic = self._context.view.image.topic_names.get(item.topic_id)
-        return (-1, -1) if topic is None else leader_hint(self._context, topic, item.index)
+        name = topic if isinstance(topic, str) else self._context.view.image.topic_names.get(topic)
+        return (-1, -1) if name is None else leader_hint(self._context, name, item.row.partition)
 
 
 class Alarm:

@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import cast
-from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import BrokerContext
-from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key
+from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key, key_of
 from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching, selects_by_rack
 from ottla.broker.replication import NEWS_WITHIN_S, FetchWait
 from ottla.wire import FetchPartitionResponse, FetchRequest, Later, Raw, Request, encode_fetch_response
@@ -39,19 +38,19 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
     principal = request.connection.principal
     if body.replica_id >= 0 and principal != f"node:{body.replica_id}":
         return _refuse(version, body, ErrorCode.cluster_authorization_failed)
-    loop = asyncio.get_running_loop()
-    plan = _plan(context, version, body, loop.time())
+    now = asyncio.get_running_loop().time()
+    plan = _plan(context, version, body, now)
     if isinstance(plan, ErrorCode):
         return encode_fetch_response(version, (), error_code=plan)
     fetching = Fetching(context, version, body, plan, request.connection.listener)
     fetching.look(first=True)
     if fetching.size >= body.min_bytes or fetching.urgent or body.max_wait_ms <= 0 or fetching.nothing_asked:
         return fetching.answer()
-    deadline = loop.time() + min(body.max_wait_ms / 1000, MAX_WAIT_S)
+    deadline = now + min(body.max_wait_ms / 1000, MAX_WAIT_S)
     news_within = 0.0 if selects_by_rack(context) else NEWS_WITHIN_S
-    wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline, news_within=news_within)
     if fetching.news:
-        wait.news()
+        deadline = min(deadline, now + news_within)
+    wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline, news_within=news_within)
     fetching.watch(wait)
     return _answer_after(wait, fetching)
 
@@ -74,25 +73,13 @@ def _answer_after(wait: FetchWait, fetching: Fetching) -> Later:
 
 
 def _plan(context: BrokerContext, version: int, body: FetchRequest, now: float) -> FetchPlan | ErrorCode:
-    items = [
-        FetchItem(
-            *_topic(topic),
-            row.partition,
-            fetch_offset=row.fetch_offset,
-            max_bytes=row.max_bytes,
-            leader_epoch=row.current_leader_epoch,
-            last_fetched_epoch=row.last_fetched_epoch,
-            log_start_offset=row.log_start_offset,
-        )
-        for topic, rows in body.topics
-        for row in rows
-    ]
+    items = [FetchItem(topic, row) for topic, rows in body.topics for row in rows]
     if len(items) > 1:
         # Each partition once, the last row counts, as in Kafka.
         items = list({item.key: item for item in items}.values())
     if version < SESSIONS_SINCE:
         return FetchPlan(None, False, items, 0)
-    forgotten: list[Key] = [(topic, index) for topic, indexes in body.forgotten for index in indexes]
+    forgotten: list[Key] = [key_of(topic, index) for topic, indexes in body.forgotten for index in indexes]
     return context.sessions.begin(
         body.session_id,
         body.session_epoch,
@@ -102,10 +89,6 @@ def _plan(context: BrokerContext, version: int, body: FetchRequest, now: float) 
         uses_topic_ids=version >= TOPIC_IDS_SINCE,
         now=now,
     )
-
-
-def _topic(topic: str | UUID) -> tuple[str | None, UUID | None]:
-    return (topic, None) if isinstance(topic, str) else (None, topic)
 
 
 def _refuse(version: int, body: FetchRequest, error: ErrorCode) -> Raw:

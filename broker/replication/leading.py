@@ -68,28 +68,28 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True) -> Fetc
     held = partition.log
     assert held is not None
     start, end = held.log_start_offset, held.log_end_offset
-    if not start <= want.offset <= end and want.last_fetched_epoch < 0:
+    offset, fetched_epoch = want.offset, want.last_fetched_epoch
+    if offset < start or (offset > end and fetched_epoch < 0):
         return _out_of_range(partition)
-    if want.last_fetched_epoch >= 0:
-        if want.offset < start:
-            return _out_of_range(partition)
-        epoch_end = EpochEnd(*held.end_offset_for_epoch(want.last_fetched_epoch))
+    if fetched_epoch >= 0 and (offset > end or fetched_epoch != held.last_epoch):
+        # Otherwise it goes on in the epoch that ends where the log does.
+        epoch_end = EpochEnd(*held.end_offset_for_epoch(fetched_epoch))
         if epoch_end.epoch < 0:
             # The fetcher's epoch is above every one of ours, which its leader epoch should have excluded.
             return _out_of_range(partition)
-        if diverges(want.offset, want.last_fetched_epoch, epoch_end):
+        if diverges(offset, fetched_epoch, epoch_end):
             return _result(partition, diverging=epoch_end)
     return read_below(partition, want, end if want.replica_id >= 0 else partition.last_stable_offset, min_one=min_one)
 
 
 def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bool) -> FetchResult:
     """The batches from `want.offset` on that end at or before `up_to`."""
-    held = partition.log
+    held, offset = partition.log, want.offset
     assert held is not None
-    if want.offset >= up_to:
+    if offset >= up_to:
         return _result(partition)
     try:
-        return _result(partition, held.read(want.offset, want.max_bytes, up_to=up_to, min_one=min_one))
+        return _result(partition, held.read(offset, want.max_bytes, up_to=up_to, min_one=min_one))
     except OffsetOutOfRange:
         return _out_of_range(partition)
     except (CorruptBatch, CorruptFile) as corrupt:
@@ -145,7 +145,8 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     if not isinstance(role, LeaderState) or partition.failure is not None:
         return read(partition, want, min_one=min_one)
     follower = role.followers.get(want.replica_id)
-    known = partition.host.eligible().get(want.replica_id, -1)
+    eligible = partition.host.eligible()
+    known = eligible.get(want.replica_id, -1)
     if follower is None or want.broker_epoch < max(known, follower.broker_epoch):
         return FetchResult(ErrorCode.not_leader_or_follower)
     result = read(partition, want, min_one=min_one)
@@ -153,7 +154,7 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
         return result
     follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now(), want.log_start)
     partition.release_starts()
-    proposal = role.expand(follower, partition.host.eligible())
+    proposal = role.expand(follower, eligible)
     if proposal is not None:
         partition.propose(proposal)
     before = role.high_watermark

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.follower import EpochEnd
 
 
-@dataclass(frozen=True, slots=True)
-class FetchWant:
+class FetchWant(NamedTuple):
     """Offsets are log offsets; epochs are -1 when the client does not give them.
 
     `replica_id` is -1 for consumers, who read below the high watermark only; `broker_epoch` and `log_start`, where the
@@ -26,8 +25,7 @@ class FetchWant:
     log_start: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class FetchResult:
+class FetchResult(NamedTuple):
     """`diverging` (KIP-595) comes without records: the fetcher has to truncate first. So does `preferred`, the replica
     that a consumer shall fetch from instead (KIP-392). Offsets are -1 when unknown."""
 

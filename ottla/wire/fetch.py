@@ -30,7 +30,7 @@ _REPLICA_TAG = struct.Struct(">BBiqB")
 _V4_PARTITION = struct.Struct(">iqi")
 _V5_PARTITION = struct.Struct(">iqqi")
 _V9_PARTITION = struct.Struct(">iiqqi")
-_V12_PARTITION = struct.Struct(">iiqiqi")
+_V12_PARTITION = struct.Struct(">iiqiqiB")
 
 
 class FetchPartition(NamedTuple):
@@ -113,9 +113,9 @@ def _read_partitions(frame: Frame, pos: int, version: int, left: int) -> tuple[l
     partitions = []
     for _ in range(count):
         if version >= FLEXIBLE:
-            index, epoch, offset, fetched_epoch, start, size = _V12_PARTITION.unpack_from(frame, pos)
+            index, epoch, offset, fetched_epoch, start, size, tags = _V12_PARTITION.unpack_from(frame, pos)
             partitions.append(FetchPartition(index, offset, size, epoch, fetched_epoch, start))
-            pos = pos + 33 if frame[pos + 32] == 0 else skip_tags(frame, pos + 32)
+            pos = skip_tags(frame, pos + 32) if tags else pos + 33
         elif version >= 9:
             index, epoch, offset, start, size = _V9_PARTITION.unpack_from(frame, pos)
             partitions.append(FetchPartition(index, offset, size, epoch, -1, start))
@@ -184,7 +184,7 @@ def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
 def _partition_bytes(partition: FetchPartition, version: int) -> bytes:
     index, offset, size, epoch, fetched_epoch, start = partition
     if version >= FLEXIBLE:
-        return _V12_PARTITION.pack(index, epoch, offset, fetched_epoch, start, size) + b"\0"
+        return _V12_PARTITION.pack(index, epoch, offset, fetched_epoch, start, size, 0)
     if version >= 9:
         return _V9_PARTITION.pack(index, epoch, offset, start, size)
     if version >= 5:

@@ -25,6 +25,7 @@ _I32 = struct.Struct(">i")
 _SESSION = struct.Struct(">hi")
 _V4_PARTITION = struct.Struct(">ihqq")
 _V5_PARTITION = struct.Struct(">ihqqq")
+_FLEXIBLE_PARTITION = struct.Struct(">ihqqqBi")  # with an empty array of aborted transactions, or none
 _DIVERGING_TAG = struct.Struct(">BBiqB")
 _LEADER_TAG = struct.Struct(">BBiiB")
 _EPOCH_OFFSET = struct.Struct(">iq")
@@ -97,20 +98,16 @@ def _encode_partition(
     """Appends to `out`, or closes it with the records behind it; returns what to append to from here on."""
     index, error, high, stable, start, records, aborted, preferred, diverging, leader = partition
     flexible = version >= FLEXIBLE
-    if version >= 5:
-        out += _V5_PARTITION.pack(index, error, high, stable, start)
+    if flexible and not aborted:
+        out += _FLEXIBLE_PARTITION.pack(index, error, high, stable, start, 0 if aborted is None else 1, preferred)
     else:
-        out += _V4_PARTITION.pack(index, error, high, stable)
-    if aborted is None:
-        out += b"\0" if flexible else b"\xff\xff\xff\xff"
-    else:
-        out += array_size(len(aborted), flexible)
-        for producer_id, first_offset in aborted:
-            out += _ABORTED.pack(producer_id, first_offset)
-            if flexible:
-                out += b"\0"
-    if version >= 11:
-        out += _I32.pack(preferred)
+        if version >= 5:
+            out += _V5_PARTITION.pack(index, error, high, stable, start)
+        else:
+            out += _V4_PARTITION.pack(index, error, high, stable)
+        out += _aborted_bytes(aborted, flexible)
+        if version >= 11:
+            out += _I32.pack(preferred)
     if records is None:
         out += b"\0" if flexible else b"\xff\xff\xff\xff"
     else:
@@ -124,6 +121,13 @@ def _encode_partition(
     if flexible:
         out += b"\0" if diverging is None and leader is None else _partition_tags(diverging, leader)
     return out
+
+
+def _aborted_bytes(aborted: Sequence[tuple[int, int]] | None, flexible: bool) -> bytes:
+    if aborted is None:
+        return b"\0" if flexible else b"\xff\xff\xff\xff"
+    end = b"\0" if flexible else b""
+    return array_size(len(aborted), flexible) + b"".join(_ABORTED.pack(*each) + end for each in aborted)
 
 
 def _partition_tags(diverging: tuple[int, int] | None, leader: tuple[int, int] | None) -> bytes:
@@ -173,7 +177,7 @@ def _decode(frame: Frame, version: int, pos: int) -> FetchResponse:
         if flexible:
             pos = skip_tags(frame, pos)
         response.topics.append((topic, partitions))
-    if flexible:
+    if flexible and frame[pos]:
         tags, pos = read_tags(frame, pos)
         if version >= 16 and 0 in tags:
             response.node_endpoints = decode_endpoints(frame, tags[0][0])
@@ -182,18 +186,23 @@ def _decode(frame: Frame, version: int, pos: int) -> FetchResponse:
 
 def _decode_partition(view: memoryview, version: int, pos: int, left: int) -> tuple[FetchPartitionResponse, int]:
     flexible = version >= FLEXIBLE
-    start = -1
-    if version >= 5:
-        index, error, high, stable, start = _V5_PARTITION.unpack_from(view, pos)
-        pos += 30
+    start = preferred = -1
+    aborted: list[tuple[int, int]] | None
+    if flexible and view[pos + 30] <= 1:
+        index, error, high, stable, start, count, preferred = _FLEXIBLE_PARTITION.unpack_from(view, pos)
+        aborted = [] if count else None
+        pos += 35
     else:
-        index, error, high, stable = _V4_PARTITION.unpack_from(view, pos)
-        pos += 22
-    aborted, pos = _decode_aborted(view, pos, flexible, left)
-    preferred = -1
-    if version >= 11:
-        (preferred,) = _I32.unpack_from(view, pos)
-        pos += 4
+        if version >= 5:
+            index, error, high, stable, start = _V5_PARTITION.unpack_from(view, pos)
+            pos += 30
+        else:
+            index, error, high, stable = _V4_PARTITION.unpack_from(view, pos)
+            pos += 22
+        aborted, pos = _decode_aborted(view, pos, flexible, left)
+        if version >= 11:
+            (preferred,) = _I32.unpack_from(view, pos)
+            pos += 4
     size, pos = read_varint(view, pos) if flexible else (_I32.unpack_from(view, pos)[0] + 1, pos + 4)
     records = None
     if size > 0:
@@ -203,7 +212,9 @@ def _decode_partition(view: memoryview, version: int, pos: int, left: int) -> tu
         records = view[pos:stop]
         pos = stop
     diverging = leader = None
-    if flexible:
+    if flexible and view[pos] == 0:
+        pos += 1
+    elif flexible:
         tags, pos = read_tags(view, pos)
         if 0 in tags:
             diverging = _EPOCH_OFFSET.unpack_from(view, tags[0][0])

@@ -259,7 +259,7 @@ class TestSessions:
         client = Session(world)
         await client.open({"t": [(0, 0), (1, 0)]})
         for index in range(2):
-            world.replicas.partitions.pop(("t", index)).end_waits(ErrorCode.unknown_topic_or_partition)
+            world.replicas.partitions.pop(("t", index)).retire()
         world.update(topics={}, topic_names={})
         rows = await client.next(forget=(0,))
         assert {index: row.error_code for index, row in rows.items()} == {1: ErrorCode.unknown_topic_id}
@@ -293,7 +293,7 @@ class TestSessions:
         (session,) = world.broker.context.sessions
         assert len(session.hot) == 0
         await world.produce("t", batch(), index=500)
-        assert [item.index for item in session.hot.values()] == [500]
+        assert [item.row.partition for item in session.hot.values()] == [500]
         assert list(await follower.next()) == [500]
 
     async def test_a_follower_outside_the_isr_is_looked_at_every_time(self, world: World) -> None:

@@ -19,10 +19,11 @@ from ottla.broker.fetch_sessions import (
     SessionCache,
     next_epoch,
 )
+from ottla.wire import FetchPartition
 
 
 def item(index: int, offset: int = 0, topic: str = "t") -> FetchItem:
-    return FetchItem(topic, None, index, fetch_offset=offset, max_bytes=1000)
+    return FetchItem(topic, FetchPartition(index, offset, 1000))
 
 
 def cache(slots: int = 4, **kwargs: float) -> SessionCache:
@@ -77,7 +78,7 @@ def test_a_full_fetch_opens_a_session_and_an_incremental_one_looks_only_at_hot_p
     second = begin(sessions, session.id, 1, [item(1, offset=7)])
     assert isinstance(second, FetchPlan)
     assert second.incremental
-    assert [(one.index, one.fetch_offset) for one in second.items()] == [(1, 7)]
+    assert [(one.row.partition, one.row.fetch_offset) for one in second.items()] == [(1, 7)]
     session.mark_hot(("t", 2))
     session.mark_hot(("gone", 2))
     third = begin(sessions, session.id, 2, [])
@@ -102,7 +103,7 @@ def test_naming_a_partition_again_keeps_what_was_told() -> None:
     plan.session.items["t", 0].told_high_watermark = 5
     begin(sessions, plan.session_id, 1, [item(0, offset=9)])
     assert plan.session.items["t", 0].told_high_watermark == 5
-    assert plan.session.items["t", 0].fetch_offset == 9
+    assert plan.session.items["t", 0].row.fetch_offset == 9
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ class Sessions(RuleBasedStateMachine):
             now=self.now,
         )
         assert isinstance(plan, FetchPlan)
-        assert {one.index: one.fetch_offset for one in plan.items()} == offsets
+        assert {one.row.partition: one.row.fetch_offset for one in plan.items()} == offsets
         self.session_id, self.epoch = plan.session_id, 1
         self.model, self.hot = (dict(offsets), set(offsets)) if plan.session_id else ({}, set())
 
@@ -257,7 +258,9 @@ class Sessions(RuleBasedStateMachine):
             assert plan.session_id == 0
             self.session_id = 0
             return
-        assert {one.index: one.fetch_offset for one in plan.items()} == {index: self.model[index] for index in self.hot}
+        assert {one.row.partition: one.row.fetch_offset for one in plan.items()} == {
+            index: self.model[index] for index in self.hot
+        }
         assert plan.session is not None
         for one in plan.items():
             if one.index in cool:
