@@ -61,6 +61,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._client_id = -1 if client_id is None else len(client_id.encode())
         self._client_id_bytes = (client_id or "").encode()
+        self._client_id_and_tags = self._client_id_bytes + b"\0"
         self._timeout = timeout
         self._reader = FrameReader(MAX_RESPONSE)
         self._calls: dict[int, _Call] = {}
@@ -200,14 +201,13 @@ class KafkaConnection(asyncio.BufferedProtocol):
         assert self._transport is not None
         chunks = body.chunks if isinstance(body, Raw) else body
         self._next_id = correlation_id = (self._next_id + 1) & 0x7FFFFFFF
-        client_id = self._client_id_bytes
-        tags = b"\0" if request_header_flexible(api_key, version) else b""
-        size = 10 + len(client_id) + len(tags) + sum(map(len, chunks))
+        rest = self._client_id_and_tags if request_header_flexible(api_key, version) else self._client_id_bytes
+        size = 10 + len(rest) + (len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks)))
         header = _HEADER.pack(size, api_key, version, correlation_id, self._client_id)
         if size < _JOIN_BELOW:
-            self._transport.write(b"".join((header, client_id, tags, *chunks)))
+            self._transport.write(b"".join((header, rest, *chunks)))
         else:
-            self._transport.writelines((header + client_id + tags, *chunks))
+            self._transport.writelines((header + rest, *chunks))
         return correlation_id
 
     # -- the transport's side
@@ -226,9 +226,12 @@ class KafkaConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._reader.received(nbytes)
+        reader = self._reader
         try:
-            while (frame := self._reader.next()) is not None:
+            while (frame := reader.next()) is not None:
                 self._answered(frame)
+                if not reader.partial:
+                    break
         except ProtocolError as error:
             self._fail(str(error), error)
             self.abort()
@@ -239,17 +242,17 @@ class KafkaConnection(asyncio.BufferedProtocol):
     def _answered(self, frame: Frame) -> None:
         if len(frame) < 4:
             raise ProtocolError(f"{self.peer}: a response of {len(frame)} bytes")
-        correlation_id = _CORRELATION.unpack_from(frame)[0]
-        call = self._calls.get(correlation_id)
+        (correlation_id,) = _CORRELATION.unpack_from(frame)
+        call = self._calls.pop(correlation_id, None)
         if call is None:
             raise ProtocolError(f"{self.peer}: an answer that nobody asked for")
         pos = 4
         if call.flexible:
             try:
-                pos = skip_tags(frame, pos)
+                pos = skip_tags(frame, pos) if frame[pos] else pos + 1
             except IndexError as error:
+                self._calls[correlation_id] = call
                 raise ProtocolError(f"{self.peer}: a response header is cut off") from error
-        del self._calls[correlation_id]
         if not call.future.done():
             call.future.set_result(memoryview(frame)[pos:])
 

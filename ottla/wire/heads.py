@@ -1,6 +1,7 @@
 """The heads of requests and responses: what stands before a body, whichever API it is of."""
 
 import struct
+from collections.abc import Sequence
 
 from ottla.wire.api import Answer, Chunk, Raw
 from ottla.wire.errors import ProtocolError
@@ -10,7 +11,9 @@ from ottla.wire.registry import Route
 
 # API key, version, correlation id, size of the client id.
 REQUEST_HEAD = struct.Struct(">hhih")
+_REQUEST_HEAD_SIZE = REQUEST_HEAD.size
 _RESPONSE_HEAD = struct.Struct(">ii")
+_FLEXIBLE_HEAD = struct.Struct(">iiB")  # without tagged fields
 
 
 class ClientIds:
@@ -23,7 +26,7 @@ class ClientIds:
 
     def read(self, frame: Frame, size: int) -> tuple[str | None, int]:
         """The client id of a request and where what follows it begins. Raises ProtocolError."""
-        start = REQUEST_HEAD.size
+        start = _REQUEST_HEAD_SIZE
         if size < 0:
             return None, start
         end = start + size
@@ -41,23 +44,24 @@ class ClientIds:
 def skip_request_tags(frame: Frame, pos: int) -> int:
     """Where the body of a request of a flexible version begins. Raises ProtocolError."""
     try:
-        return skip_tags(frame, pos)
+        return skip_tags(frame, pos) if frame[pos] else pos + 1
     except IndexError as error:
         raise ProtocolError("a request header is cut off") from error
 
 
-def encode_response(route: Route | None, correlation_id: int, answer: Answer) -> list[Chunk]:
-    """The whole response, with its size in front. Without a route `answer` has to be Raw.
+def encode_response(route: Route | None, correlation_id: int, answer: Answer) -> tuple[list[Chunk], int]:
+    """The whole response, with its size in front, and how many bytes that is. Without a route `answer` has to be Raw.
 
     Raises whatever encoding an answer of the wrong shape does."""
+    body: Sequence[Chunk]
     if isinstance(answer, Raw):
-        body = list(answer.chunks)
-        size = answer.size
+        body = answer.chunks
+        size = len(body[0]) if len(body) == 1 else sum(map(len, body))
     else:
         assert route is not None
         encoded = route.encode(answer)
-        body = [encoded]
+        body = (encoded,)
         size = len(encoded)
     if route is not None and route.flexible_response:
-        return [_RESPONSE_HEAD.pack(size + 5, correlation_id) + b"\0", *body]
-    return [_RESPONSE_HEAD.pack(size + 4, correlation_id), *body]
+        return [_FLEXIBLE_HEAD.pack(size + 5, correlation_id, 0), *body], size + 9
+    return [_RESPONSE_HEAD.pack(size + 4, correlation_id), *body], size + 8

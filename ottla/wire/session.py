@@ -125,10 +125,11 @@ class Session(asyncio.BufferedProtocol):
 
     def _process(self, now: float) -> None:
         """Handle every whole frame that is there, as long as its answer has room."""
+        reader = self._reader
         taken = False
         try:
             while not self._closing and not self._blocked:
-                frame = self._reader.next()
+                frame = reader.next()
                 if frame is None:
                     break
                 taken = True
@@ -136,6 +137,8 @@ class Session(asyncio.BufferedProtocol):
                 del frame  # or its memory could not be used again for the next one
                 if self._out_size >= _HIGH_WATER:
                     self._flush()
+                if not reader.partial:
+                    break
                 if self._loop.time() - now > _TURN_S:
                     self._resting = True
                     self._loop.call_soon(self._go_on)
@@ -144,19 +147,23 @@ class Session(asyncio.BufferedProtocol):
         self._flush()
         if self._closing:
             return
-        if not self._reader.partial or self._blocked:
+        if not (reader.partial or self._allocated or self._starved or self._read_paused):
+            # All that has come is handled, and nothing is held back: so it goes with nearly every read.
+            self._frame_since = None
+            return
+        if not reader.partial or self._blocked:
             self._frame_since = None
         elif taken or self._frame_since is None:
             self._frame_since = now
-        allocated = self._reader.allocated
+        allocated = reader.allocated
         if allocated != self._allocated:
             if not allocated:
                 self._server.frame_complete(self)
             self._server.account(arriving=allocated - self._allocated)
             self._allocated = allocated
-        self._starved = self._reader.needs_memory and not self._server.grant_memory(self)
+        self._starved = reader.needs_memory and not self._server.grant_memory(self)
         # A blocked session reads on as long as it has room, or it would not notice that its client has gone.
-        self._set_reading(not self._starved and (self._reader.has_room or not self._blocked))
+        self._set_reading(not self._starved and (reader.has_room or not self._blocked))
 
     def _go_on(self) -> None:
         self._resting = False
@@ -209,11 +216,11 @@ class Session(asyncio.BufferedProtocol):
             if answer is CLOSE:
                 self._close()
                 return
-            chunks = self._encoded(route, request, correlation_id, answer)
-            if chunks is None:
+            encoded = self._encoded(route, request, correlation_id, answer)
+            if encoded is None:
                 self._close()
             else:
-                self._put_out(chunks)
+                self._put_out(*encoded)
             return
         slot = Slot(route, request, 0)
         self._settle(slot, correlation_id, answer)
@@ -270,16 +277,16 @@ class Session(asyncio.BufferedProtocol):
         elif answer is NO_RESPONSE:
             slot.chunks = []
         else:
-            chunks = self._encoded(slot.route, slot.request, correlation_id, answer)
-            slot.chunks = chunks or []
-            slot.close = chunks is None
-            self._held += sum(map(len, slot.chunks))
+            encoded = self._encoded(slot.route, slot.request, correlation_id, answer)
+            slot.chunks, slot.held = encoded or ([], 0)
+            slot.close = encoded is None
+            self._held += slot.held
         slot.request = None
 
     def _encoded(
         self, route: Route | None, request: Request | None, correlation_id: int, answer: Answer
-    ) -> list[Chunk] | None:
-        """The whole response, or None if the handler's answer cannot be written, which has been reported."""
+    ) -> tuple[list[Chunk], int] | None:
+        """The whole response and its size; None if the answer cannot be written, which has been reported then."""
         try:
             return encode_response(route, correlation_id, answer)
         except Exception as error:  # noqa: BLE001  the answer is as much the handler's as its code
@@ -294,8 +301,8 @@ class Session(asyncio.BufferedProtocol):
         while pending and pending[0].chunks is not None and not self._closing:
             slot = pending.popleft()
             assert slot.chunks is not None
-            self._held -= sum(map(len, slot.chunks))
-            self._put_out(slot.chunks)
+            self._held -= slot.held
+            self._put_out(slot.chunks, slot.held)
             if slot.close:
                 self._close()
         self._last_activity = now = self._loop.time()
@@ -304,9 +311,9 @@ class Session(asyncio.BufferedProtocol):
         else:
             self._flush()  # nothing else has waited for it
 
-    def _put_out(self, chunks: list[Chunk]) -> None:
+    def _put_out(self, chunks: list[Chunk], size: int) -> None:
         self._out += chunks
-        self._out_size += sum(map(len, chunks))
+        self._out_size += size
 
     def _flush(self) -> None:
         out, transport = self._out, self._transport

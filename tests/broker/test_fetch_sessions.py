@@ -12,6 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.fetch_sessions import (
     FINAL_EPOCH,
+    FULL_LOOK_S,
     INITIAL_EPOCH,
     MAX_EPOCH,
     FetchItem,
@@ -63,7 +64,7 @@ def test_a_sessionless_fetch_keeps_nothing() -> None:
     plan = begin(sessions, 0, FINAL_EPOCH, [item(0), item(1)])
     assert isinstance(plan, FetchPlan)
     assert plan.session_id == 0
-    assert [one.index for one in plan.items()] == [0, 1]
+    assert [one.row.partition for one in plan.items()] == [0, 1]
     assert len(sessions) == 0
 
 
@@ -72,7 +73,7 @@ def test_a_full_fetch_opens_a_session_and_an_incremental_one_looks_only_at_hot_p
     plan = opened(sessions, 3)
     session = plan.session
     assert session is not None
-    assert [one.index for one in plan.items()] == [0, 1, 2]
+    assert [one.row.partition for one in plan.items()] == [0, 1, 2]
     for one in plan.items():
         session.cool(one)
     second = begin(sessions, session.id, 1, [item(1, offset=7)])
@@ -83,7 +84,7 @@ def test_a_full_fetch_opens_a_session_and_an_incremental_one_looks_only_at_hot_p
     session.mark_hot(("gone", 2))
     third = begin(sessions, session.id, 2, [])
     assert isinstance(third, FetchPlan)
-    assert [one.index for one in third.items()] == [1, 2]
+    assert [one.row.partition for one in third.items()] == [1, 2]
 
 
 def test_a_served_partition_goes_to_the_end_of_the_line() -> None:
@@ -93,7 +94,7 @@ def test_a_served_partition_goes_to_the_end_of_the_line() -> None:
     plan.session.rotate(plan.session.items["t", 0])
     following = begin(sessions, plan.session_id, 1, [])
     assert isinstance(following, FetchPlan)
-    assert [one.index for one in following.items()] == [1, 2, 0]
+    assert [one.row.partition for one in following.items()] == [1, 2, 0]
 
 
 def test_naming_a_partition_again_keeps_what_was_told() -> None:
@@ -222,6 +223,7 @@ class Sessions(RuleBasedStateMachine):
         self.epoch = 1
         self.model: dict[int, int] = {}
         self.hot: set[int] = set()
+        self.looked = 0.0
 
     @rule(offsets=st.dictionaries(st.integers(0, 8), st.integers(0, 100), min_size=1))
     def full(self, offsets: dict[int, int]) -> None:
@@ -236,6 +238,7 @@ class Sessions(RuleBasedStateMachine):
         assert {one.row.partition: one.row.fetch_offset for one in plan.items()} == offsets
         self.session_id, self.epoch = plan.session_id, 1
         self.model, self.hot = (dict(offsets), set(offsets)) if plan.session_id else ({}, set())
+        self.looked = self.now
 
     @precondition(lambda self: self.session_id != 0)
     @rule(
@@ -254,6 +257,8 @@ class Sessions(RuleBasedStateMachine):
         self.model = {index: at for index, at in {**self.model, **offsets}.items() if index not in forgotten}
         self.hot = (self.hot | set(offsets)) - forgotten
         self.epoch += 1
+        if self.now - self.looked >= FULL_LOOK_S:
+            self.looked, self.hot = self.now, set(self.model)
         if not self.model:
             assert plan.session_id == 0
             self.session_id = 0
@@ -263,7 +268,7 @@ class Sessions(RuleBasedStateMachine):
         }
         assert plan.session is not None
         for one in plan.items():
-            if one.index in cool:
+            if one.row.partition in cool:
                 plan.session.cool(one)
         self.hot -= cool
 
