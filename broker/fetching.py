@@ -117,7 +117,9 @@ class Fetching:
         """The partition, by name or id; a session also begins to watch it."""
         replicas = self._context.replicas
         topic, index = item.topic, item.row.partition
-        partition = replicas.partition(topic, index) if isinstance(topic, str) else replicas.partition_by_id(topic, index)
+        partition = (
+            replicas.partition(topic, index) if isinstance(topic, str) else replicas.partition_by_id(topic, index)
+        )
         if isinstance(partition, ErrorCode):
             return FetchResult(partition)
         session = self._plan.session
