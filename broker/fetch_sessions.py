@@ -35,7 +35,7 @@ Key = tuple[str | int, int]
 
 
 def key_of(topic: str | UUID, index: int) -> Key:
-    """The key of a partition: with a number, since the hash of a UUID is slow and is asked for several times a fetch."""
+    """The key of a partition: with a number, since the hash of a UUID is slow, and asked for several times a fetch."""
     return (topic.int if isinstance(topic, UUID) else topic, index)
 
 

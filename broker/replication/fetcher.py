@@ -19,7 +19,7 @@ from ottla.broker.replication.config import ReplicationConfig
 from ottla.broker.replication.connecting import Endpoint, OpenConnection
 from ottla.broker.replication.followed import Followed, take
 from ottla.broker.replication.follower import BadDivergence, FollowerState
-from ottla.broker.replication.follower_session import SESSION_ERRORS, FollowerSession, Key
+from ottla.broker.replication.follower_session import SESSION_ERRORS, FollowerSession, Key, key_of
 from ottla.broker.replication.partition import Partition
 from ottla.log import DiskError, DiskFull, GroupCommit, LogError, OffsetsOutOfOrder, Truncated
 from ottla.records import CorruptBatch
@@ -92,12 +92,13 @@ class ReplicaFetcher:
         self._ask_for(followed)
         self._wake()
 
-    def remove(self, key: Key) -> None:
+    def remove(self, topic_id: UUID, index: int) -> None:
         """Follow it no more. What a request under way still brings is thrown away."""
+        key = key_of(topic_id, index)
         self._followed.pop(key, None)
         self._aside.pop(key, None)
         self._unsynced.pop(key, None)
-        self._session.forget(key)
+        self._session.forget(topic_id, index)
 
     def locate(self, endpoint: Endpoint | None) -> None:
         """Where the leader is; None while that is not known."""
@@ -126,7 +127,7 @@ class ReplicaFetcher:
             epoch,
             held.log_start_offset,
         )
-        self._session.want(followed.key, position)
+        self._session.want(followed.partition.topic_id, position)
 
     # Life
 
@@ -214,7 +215,7 @@ class ReplicaFetcher:
         topics, forgotten = self._session.request()
         for topic_id, rows in topics:
             for row in rows:
-                self._followed[topic_id, row.partition].asked_at = row.fetch_offset
+                self._followed[key_of(topic_id, row.partition)].asked_at = row.fetch_offset
         request = FetchRequest(
             max_wait_ms=int(wait_s * 1000),
             min_bytes=self._config.replica_fetch_min_bytes,
@@ -249,17 +250,17 @@ class ReplicaFetcher:
                 self._ask_for(followed)
 
     def _process(self, response: FetchResponse) -> None:
-        error = ErrorCode(response.error_code)
-        if error in SESSION_ERRORS and self._session.epoch:
-            # It was evicted, or the leader has restarted under the same address: begin anew.
-            self._session.reset()
-            return
-        if error is not ErrorCode.none:
+        if response.error_code:
+            error = ErrorCode(response.error_code)
+            if error in SESSION_ERRORS and self._session.epoch:
+                # It was evicted, or the leader has restarted under the same address: begin anew.
+                self._session.reset()
+                return
             raise FetchRefused(error.name)
         self._session.answered(response.session_id)
         for topic_id, rows in response.topics:
             for row in rows:
-                followed = self._followed.get((topic_id, row.partition)) if isinstance(topic_id, UUID) else None
+                followed = self._followed.get(key_of(topic_id, row.partition)) if isinstance(topic_id, UUID) else None
                 if followed is not None and followed.asked_at is not None and followed.current:
                     self._take(followed, row)
 
@@ -279,6 +280,6 @@ class ReplicaFetcher:
             self._put_aside(followed, trouble)
 
     def _put_aside(self, followed: Followed, trouble: str) -> None:
-        self._session.forget(followed.key)
+        self._session.forget(followed.partition.topic_id, followed.partition.index)
         self._aside[followed.key] = followed
         followed.failed(trouble, asyncio.get_running_loop().time())

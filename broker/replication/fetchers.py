@@ -63,7 +63,7 @@ class Fetchers:
     def remove(self, partition: Partition) -> None:
         fetcher = self._where.pop(partition, None)
         if fetcher is not None:
-            fetcher.remove((partition.topic_id, partition.index))
+            fetcher.remove(partition.topic_id, partition.index)
 
     def start(self) -> None:
         self._started = True

@@ -7,9 +7,8 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication import following
 from ottla.broker.replication.follower import EpochEnd, FollowerState
-from ottla.broker.replication.follower_session import Key
+from ottla.broker.replication.follower_session import Key, key_of
 from ottla.broker.replication.partition import Partition
-from ottla.broker.replication.reading import FetchResult
 from ottla.wire import FetchPartitionResponse
 
 log = structlog.get_logger(__name__)
@@ -40,7 +39,7 @@ class Followed:
     def __init__(self, partition: Partition, role: FollowerState) -> None:
         self.partition = partition
         self.role = role
-        self.key: Key = (partition.topic_id, partition.index)
+        self.key: Key = key_of(partition.topic_id, partition.index)
         self.asked_at: int | None = None
         self.retry_at = 0.0
         self._backoff = FIRST_BACKOFF_S
@@ -76,10 +75,11 @@ def take(followed: Followed, row: FetchPartitionResponse) -> str | None:
 
     Raises CorruptBatch, OffsetsOutOfOrder, BadDivergence, DiskError, LogError.
     """
-    partition, error = followed.partition, ErrorCode(row.error_code)
-    if error is ErrorCode.offset_out_of_range:
-        return None if following.start_over(partition, row.log_start_offset) else error.name
-    if error is not ErrorCode.none:
+    partition = followed.partition
+    if row.error_code:
+        error = ErrorCode(row.error_code)
+        if error is ErrorCode.offset_out_of_range and following.start_over(partition, row.log_start_offset):
+            return None
         return error.name
     if row.diverging_epoch is not None:
         following.truncate(partition, EpochEnd(*row.diverging_epoch))
@@ -88,5 +88,5 @@ def take(followed: Followed, row: FetchPartitionResponse) -> str | None:
     if records is not None and len(records):
         assert isinstance(records, bytes | memoryview) and followed.asked_at is not None
         following.append_from_leader(partition, records, followed.asked_at)
-    following.adopt(partition, FetchResult(error, b"", row.high_watermark, -1, row.log_start_offset))
+    following.adopt(partition, row.high_watermark, row.log_start_offset)
     return None

@@ -11,7 +11,9 @@ from kio.schema.errors import ErrorCode
 
 from ottla.wire import FetchPartition
 
-Key = tuple[UUID, int]
+Key = tuple[int, int]
+"""(topic id as a number, since the hash of a UUID is slow; partition index)."""
+
 Topics = list[tuple[UUID, list[FetchPartition]]]
 Forgotten = list[tuple[UUID, list[int]]]
 
@@ -25,44 +27,53 @@ SESSION_ERRORS = frozenset(
 _MAX_EPOCH = 2**31 - 1
 
 
+def key_of(topic_id: UUID, index: int) -> Key:
+    return (topic_id.int, index)
+
+
 class FollowerSession:
     """`id` and `epoch` go into the next request; epoch 0 asks for a new session, with all partitions, for `id`."""
 
     def __init__(self) -> None:
         self.id = 0
         self.epoch = 0
-        self._wanted: dict[Key, FetchPartition] = {}
+        self._wanted: dict[Key, tuple[UUID, FetchPartition]] = {}
         self._changed: dict[Key, None] = {}
-        self._forgotten: dict[Key, None] = {}
+        self._forgotten: dict[Key, UUID] = {}
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def want(self, key: Key, position: FetchPartition) -> None:
-        """Fetch `key` from this position from now on."""
-        if self._wanted.get(key) == position:
+    def want(self, topic_id: UUID, position: FetchPartition) -> None:
+        """Fetch the partition from this position from now on."""
+        key = key_of(topic_id, position.partition)
+        known = self._wanted.get(key)
+        if known is not None and known[1] == position:
             return
-        self._wanted[key] = position
+        self._wanted[key] = (topic_id, position)
         self._changed[key] = None
-        self._forgotten.pop(key, None)
+        if self._forgotten:
+            self._forgotten.pop(key, None)
 
-    def forget(self, key: Key) -> None:
-        """Fetch `key` no more."""
+    def forget(self, topic_id: UUID, index: int) -> None:
+        """Fetch the partition no more."""
+        key = key_of(topic_id, index)
         if self._wanted.pop(key, None) is not None:
             self._changed.pop(key, None)
-            self._forgotten[key] = None
+            self._forgotten[key] = topic_id
 
     def request(self) -> tuple[Topics, Forgotten]:
         """What to name in the next request. To be followed by `answered` or `reset`."""
-        topics: dict[UUID, list[FetchPartition]] = {}
-        for topic_id, index in self._changed if self.epoch else self._wanted:
-            topics.setdefault(topic_id, []).append(self._wanted[topic_id, index])
-        forgotten: dict[UUID, list[int]] = {}
-        for topic_id, index in self._forgotten if self.epoch else ():
-            forgotten.setdefault(topic_id, []).append(index)
+        topics: dict[int, tuple[UUID, list[FetchPartition]]] = {}
+        for key in self._changed if self.epoch else self._wanted:
+            topic_id, position = self._wanted[key]
+            topics.setdefault(key[0], (topic_id, []))[1].append(position)
+        forgotten: dict[int, tuple[UUID, list[int]]] = {}
+        for (number, index), topic_id in self._forgotten.items() if self.epoch else ():
+            forgotten.setdefault(number, (topic_id, []))[1].append(index)
         self._changed = {}
         self._forgotten = {}
-        return list(topics.items()), list(forgotten.items())
+        return list(topics.values()), list(forgotten.values())
 
     def answered(self, session_id: int) -> None:
         """The request was answered without an error. A leader that gives no session is asked for all each time."""

@@ -6,7 +6,6 @@ import structlog
 
 from ottla.broker.replication.follower import EpochEnd, FollowerState, truncation_point
 from ottla.broker.replication.partition import Partition
-from ottla.broker.replication.reading import FetchResult
 from ottla.log import OffsetsOutOfOrder, PartitionLog
 from ottla.records import read_header, verify_batch
 
@@ -46,12 +45,12 @@ def append_from_leader(partition: Partition, records: bytes | memoryview, asked_
     partition.watchers.appended(held.log_end_offset, len(records))
 
 
-def adopt(partition: Partition, result: FetchResult) -> None:
+def adopt(partition: Partition, high_watermark: int, log_start_offset: int) -> None:
     """Take over the leader's high watermark and log start offset, as far as they apply to what is here."""
     role, held = _role(partition), _log(partition)
-    if role.learn(result.high_watermark, held.log_end_offset):
+    if role.learn(high_watermark, held.log_end_offset):
         partition.watchers.committed(role.high_watermark)
-    start = min(result.log_start_offset, role.high_watermark)
+    start = min(log_start_offset, role.high_watermark)
     if start > held.log_start_offset:
         held.advance_log_start(start)
 

@@ -25,7 +25,7 @@ class LagClock:
         now = self._loop.time()
         if self._timer is None:
             return now - self._stalled
-        return min(now, self._due) - self._stalled
+        return (now if now < self._due else self._due) - self._stalled
 
     def start(self) -> None:
         self._due = self._loop.time() + self._tick_s

@@ -40,7 +40,8 @@ class Follower:
         there then: a follower that always asks for slightly less than the end under load is not lagging.
         """
         if offset >= leader_end:
-            self.caught_up_at = max(self.caught_up_at, now)
+            if now > self.caught_up_at:
+                self.caught_up_at = now
         elif self.leader_end_then != UNKNOWN and offset >= self.leader_end_then:
             self.caught_up_at = max(self.caught_up_at, self.fetched_at)
         self.end_offset = offset
@@ -167,9 +168,9 @@ class LeaderState:
         replicas than promised hold. It never goes back. `eligible` maps the brokers that may be in an ISR to
         their epochs.
         """
-        if self.under_min_isr:
-            return False
         end = self.durable_end
+        if end <= self.high_watermark or self.under_min_isr:
+            return False
         maximal = self.isr.maximal
         for follower in self.followers.values():
             if follower.end_offset < end and (follower.id in maximal or self._joining(follower, eligible, now)):

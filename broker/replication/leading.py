@@ -115,12 +115,13 @@ def _damaged(partition: Partition, held: PartitionLog, found: Exception) -> Erro
 
 
 def _result(partition: Partition, records: bytes = b"", diverging: EpochEnd | None = None) -> FetchResult:
+    assert partition.log is not None
     return FetchResult(
         ErrorCode.none,
         records,
-        partition.high_watermark,
+        partition.role.high_watermark,
         partition.last_stable_offset,
-        partition.log_start_offset,
+        partition.log.log_start_offset,
         diverging,
     )
 

@@ -241,7 +241,9 @@ class Partition:
     def advance(self) -> None:
         """Move the high watermark if the followers allow it, and tell everybody who waits for that."""
         role = self.role
-        if isinstance(role, LeaderState) and role.advance(self.host.eligible(), self.host.now()):
+        if not isinstance(role, LeaderState) or role.durable_end <= role.high_watermark:
+            return  # nothing that could be committed: so it is after most fetches of a follower
+        if role.advance(self.host.eligible(), self.host.now()):
             self.commit_acks.release(role.high_watermark)
             self.watchers.committed(role.high_watermark)
 

@@ -26,7 +26,9 @@ TOPIC_IDS = 13
 _I32 = struct.Struct(">i")
 _WAIT = struct.Struct(">iiib")
 _SESSION = struct.Struct(">ii")
+_REPLICA = struct.Struct(">iq")
 _REPLICA_TAG = struct.Struct(">BBiqB")
+_ONLY_REPLICA = b"\x01\x01\x0d"  # one tagged field: tag 1, of 13 bytes
 _V4_PARTITION = struct.Struct(">iqi")
 _V5_PARTITION = struct.Struct(">iqqi")
 _V9_PARTITION = struct.Struct(">iiqqi")
@@ -143,11 +145,16 @@ def _read_indexes(frame: Frame, pos: int, flexible: bool, left: int) -> tuple[li
 
 
 def _read_request_tags(request: FetchRequest, frame: Frame, pos: int, version: int) -> None:
+    if frame[pos] == 0:
+        return
+    if version >= 15 and frame[pos : pos + 3] == _ONLY_REPLICA:
+        _, _, request.replica_id, request.replica_epoch, _ = _REPLICA_TAG.unpack_from(frame, pos + 1)
+        return
     tags, _pos = read_tags(frame, pos)
     if 0 in tags:
         request.cluster_id, _pos = read_string(frame, tags[0][0], True)
     if version >= 15 and 1 in tags:
-        request.replica_id, request.replica_epoch = struct.unpack_from(">iq", frame, tags[1][0])
+        request.replica_id, request.replica_epoch = _REPLICA.unpack_from(frame, tags[1][0])
 
 
 def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
@@ -208,6 +215,8 @@ def _request_tags(request: FetchRequest, version: int) -> bytes:
 def read_count(frame: Frame, pos: int, flexible: bool) -> tuple[int, int]:
     """The length of an array, where null is -1, and the position after it."""
     if flexible:
+        if (count := frame[pos]) < 0x80:
+            return count - 1, pos + 1
         count, pos = read_varint(frame, pos)
         return count - 1, pos
     return _I32.unpack_from(frame, pos)[0], pos + 4

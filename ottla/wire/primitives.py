@@ -47,6 +47,8 @@ def varint(value: int) -> bytes:
 
 def skip_tags(frame: Frame, pos: int) -> int:
     """Past tagged fields of which none is known. Raises IndexError at the end of the frame."""
+    if frame[pos] == 0:
+        return pos + 1
     count, pos = read_varint(frame, pos)
     if count:
         if count > MAX_TAGS:
@@ -82,7 +84,7 @@ def read_string(frame: Frame, pos: int, flexible: bool) -> tuple[str | None, int
     Raises IndexError at the end of the frame, UnicodeDecodeError.
     """
     if flexible:
-        size, pos = read_varint(frame, pos)
+        size, pos = (size, pos + 1) if (size := frame[pos]) < 0x80 else read_varint(frame, pos)
         size -= 1
     else:
         (size,) = _I16.unpack_from(frame, pos)
@@ -100,9 +102,14 @@ def string(text: str | None, flexible: bool) -> bytes:
     if text is None:
         return b"\0" if flexible else b"\xff\xff"
     data = text.encode()
-    return (varint(len(data) + 1) if flexible else _I16.pack(len(data))) + data
+    if not flexible:
+        return _I16.pack(len(data)) + data
+    size = len(data) + 1
+    return (ONE_BYTE[size] if size < 0x80 else varint(size)) + data
 
 
 def array_size(count: int, flexible: bool) -> bytes:
     """The length of an array, or of bytes."""
-    return varint(count + 1) if flexible else _I32.pack(count)
+    if not flexible:
+        return _I32.pack(count)
+    return ONE_BYTE[count + 1] if count < 0x7F else varint(count + 1)

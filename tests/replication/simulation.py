@@ -174,7 +174,7 @@ class Simulation(SteppedController):
         elif result.error is ErrorCode.none:
             if result.records:
                 following.append_from_leader(node.partition, result.records, asked_at)
-            following.adopt(node.partition, result)
+            following.adopt(node.partition, result.high_watermark, result.log_start_offset)
         return True
 
     def lose(self, id: int) -> bool:

@@ -66,16 +66,16 @@ def position(index: int, offset: int) -> FetchPartition:
 def test_a_session_names_only_what_changed() -> None:
     session = FollowerSession()
     for index in range(3):
-        session.want((TOPIC, index), position(index, 0))
+        session.want(TOPIC, position(index, 0))
     topics, forgotten = session.request()
     assert (session.id, session.epoch, forgotten) == (0, 0, [])
     assert [row.partition for row in topics[0][1]] == [0, 1, 2]
     session.answered(77)
     assert (session.id, session.epoch) == (77, 1) and session.request() == ([], [])
     session.answered(77)
-    session.want((TOPIC, 1), position(1, 5))
-    session.want((TOPIC, 2), position(2, 0))
-    session.forget((TOPIC, 0))
+    session.want(TOPIC, position(1, 5))
+    session.want(TOPIC, position(2, 0))
+    session.forget(TOPIC, 0)
     assert session.request() == ([(TOPIC, [position(1, 5)])], [(TOPIC, [0])])
     session.answered(77)
     session.reset()
@@ -87,9 +87,9 @@ def test_a_session_names_only_what_changed() -> None:
 
 def test_forgotten_and_wanted_again_between_two_requests() -> None:
     session = FollowerSession()
-    session.want((TOPIC, 0), position(0, 0))
+    session.want(TOPIC, position(0, 0))
     session.request()
     session.answered(5)
-    session.forget((TOPIC, 0))
-    session.want((TOPIC, 0), position(0, 0))
+    session.forget(TOPIC, 0)
+    session.want(TOPIC, position(0, 0))
     assert session.request() == ([(TOPIC, [position(0, 0)])], [])

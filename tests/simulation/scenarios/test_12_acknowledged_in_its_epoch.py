@@ -42,8 +42,8 @@ def test_if_only_the_offset_counted_something_else_would_be_acknowledged(monkeyp
         self.role, self.image = role, image
         self.watchers.changed()
 
-    def adopt_and_acknowledge(partition: Partition, result) -> None:
-        adopt(partition, result)
+    def adopt_and_acknowledge(partition: Partition, *told: int) -> None:
+        adopt(partition, *told)
         assert isinstance(partition.role, FollowerState)
         partition.commit_acks.release(partition.high_watermark)
 
