@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.replication import FetchResult, Partition
+from ottla.broker.replication import Partition
 from ottla.broker.replication.following import adopt, append_from_leader
 from ottla.records import Record, encode_batch
 from ottla.wire import Connection
@@ -133,7 +133,7 @@ class TestAFollower:
         (partition,) = world.add_topic("t", replicas=(2, 1), leader=2, leader_epoch=EPOCH, **more)
         for offset in range(end):
             self.take(partition, offset)
-        adopt(partition, FetchResult(ErrorCode.none, b"", high_watermark, -1, log_start))
+        adopt(partition, high_watermark, log_start)
         return partition
 
     def take(self, partition: Partition, offset: int, *, epoch: int = EPOCH) -> None:
@@ -159,11 +159,11 @@ class TestAFollower:
             17, {"t": [{"partition": 0, "fetch_offset": 3}]}, rack_id="rack-1", max_wait=60_000, min_bytes=2 * size
         )
         answer, route = racks.start(1, 17, values)
-        adopt(partition, FetchResult(ErrorCode.none, b"", 4, -1, 0))
+        adopt(partition, 4, 0)
         await asyncio.sleep(0)
         assert not answer.done()
         self.take(partition, 5)
-        adopt(partition, FetchResult(ErrorCode.none, b"", 6, -1, 0))
+        adopt(partition, 6, 0)
         async with asyncio.timeout(10):
             response = racks.decoded(1, 17, await answer, route)
         assert bases(response.responses[0].partitions[0].records) == [3, 4, 5]
@@ -193,7 +193,7 @@ class TestAFollower:
         assert partition.image is not None
         partition.become_follower(replace(partition.image, leader_epoch=EPOCH + 1))
         assert (await racks.fetch("t", 1, rack_id="rack-1")).error_code is ErrorCode.offset_not_available
-        adopt(partition, FetchResult(ErrorCode.none, b"", 3, -1, 0))
+        adopt(partition, 3, 0)
         assert bases((await racks.fetch("t", 1, rack_id="rack-1")).records) == [1, 2]
 
     async def test_outside_the_isr_it_serves_nobody(self, racks: World) -> None:

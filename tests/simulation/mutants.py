@@ -234,7 +234,7 @@ MUTANTS: dict[str, Mutant] = {
     "trust an unclean return": Mutant(
         trust_an_unclean_return, ("lone power off", "stop", "pause"), 15, 6.0, settings=OS
     ),
-    "elect anybody": Mutant(elect_anybody, ("kill", "slow links"), 20, seconds=6.0),
+    "elect anybody": Mutant(elect_anybody, ("isolate", "kill", "pause"), 30, seconds=10.0),
     "keep the leader epoch": Mutant(keep_the_leader_epoch, ("kill",), 2),
     "give the same producer ids twice": Mutant(give_the_same_producer_ids_twice, ("kill",), 2),
     "append without comparing": Mutant(append_without_comparing, FAILOVERS, 6),
