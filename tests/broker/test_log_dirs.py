@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.replication import FetchResult, following
+from ottla.broker.replication import following
 from ottla.log import DiskError, ModelledDisk, OsDisk
 from tests.broker.world import World, batch
 
@@ -53,7 +53,7 @@ async def test_only_what_was_asked_for(world: World) -> None:
 async def test_a_follower_lags_by_what_its_leader_has_committed(world: World) -> None:
     (partition,) = world.add_topic("t", replicas=(2, 1), leader=2)
     assert rows(await describe(world))["t", 0][1] == 0
-    following.adopt(partition, FetchResult(ErrorCode.none, high_watermark=7, log_start_offset=0))
+    following.adopt(partition, 7, 0)
     assert rows(await describe(world))["t", 0][1] == 7
 
 
