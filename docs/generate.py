@@ -49,8 +49,6 @@ UNREAD_TOPIC_CONFIGS = frozenset(
         "compression.type",
         "follower.replication.throttled.replicas",
         "leader.replication.throttled.replicas",
-        "preallocate",
-        "segment.jitter.ms",
     }
 )
 """The same for topic configs: clients may set and describe them."""

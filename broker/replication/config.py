@@ -63,6 +63,7 @@ def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
         LogConfig(
             segment_bytes=number("segment.bytes", base.segment_bytes),
             segment_ms=number("segment.ms", base.segment_ms),
+            segment_jitter_ms=number("segment.jitter.ms", base.segment_jitter_ms),
             index_interval_bytes=number("index.interval.bytes", base.index_interval_bytes),
             segment_index_bytes=number("segment.index.bytes", base.segment_index_bytes),
             retention_ms=number("retention.ms", base.retention_ms),
@@ -71,6 +72,7 @@ def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
             flush=flush,
             message_timestamp_type="LogAppendTime" if append_time else "CreateTime",
             cleanup_policy=compact if "compact" in policies else "delete",
+            preallocate=values.get("preallocate") is True,
             file_delete_delay_ms=number("file.delete.delay.ms", base.file_delete_delay_ms),
             delete_retention_ms=number("delete.retention.ms", base.delete_retention_ms),
             min_compaction_lag_ms=number("min.compaction.lag.ms", base.min_compaction_lag_ms),

@@ -16,6 +16,9 @@ from ottla.tasks import start_task, stop_tasks
 log = structlog.get_logger(__name__)
 
 
+REMOVAL_MS = 1_000
+"""How often the files of deleted logs are looked for that have waited for file.delete.delay.ms."""
+
 Interval = Callable[[ReplicationConfig], int]
 """Milliseconds between two rounds."""
 
@@ -44,6 +47,7 @@ class Housekeeping:
             ("high-watermarks", lambda config: config.replica_high_watermark_checkpoint_interval_ms, self.checkpoint),
             ("log-flush", lambda config: config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
             ("log-retention", lambda config: config.log_retention_check_interval_ms, self._retain),
+            ("log-removal", lambda _: REMOVAL_MS, self._logs.removal_pass),
             ("log-cleaner", lambda config: config.log_cleaner_backoff_ms, self._clean),
         )
         self._tasks = [start_task(self._every(interval, name, what), name) for name, interval, what in work]

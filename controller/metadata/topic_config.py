@@ -63,7 +63,9 @@ _ROWS = (
         _LONG,
         60_000,
         "log.segment.delete.delay.ms",
-        "How long a file waits between being given up and being removed.",
+        "How long the files of a deleted partition stay before they are removed. Those of single segments that "
+        "retention or the log cleaner gives up go at once, as nobody can be reading them any more (in Kafka they wait "
+        "too).",
         least=0,
     ),
     _row(
@@ -158,7 +160,14 @@ _ROWS = (
         "In-sync replicas needed for a write with acks=all; below it the high watermark does not move (KIP-966).",
         least=1,
     ),
-    _row("preallocate", _BOOLEAN, "false", "log.preallocate", "Whether a segment file is made at its full size."),
+    _row(
+        "preallocate",
+        _BOOLEAN,
+        "false",
+        "log.preallocate",
+        "Whether room for a whole segment is set aside on the disk when its file is made, where the system can do "
+        "that. The file does not look larger for it (in Kafka it does).",
+    ),
     _row(
         "retention.bytes",
         _LONG,
@@ -200,7 +209,7 @@ _ROWS = (
         _LONG,
         0,
         (Synonym("log.roll.jitter.ms"), Synonym("log.roll.jitter.hours", _HOUR)),
-        "Taken from segment.ms by chance, so that not all logs roll at once.",
+        "The most that is taken from segment.ms, by chance for each segment, so that not all logs roll at once.",
         least=0,
     ),
     _row(

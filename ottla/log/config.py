@@ -16,6 +16,7 @@ class LogConfig:
 
     segment_bytes: int = 1024 * 1024 * 1024
     segment_ms: int = 7 * 24 * 3600 * 1000
+    segment_jitter_ms: int = 0
     index_interval_bytes: int = 4096
     segment_index_bytes: int = 10 * 1024 * 1024
     retention_ms: int = 7 * 24 * 3600 * 1000
@@ -24,6 +25,7 @@ class LogConfig:
     flush: Literal["os", "synced"] = "os"
     message_timestamp_type: Literal["CreateTime", "LogAppendTime"] = "CreateTime"
     cleanup_policy: Literal["delete", "compact", "compact,delete"] = "delete"
+    preallocate: bool = False
     file_delete_delay_ms: int = 60_000
     delete_retention_ms: int = 24 * 3600 * 1000
     min_compaction_lag_ms: int = 0

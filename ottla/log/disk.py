@@ -7,6 +7,7 @@ run in another thread while the owner appends: it covers at least every append t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -22,6 +23,9 @@ Buffer = bytes | bytearray | memoryview
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _sync_data = getattr(os, "fdatasync", os.fsync)
+# Python has posix_fallocate only, which makes the file as large as what is set aside.
+_fallocate = getattr(ctypes.CDLL(None), "fallocate", None)
+_KEEP_SIZE = 1
 
 
 class File(Protocol):
@@ -41,6 +45,10 @@ class File(Protocol):
     def pwrite(self, offset: int, data: Buffer) -> None: ...
 
     def truncate(self, size: int) -> None: ...
+
+    def reserve(self, size: int) -> bool:
+        """Set `size` bytes aside on the disk for this file, which does not grow by that; `truncate` gives back what is
+        beyond its end. False where the system cannot, or has not so much left: then nothing is set aside."""
 
     def sync(self) -> None:
         """Make the contents durable. After an error the unsynced contents count as lost: never call it again."""
@@ -184,6 +192,12 @@ class OsFile:
         with _translated(self.path):
             os.ftruncate(self._fd, size)
         self._end = size
+
+    def reserve(self, size: int) -> bool:
+        self._check_open()
+        if _fallocate is None:
+            return False
+        return bool(_fallocate(self._fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0)
 
     def sync(self) -> None:
         with self._lock:

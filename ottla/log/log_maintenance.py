@@ -59,6 +59,7 @@ class LogMaintenance(LogSwapping):
             segment = Segment.create(
                 self._disk, self.directory, offset, interval=self._config.index_interval_bytes, now_ms=now_ms
             )
+            self._reserve(segment)
             self._disk.sync_dir(self.directory)
             self._segments.append(segment)
             self._bases.append(offset)
@@ -239,6 +240,7 @@ class LogMaintenance(LogSwapping):
             self.abort_cleaning()
             self.purge()
             if self._change_mark() != self._opened_as:
+                self._active.give_back()
                 self._active.write_indexes()
                 write_snapshot(self._disk, self.directory, self.producers, self.log_end_offset)
                 self.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from bisect import bisect_right
 from collections import deque
@@ -65,7 +66,10 @@ class LogState:
         self._proven_from = 0
         # Offsets may be missing, also after the log was told not to be compacted any more.
         self._sparse = disk.exists(f"{directory}/{COMPACTED_FILE}")
+        self._rng: random.Random | None = None
         self.config = config
+        if recovered.created:
+            self._reserve(self._active)
         usable = [offset for offset in recovered.snapshots if self._is_usable_snapshot(offset)]
         remove_snapshots(disk, directory, set(recovered.snapshots) - set(usable))
         self.producers: ProducerState = restore(disk, directory, self._segments, usable, log_start)
@@ -90,11 +94,28 @@ class LogState:
     @config.setter
     def config(self, config: LogConfig) -> None:
         self._config = config
+        self._append_time = config.message_timestamp_type == "LogAppendTime"
+        self._set_limits()
+
+    def jitter_with(self, rng: random.Random) -> None:
+        """Draw segment.jitter.ms from `rng` from now on; without one there is none."""
+        self._rng = rng
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        """When the active segment is full; its jitter is drawn anew."""
+        config = self._config
         compacted = "compact" in config.cleanup_policy
         # A record cannot be cleaned before its segment is closed.
         segment_ms = min(config.segment_ms, config.max_compaction_lag_ms) if compacted else config.segment_ms
+        jitter_ms = min(config.segment_jitter_ms, segment_ms)
+        if jitter_ms > 0 and self._rng is not None:
+            segment_ms -= self._rng.randrange(jitter_ms)
         self._limits = (config.segment_bytes, segment_ms, config.segment_index_bytes)
-        self._append_time = config.message_timestamp_type == "LogAppendTime"
+
+    def _reserve(self, segment: Segment) -> None:
+        if self._config.preallocate:
+            segment.reserve(self._config.segment_bytes)
 
     @property
     def segments(self) -> Sequence[Segment]:
@@ -155,6 +176,10 @@ class LogState:
             self._disk.sync_dir(self.directory)
             self._rooted = True
         new = Segment.create(self._disk, self.directory, end, interval=self._config.index_interval_bytes, now_ms=now_ms)
+        self._reserve(new)
+        old.give_back()
+        if self._config.segment_jitter_ms:
+            self._set_limits()
         self._names_changed = True
         self._segments.append(new)
         self._bases.append(end)

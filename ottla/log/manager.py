@@ -45,6 +45,7 @@ class LogManager:
         self.offline: dict[TopicPartition, Exception] = {}
         self._disk = disk
         self._clock = clock
+        self._rng = rng
         self._commits = commits
         self._stop = LastStop(disk, directory)
         self._offsets = OffsetFiles(disk, directory)
@@ -135,6 +136,7 @@ class LogManager:
 
     def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
         opened.on_recovery_point_lowered = self._write_recovery_points
+        opened.jitter_with(self._rng)
         self._logs[key] = opened
 
     @property
@@ -228,7 +230,7 @@ class LogManager:
                 each.settle()
 
     def delete_log(self, topic: str, partition: int) -> None:
-        """Take the log away at once; its files go after file.delete.delay.ms, in `retention_pass`."""
+        """Take the log away at once; its files go after file.delete.delay.ms, in `removal_pass`."""
         doomed = self._logs.get((topic, partition))
         target = self._take_away(topic, partition, DELETED)
         if target is not None:
@@ -282,7 +284,7 @@ class LogManager:
     # --- upkeep
 
     async def retention_pass(self, high_watermark_of: Callable[[str, int], int]) -> int:
-        """Let go of old segments and idle producers, and remove what is due. Returns the segments let go of."""
+        """Let go of old segments and idle producers. Returns the segments let go of."""
         now_ms, count = self._clock(), 0
         for (topic, partition), each in self:
             if each.failure is not None:
@@ -294,9 +296,12 @@ class LogManager:
                     await self._commits.run_blocking(each.purge)
             except (DiskError, LogError) as error:
                 log.error("retention_failed", topic=topic, partition=partition, error=str(error))
-        for path in self._removal.due(now_ms):
-            await self._commits.run_blocking(functools.partial(self._removal.remove, path))
         return count
+
+    async def removal_pass(self) -> None:
+        """Remove the directories of deleted logs that have waited for file.delete.delay.ms. Raises DiskError."""
+        for path in self._removal.due(self._clock()):
+            await self._commits.run_blocking(functools.partial(self._removal.remove, path))
 
     async def flush_pass(self) -> None:
         """Flush logs that rolled since their last flush, then checkpoint: bounds what a start after a crash scans."""

@@ -187,7 +187,7 @@ class ModelledDisk:
         fits = len(data) if failure is None else failure.partial
         with self.mutex:
             if self.capacity is not None:
-                room = self.capacity - self.used() + max(len(node.data) - at, 0)
+                room = self.capacity - self.used() + max(len(node.data) - at, node.reserved - at, 0)
                 if fits > room:
                     fits, error = max(room, 0), DiskFull(errno.ENOSPC, "modelled disk is full", path)
             if fits:
@@ -212,9 +212,18 @@ class ModelledDisk:
                 apply_change(node.durable, at, data)
             del node.pending[:covered]
 
+    def reserve(self, node: Contents, size: int) -> bool:
+        """Set room aside for a file, if there is so much."""
+        with self.mutex:
+            held = max(len(node.data), node.reserved)
+            if self.capacity is not None and size - held > self.capacity - self.used():
+                return False
+            node.reserved = max(node.reserved, size)
+            return True
+
     def used(self) -> int:
-        """Bytes of file contents, as `capacity` counts them."""
-        return sum(len(node.data) for node in self._names.values() if node is not None)
+        """Bytes of file contents, or set aside, as `capacity` counts them."""
+        return sum(max(len(node.data), node.reserved) for node in self._names.values() if node is not None)
 
     # --- Disk
 

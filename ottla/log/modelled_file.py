@@ -20,11 +20,13 @@ class Crashed(BaseException):
 
 @dataclass(slots=True)
 class Contents:
-    """A file: contents as programs see them, contents on the platter, and the changes in between."""
+    """A file: contents as programs see them, contents on the platter, and the changes in between. `reserved`: bytes
+    that are set aside for it, counted from its beginning."""
 
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # (position, bytes) or (size, None: truncate)
+    reserved: int = 0
 
     def change(self, at: int, data: bytes | None) -> None:
         apply_change(self.data, at, data)
@@ -70,6 +72,12 @@ class ModelledFile:
         self._disk.step("truncate", self.path)
         with self._disk.mutex:
             self._node.change(size, None)
+            self._node.reserved = 0
+
+    def reserve(self, size: int) -> bool:
+        self._check()
+        self._disk.step("reserve", self.path)
+        return self._disk.reserve(self._node, size)
 
     def sync(self) -> None:
         self._check()

@@ -47,6 +47,7 @@ class Segment:
         "max_timestamp_offset",
         "next_offset",
         "removed",
+        "reserved",
         "size",
     )
 
@@ -61,6 +62,7 @@ class Segment:
         self.max_timestamp = -1
         self.max_timestamp_offset = base_offset
         self.removed = False
+        self.reserved = False
         self.boundaries: dict[int, int] = {}
         self._interval = interval
         self._since_entry = 0
@@ -78,6 +80,15 @@ class Segment:
             segment._file.truncate(0)
         segment.reset_indexes()
         return segment
+
+    def reserve(self, size: int) -> None:
+        """Have room set aside for so many bytes in all; `give_back` returns what is not used (preallocate)."""
+        self.reserved = self.file.reserve(size)
+
+    def give_back(self) -> None:
+        if self.reserved:
+            self.reserved = False
+            self.file.truncate(self.size)
 
     def path(self, suffix: str) -> str:
         return f"{self.directory}/{self.base_offset:020d}{suffix}"

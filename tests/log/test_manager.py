@@ -128,17 +128,17 @@ async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(world: Wor
     manager.delete_log("a.topic-1", 0)
     (doomed,) = [name for name in world.disk.listdir("data") if name.endswith("-delete")]
     assert doomed.startswith("a.topic-1-0.")
-    await manager.retention_pass(lambda topic, partition: 0)
+    await manager.removal_pass()
     assert doomed in world.disk.listdir("data")
     world.now = 1000
-    await manager.retention_pass(lambda topic, partition: 0)
+    await manager.removal_pass()
     assert doomed not in world.disk.listdir("data")
     manager.delete_log("a.topic-1", 1)
     manager.delete_log("unheard-of", 1)
     await manager.close()
     manager = await world.open()
     assert len(manager) == 0
-    await manager.retention_pass(lambda topic, partition: 0)
+    await manager.removal_pass()
     assert not [name for name in world.disk.listdir("data") if name.startswith("a.topic-1")]
 
 
