@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -36,6 +36,8 @@ GONE: Final = frozenset({ErrorCode.not_coordinator, ErrorCode.coordinator_not_av
 """Answers after which the coordinator has to be looked up again."""
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Coordinator:
@@ -148,3 +150,36 @@ class Coordinator:
         log.info("coordinator_moved", key=self._key, of=_WHAT[self._key_type], old=node, new=now)
         self.node = now
         return True
+
+
+async def at_coordinator(
+    network: Network,
+    key: str,
+    timeout: float,
+    ask: Callable[[Coordinator], Awaitable[T]],
+    *,
+    key_type: int = GROUP_KEY,
+) -> T:
+    """What the coordinator answers, whoever that is by then. Raises the last error in the end."""
+    coordinator = Coordinator(network, key, key_type)
+    options = network.options
+    last: KafkaError | None = None
+    attempts = 0
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                attempts += 1
+                try:
+                    return await ask(coordinator)
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                    last = error
+                await asyncio.sleep(options.backoff.delay(attempts, options.rng))
+    except TimeoutError:
+        text = (
+            f"no answer of the coordinator of {_WHAT[key_type]} {key!r} within {timeout:g} s, after {attempts} attempts"
+        )
+        raise (last or KafkaTimeoutError(text)) from None
+    finally:
+        await coordinator.close()

@@ -170,6 +170,10 @@ class NonEmptyGroupError(BrokerResponseError):
     """The group has members."""
 
 
+class TransactionalIdNotFoundError(BrokerResponseError):
+    """No such transactional id."""
+
+
 class GroupCoordinatorNotAvailableError(BrokerResponseError):
     """The group has no coordinator at the moment."""
 
@@ -244,6 +248,7 @@ _TYPES: dict[ErrorCode, type[BrokerResponseError]] = {
     ErrorCode.invalid_group_id: InvalidGroupIdError,
     ErrorCode.group_max_size_reached: GroupMaxSizeReachedError,
     ErrorCode.group_id_not_found: GroupIdNotFoundError,
+    ErrorCode.transactional_id_not_found: TransactionalIdNotFoundError,
     ErrorCode.non_empty_group: NonEmptyGroupError,
     ErrorCode.coordinator_not_available: GroupCoordinatorNotAvailableError,
     ErrorCode.not_coordinator: NotCoordinatorForGroupError,

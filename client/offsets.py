@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
-from kio.schema.errors import ErrorCode
-
-from ottla.client.errors import (
-    KafkaConnectionError,
-    KafkaError,
-    KafkaTimeoutError,
-    LeaderNotAvailableError,
-    UnsupportedVersionError,
-    error_for,
-)
+from ottla.client.leaders import Results, ask_leaders, by_topic, until_all_answer
 from ottla.client.network import Network
 from ottla.client.structs import OffsetAndTimestamp, TopicPartition
 
@@ -25,10 +15,6 @@ OFFSET_FOR_LEADER_EPOCH: Final = 23
 OFFSET_FOR_LEADER_EPOCH_VERSIONS: Final = (2, 4)
 LATEST: Final = -1
 EARLIEST: Final = -2
-PATIENCE: Final = 5.0
-"""Seconds that one broker may take; the question is asked again after that."""
-
-Results = tuple[dict[TopicPartition, Any], dict[TopicPartition, KafkaError]]
 
 
 async def list_offsets_once(network: Network, times: Mapping[TopicPartition, int], isolation_level: int = 0) -> Results:
@@ -38,7 +24,7 @@ async def list_offsets_once(network: Network, times: Mapping[TopicPartition, int
     """
 
     def values(leader: int, tps: list[TopicPartition]) -> dict[str, Any]:
-        topics = _by_topic(
+        topics = by_topic(
             tps,
             lambda tp: {
                 "partition_index": tp.partition,
@@ -62,14 +48,14 @@ async def list_offsets_once(network: Network, times: Mapping[TopicPartition, int
             for p in t.partitions
         }
 
-    return await _ask_leaders(network, list(times), LIST_OFFSETS, LIST_OFFSETS_VERSIONS, values, read)
+    return await ask_leaders(network, list(times), LIST_OFFSETS, LIST_OFFSETS_VERSIONS, values, read)
 
 
 async def epoch_ends_once(network: Network, epochs: Mapping[TopicPartition, int]) -> Results:
     """Ask each leader once where an epoch ends (KIP-320); answers are (largest epoch not above it, end offset)."""
 
     def values(leader: int, tps: list[TopicPartition]) -> dict[str, Any]:
-        topics = _by_topic(
+        topics = by_topic(
             tps,
             lambda tp: {
                 "partition": tp.partition,
@@ -90,7 +76,7 @@ async def epoch_ends_once(network: Network, epochs: Mapping[TopicPartition, int]
         }
 
     versions = OFFSET_FOR_LEADER_EPOCH_VERSIONS
-    return await _ask_leaders(network, list(epochs), OFFSET_FOR_LEADER_EPOCH, versions, values, read)
+    return await ask_leaders(network, list(epochs), OFFSET_FOR_LEADER_EPOCH, versions, values, read)
 
 
 async def list_offsets(
@@ -100,65 +86,10 @@ async def list_offsets(
 
     Raises the last error of a partition when `timeout` seconds are over or the error is not one to retry.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
     for topic in {tp.topic for tp in times}:
         await network.ensure_topic(topic, timeout)
-    found: dict[TopicPartition, OffsetAndTimestamp] = {}
-    attempts = 0
-    while True:
-        attempts += 1
-        missing = {tp: time for tp, time in times.items() if tp not in found}
-        got, errors = await list_offsets_once(network, missing, isolation_level)
-        found.update(got)
-        if not errors:
-            return found
-        wait = network.options.backoff.delay(attempts, network.options.rng)
-        for error in errors.values():
-            if not error.retriable or loop.time() + wait > deadline:
-                raise error
-        network.request_refresh()
-        await asyncio.sleep(wait)
 
+    def once(missing: list[TopicPartition]) -> Awaitable[Results]:
+        return list_offsets_once(network, {tp: times[tp] for tp in missing}, isolation_level)
 
-def _by_topic(tps: list[TopicPartition], entry: Any) -> dict[str, list[dict[str, Any]]]:
-    topics: dict[str, list[dict[str, Any]]] = {}
-    for tp in tps:
-        topics.setdefault(tp.topic, []).append(entry(tp))
-    return topics
-
-
-async def _ask_leaders(
-    network: Network, tps: list[TopicPartition], api_key: int, versions: tuple[int, int], values: Any, read: Any
-) -> Results:
-    found: dict[TopicPartition, Any] = {}
-    errors: dict[TopicPartition, KafkaError] = {}
-    leaders: dict[int, list[TopicPartition]] = {}
-    for tp in tps:
-        leader = network.metadata.leader(tp)
-        if leader is None:
-            errors[tp] = LeaderNotAvailableError(ErrorCode.leader_not_available, partition=tp)
-        else:
-            leaders.setdefault(leader, []).append(tp)
-
-    async def ask(leader: int, mine: list[TopicPartition]) -> None:
-        try:
-            timeout = min(PATIENCE, network.options.request_timeout)
-            answer = await network.call(leader, api_key, versions, values(leader, mine), timeout=timeout)
-        except (KafkaConnectionError, KafkaTimeoutError, UnsupportedVersionError) as error:
-            errors.update(dict.fromkeys(mine, error))
-            return
-        results = read(answer)
-        for tp in mine:
-            if tp not in results:
-                errors[tp] = error_for(ErrorCode.unknown_server_error, "not in the answer", broker=leader, partition=tp)
-                continue
-            raw, value = results[tp]
-            if raw.error_code is ErrorCode.none:
-                found[tp] = value
-            else:
-                epoch = network.metadata.leader_epoch(tp)
-                errors[tp] = error_for(raw.error_code, broker=leader, partition=tp, leader_epoch=epoch)
-
-    await asyncio.gather(*(ask(leader, mine) for leader, mine in leaders.items()))
-    return found, errors
+    return await until_all_answer(network, list(times), timeout, once)

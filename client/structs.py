@@ -245,3 +245,48 @@ class GroupDescription:
     coordinator: int
     type: str = ""
     epoch: int = -1
+
+
+class TransactionListing(NamedTuple):
+    """A transactional id as a list of them has it: `state` is Kafka's name of the state of its transaction."""
+
+    transactional_id: str
+    coordinator: int
+    producer_id: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionDescription:
+    """A transactional id and its transaction. Times in ms, `start_time_ms` since the epoch, None if there is none.
+
+    `partitions` are those that it was written to, or, while it ends, those that still miss its marker.
+    """
+
+    transactional_id: str
+    coordinator: int
+    state: str
+    producer_id: int
+    producer_epoch: int
+    timeout_ms: int
+    start_time_ms: int | None
+    partitions: tuple[TopicPartition, ...]
+
+
+class ProducerState(NamedTuple):
+    """What a partition knows of one producer. `last_timestamp` in ms since the epoch; `coordinator_epoch` is that of
+    the last marker, None before the first; `transaction_start_offset` is where its open transaction begins, if any."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    last_timestamp: int
+    coordinator_epoch: int | None
+    transaction_start_offset: int | None
+
+
+class OpenTransaction(NamedTuple):
+    """An open transaction as the partition has it."""
+
+    partition: TopicPartition
+    producer: ProducerState

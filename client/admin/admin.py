@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from ottla.client.admin import cluster, configs, groups, partitions, topics
+from ottla.client.admin.transaction_admin import TransactionAdmin
 from ottla.client.errors import IllegalStateError, KafkaError
 from ottla.client.network import Network
 from ottla.client.offsets import list_offsets, list_offsets_once
-from ottla.client.options import make_options
+from ottla.client.options import Clock, make_options, wall_clock_ms
 from ottla.client.structs import (
     ClusterDescription,
     ConfigEntry,
@@ -29,7 +30,7 @@ from ottla.client.structs import (
 )
 
 
-class Admin:
+class Admin(TransactionAdmin):
     """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
 
     Any broker is asked, since all of them forward to the active controller; another one after two seconds without an
@@ -50,6 +51,7 @@ class Admin:
         metadata_max_age_ms: float = 300000,
         ssl_context: ssl.SSLContext | None = None,
         rng: random.Random | None = None,
+        clock: Clock = wall_clock_ms,
     ) -> None:
         options = make_options(
             bootstrap_servers,
@@ -64,6 +66,7 @@ class Admin:
         )
         self._timeout = request_timeout_ms / 1000
         self._network = Network(options)
+        self._clock = clock
         self._running = False
 
     async def __aenter__(self) -> Self:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
 
-from ottla.client.coordinator import GONE, Coordinator
-from ottla.client.errors import KafkaError, KafkaTimeoutError, UnsupportedVersionError, error_for
+from ottla.client.admin.everybody import ask_everybody
+from ottla.client.coordinator import GONE, Coordinator, at_coordinator
+from ottla.client.errors import UnsupportedVersionError, error_for
 from ottla.client.group.model import Identity
 from ottla.client.group.offsets import Committed, commit_once, fetch_once
 from ottla.client.group.protocol import BadMetadata, decode_assignment
@@ -23,34 +23,6 @@ OFFSET_DELETE: Final = 47
 CONSUMER_GROUP_DESCRIBE: Final = 69
 PATIENCE: Final = 5.0
 
-T = TypeVar("T")
-
-
-async def at_coordinator(
-    network: Network, group_id: str, timeout: float, ask: Callable[[Coordinator], Awaitable[T]]
-) -> T:
-    """What the group's coordinator answers, whoever that is by then. Raises the last error in the end."""
-    coordinator = Coordinator(network, group_id)
-    options = network.options
-    last: KafkaError | None = None
-    attempts = 0
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                attempts += 1
-                try:
-                    return await ask(coordinator)
-                except KafkaError as error:
-                    if not error.retriable:
-                        raise
-                    last = error
-                await asyncio.sleep(options.backoff.delay(attempts, options.rng))
-    except TimeoutError:
-        text = f"no answer of the coordinator of group {group_id!r} within {timeout:g} s, after {attempts} attempts"
-        raise (last or KafkaTimeoutError(text)) from None
-    finally:
-        await coordinator.close()
-
 
 def _check(coordinator: Coordinator, code: ErrorCode, text: str, node: int, tp: TopicPartition | None = None) -> None:
     if code in GONE:
@@ -61,30 +33,14 @@ def _check(coordinator: Coordinator, code: ErrorCode, text: str, node: int, tp: 
 
 async def list_all(network: Network, timeout: float, states: list[str], types: list[str]) -> list[GroupListing]:
     """ListGroups (key 16), versions 0 to 5, of every broker: each knows the groups that it coordinates."""
-    await network.refreshed()
+    # A broker that does not know the filters would list everything.
+    versions = (5 if types else 4 if states else 0, 5)
+    values = {"states_filter": states, "types_filter": types}
     found: dict[str, GroupListing] = {}
-
-    async def ask(node: int) -> None:
-        attempts = 0
-        deadline = asyncio.get_running_loop().time() + timeout
-        values = {"states_filter": states, "types_filter": types}
-        # A broker that does not know the filters would list everything.
-        versions = (5 if types else 4 if states else 0, 5)
-        while True:
-            attempts += 1
-            answer = await network.call(node, LIST_GROUPS, versions, values, timeout=timeout)
-            code = answer.error_code
-            wait = network.options.backoff.delay(attempts, network.options.rng)
-            if code is ErrorCode.none or asyncio.get_running_loop().time() + wait > deadline or not code.retriable:
-                break
-            await asyncio.sleep(wait)
-        if code is not ErrorCode.none:
-            raise error_for(code, broker=node, attempts=attempts)
+    for node, answer in (await ask_everybody(network, LIST_GROUPS, versions, values, timeout)).items():
         for row in answer.groups:
             state, kind = getattr(row, "group_state", ""), getattr(row, "group_type", "")
             found[row.group_id] = GroupListing(row.group_id, row.protocol_type, state, kind, node)
-
-    await asyncio.gather(*(ask(node) for node in sorted(network.metadata.brokers)))
     return [found[name] for name in sorted(found)]
 
 

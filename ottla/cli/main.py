@@ -41,6 +41,7 @@ COMMANDS: dict[str, Row] = {
     "status": Row("ottla.cli.status", "show brokers, controller, topics, leaders and in-sync replicas"),
     "topic": Row("ottla.cli.topic", "create, list, describe and delete topics"),
     "group": Row("ottla.cli.group", "list, describe and delete consumer groups, and reset their offsets"),
+    "txn": Row("ottla.cli.txn", "list, describe and abort transactions, and find those that hang"),
     "produce": Row("ottla.cli.produce", "send lines from standard input to a topic"),
     "consume": Row("ottla.cli.consume", "print the records of a topic"),
 }

@@ -12,12 +12,15 @@ from ottla.client import TopicPartition
 from ottla.client.producer.batch import ProducerIdentity
 from ottla.records import Record, decode_batch, encode_batch, iter_headers, read_header
 from ottla.wire import CLOSE, Feature
-from tests.client.txn_model import ModelCoordinator
+from tests.client.txn_model import ModelCoordinator, TxnState
 
 if TYPE_CHECKING:
     from tests.client.fake import FakeCluster, FakePartition
 
 _MARKER = struct.Struct(">hh")
+
+COORDINATED = {"init_producer_id", "add_partitions_to_txn", "add_offsets_to_txn", "end_txn", "txn_offset_commit"}
+"""What only the coordinator takes."""
 
 Fault = ErrorCode | str | None
 
@@ -45,6 +48,10 @@ class FakeTransactions:
             (25, "add_offsets_to_txn", 0, 4, self._add_offsets),
             (26, "end_txn", 0, 5, self._end),
             (28, "txn_offset_commit", 0, 5, self._commit_offsets),
+            (65, "describe_transactions", 0, 0, self._describe),
+            (66, "list_transactions", 0, 2, self._list),
+            (27, "write_txn_markers", 1, 1, self._write_markers),
+            (61, "describe_producers", 0, 0, self._describe_producers),
         ]
         return [(key, name, low, high, self._faulty(name, handler)) for key, name, low, high, handler in served]
 
@@ -70,11 +77,7 @@ class FakeTransactions:
             fault = self.fault(name)
             if fault == "close":
                 return CLOSE
-            if (
-                name != "find_coordinator"
-                and node != self.leader
-                and getattr(body, "transactional_id", "x") is not None
-            ):
+            if name in COORDINATED and node != self.leader and getattr(body, "transactional_id", "") is not None:
                 fault = ErrorCode.not_coordinator
             if isinstance(fault, ErrorCode):
                 return handler(node, body, fault)
@@ -140,6 +143,67 @@ class FakeTransactions:
         producer_id, epoch = who or (-1, -1)
         return {"error_code": code, "producer_id": producer_id, "producer_epoch": epoch}
 
+    def _describe(self, node: int, body: Any, fault: ErrorCode | None) -> Any:
+        rows = []
+        for name in body.transactional_ids:
+            txn = self.model.txns.get(name)
+            if txn is None or node != self.leader:
+                code = ErrorCode.transactional_id_not_found if node == self.leader else ErrorCode.not_coordinator
+                rows.append({"error_code": code, "transactional_id": name})
+                continue
+            topics = [{"topic": tp.topic, "partitions": (tp.partition,)} for tp in sorted(txn.partitions)]
+            row = {
+                "transactional_id": name,
+                "transaction_state": txn.state.value,
+                "transaction_timeout": 60000,
+                "transaction_start_time": 1_700_000_000_000 if topics else -1,
+                "producer_id": txn.identity.producer_id,
+                "producer_epoch": txn.identity.epoch,
+                "topics": topics,
+            }
+            rows.append(row)
+        return {"transaction_states": rows}
+
+    def _list(self, node: int, body: Any, fault: ErrorCode | None) -> Any:
+        unknown = [state for state in body.state_filters if state not in {state.value for state in TxnState}]
+        rows = [
+            {
+                "transactional_id": name,
+                "producer_id": txn.identity.producer_id,
+                "transaction_state": txn.state.value,
+            }
+            for name, txn in self.model.txns.items()
+            if node == self.leader
+            and (not body.state_filters or txn.state.value in body.state_filters)
+            and (not body.producer_id_filters or txn.identity.producer_id in body.producer_id_filters)
+        ]
+        return {"error_code": fault or ErrorCode.none, "unknown_state_filters": unknown, "transaction_states": rows}
+
+    def _write_markers(self, node: int, body: Any, fault: ErrorCode | None) -> Any:
+        answers = []
+        for row in body.markers:
+            topics = []
+            for topic in row.topics:
+                for index in topic.partition_indexes:
+                    partition = self._partition(TopicPartition(topic.name, index))
+                    code = ErrorCode.none if partition.leader == node else ErrorCode.not_leader_or_follower
+                    if code is ErrorCode.none:
+                        who = ProducerIdentity(row.producer_id, row.producer_epoch)
+                        partition.append(marker(who, commit=row.transaction_result))
+                    topics.append({"name": topic.name, "partitions": [{"partition_index": index, "error_code": code}]})
+            answers.append({"producer_id": row.producer_id, "topics": topics})
+        return {"markers": answers}
+
+    def _describe_producers(self, node: int, body: Any, fault: ErrorCode | None) -> Any:
+        topics = []
+        for topic in body.topics:
+            for index in topic.partition_indexes:
+                partition = self._partition(TopicPartition(topic.name, index))
+                code = ErrorCode.none if partition.leader == node else ErrorCode.not_leader_or_follower
+                row = {"partition_index": index, "error_code": code, "active_producers": producers(partition.batches)}
+                topics.append({"name": topic.name, "partitions": [row]})
+        return {"topics": topics}
+
     def _partition(self, tp: TopicPartition) -> FakePartition:
         return self.cluster.topics[tp.topic][1][tp.partition]
 
@@ -181,3 +245,19 @@ def aborted(data: bytes) -> list[dict[str, int]]:
         if first is not None and not commit:
             found.append({"producer_id": header.producer_id, "first_offset": first})
     return found
+
+
+def producers(batches: list[bytes]) -> list[dict[str, int]]:
+    """What a partition knows of its producers, as DescribeProducers has it."""
+    known: dict[int, dict[str, int]] = {}
+    for header in map(read_header, batches):
+        row = known.setdefault(
+            header.producer_id,
+            {"producer_id": header.producer_id, "coordinator_epoch": -1, "current_txn_start_offset": -1},
+        )
+        row.update(producer_epoch=header.producer_epoch, last_timestamp=header.max_timestamp)
+        if header.is_control:
+            row.update(coordinator_epoch=0, current_txn_start_offset=-1)
+        elif row["current_txn_start_offset"] < 0:
+            row.update(last_sequence=header.base_sequence, current_txn_start_offset=header.base_offset)
+    return list(known.values())
