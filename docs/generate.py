@@ -47,8 +47,6 @@ UNREAD_SETTINGS: frozenset[str] = frozenset()
 UNREAD_TOPIC_CONFIGS = frozenset(
     {
         "compression.type",
-        "follower.replication.throttled.replicas",
-        "leader.replication.throttled.replicas",
     }
 )
 """The same for topic configs: clients may set and describe them."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ottla.broker.replication.throttle import UNLIMITED
 from ottla.log import LogConfig
 
 _NEVER = 2**63 - 1
@@ -25,6 +26,9 @@ class ReplicationConfig:
     replica_fetch_min_bytes: int = 1
     replica_fetch_max_bytes: int = 1024 * 1024
     replica_fetch_response_max_bytes: int = 10 * 1024 * 1024
+    leader_replication_throttled_rate: int = UNLIMITED
+    follower_replication_throttled_rate: int = UNLIMITED
+    ottla_repair_throttled_rate: int = UNLIMITED
     replica_socket_timeout_ms: int = 30_000
     replica_high_watermark_checkpoint_interval_ms: int = 5_000
     log_retention_check_interval_ms: int = 300_000
@@ -39,6 +43,8 @@ class TopicSettings:
 
     log: LogConfig = field(default_factory=LogConfig)
     min_insync_replicas: int = 1
+    leader_throttled_replicas: tuple[str, ...] = ()
+    follower_throttled_replicas: tuple[str, ...] = ()
 
 
 def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
@@ -50,6 +56,10 @@ def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
     def number(name: str, default: int) -> int:
         value = values.get(name, default)
         return value if isinstance(value, int) else default
+
+    def names(name: str) -> tuple[str, ...]:
+        value = values.get(name, ())
+        return value if isinstance(value, tuple) else ()
 
     base = LogConfig()
     asked = number("flush.messages", _NEVER) != _NEVER or number("flush.ms", _NEVER) != _NEVER
@@ -82,4 +92,6 @@ def topic_settings(values: Mapping[str, ConfigValue]) -> TopicSettings:
             else base.min_cleanable_dirty_ratio,
         ),
         number("min.insync.replicas", 1),
+        names("leader.replication.throttled.replicas"),
+        names("follower.replication.throttled.replicas"),
     )

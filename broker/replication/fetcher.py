@@ -247,7 +247,7 @@ class ReplicaFetcher:
         for key, followed in tuple(self._aside.items()):
             if followed.retry_at <= now:
                 del self._aside[key]
-                self._ask_for(followed)
+                self._ask_unless_throttled(followed)
 
     def _process(self, response: FetchResponse) -> None:
         if response.error_code:
@@ -275,11 +275,18 @@ class ReplicaFetcher:
             return
         if trouble is None:
             followed.recovered()
-            self._ask_for(followed)
+            self._ask_unless_throttled(followed)
         else:
-            self._put_aside(followed, trouble)
+            followed.failed(trouble)
+            self._put_aside(followed)
 
-    def _put_aside(self, followed: Followed, trouble: str) -> None:
+    def _ask_unless_throttled(self, followed: Followed) -> None:
+        if followed.partition.fetch_throttle is not None and followed.rests():
+            self._put_aside(followed)
+        else:
+            self._ask_for(followed)
+
+    def _put_aside(self, followed: Followed) -> None:
+        """Until `retry_at`."""
         self._session.forget(followed.partition.topic_id, followed.partition.index)
         self._aside[followed.key] = followed
-        followed.failed(trouble, asyncio.get_running_loop().time())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from kio.schema.errors import ErrorCode
 
@@ -15,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_S = 0.005
 MAX_BACKOFF_S = 0.5
+MAX_REST_S = 1.0
 
 # A leader that has not read the metadata as far as we have, or has read further: normal after an election.
 PASSING = frozenset(
@@ -49,9 +52,24 @@ class Followed:
     def current(self) -> bool:
         return self.partition.role is self.role and self.partition.failure is None
 
-    def failed(self, trouble: str, now: float) -> None:
+    def rests(self) -> bool:
+        """Whether a throttle lets nothing through now; then `retry_at` is when to look again."""
+        throttle = self.partition.fetch_throttle
+        if throttle is None:
+            return False
+        wait_s = throttle.ready_in(self.partition.host.now())
+        # Not longer at once than MAX_REST_S: the throttle may be taken away, and others spend from it.
+        self.retry_at = asyncio.get_running_loop().time() + min(wait_s, MAX_REST_S)
+        return wait_s > 0
+
+    def most(self, max_bytes: int) -> int:
+        """As many bytes may be asked for: no more than a throttle lets through."""
+        throttle = self.partition.fetch_throttle
+        return max_bytes if throttle is None else min(max_bytes, max(throttle.allowance(self.partition.host.now()), 1))
+
+    def failed(self, trouble: str) -> None:
         """Put aside for a while, longer each time. A new kind of trouble is logged; an election's echo is not."""
-        self.retry_at = now + self._backoff
+        self.retry_at = asyncio.get_running_loop().time() + self._backoff
         self._backoff = min(self._backoff * 2, MAX_BACKOFF_S)
         if trouble != self._trouble and trouble not in PASSING:
             log.warning("partition_not_fetched", **self._names(), trouble=trouble)
@@ -87,6 +105,9 @@ def take(followed: Followed, row: FetchPartitionResponse) -> str | None:
     records = row.records
     if records is not None and len(records):
         assert isinstance(records, bytes | memoryview) and followed.asked_at is not None
+        throttle = partition.fetch_throttle
         following.append_from_leader(partition, records, followed.asked_at)
+        if throttle is not None:
+            throttle.spend(len(records), partition.host.now())
     following.adopt(partition, row.high_watermark, row.log_start_offset)
     return None

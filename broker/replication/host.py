@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ottla.broker.replication.throttle import Throttle
 from ottla.log import GroupCommit
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class PartitionHost:
     """`now` is the time that lag is measured in (seconds; it stands still while this process is stalled).
 
     `eligible` gives the brokers that may be in an ISR, with their epochs. `propose` takes a change of the ISR to the
-    controller. `storage_failed` is told once when a partition's log can no longer be trusted.
+    controller. `storage_failed` is told once when a partition's log can no longer be trusted. The throttles are the
+    broker's: for what it sends as leader, for what it fetches, and for what it fetches to repair a partition.
     """
 
     node_id: int
@@ -28,3 +30,6 @@ class PartitionHost:
     propose: Callable[[Partition, IsrProposal], None]
     storage_failed: Callable[[Partition, Exception], None]
     group: GroupCommit
+    leader_throttle: Throttle = field(default_factory=Throttle)
+    follower_throttle: Throttle = field(default_factory=Throttle)
+    repair_throttle: Throttle = field(default_factory=Throttle)

@@ -88,8 +88,18 @@ def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bo
     assert held is not None
     if offset >= up_to:
         return _result(partition)
+    max_bytes, throttle = want.max_bytes, None
+    if partition.throttled_as_leader and want.replica_id >= 0:
+        throttle = partition.throttle_for(want.replica_id)
+    if throttle is not None:
+        max_bytes = min(max_bytes, throttle.allowance(partition.host.now()))
+        if max_bytes == 0:
+            # It asks again, at the latest when its long poll is over.
+            return _result(partition)
+        # Even if others come first: they may do so every time.
+        min_one = True
     try:
-        return _result(partition, held.read(offset, want.max_bytes, up_to=up_to, min_one=min_one))
+        records = held.read(offset, max_bytes, up_to=up_to, min_one=min_one)
     except OffsetOutOfRange:
         return _out_of_range(partition)
     except (CorruptBatch, CorruptFile) as corrupt:
@@ -97,6 +107,9 @@ def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bo
     except (DiskError, LogError) as broken:
         partition.fail(broken)
         return FetchResult(ErrorCode.kafka_storage_error)
+    if throttle is not None:
+        throttle.spend(len(records), partition.host.now())
+    return _result(partition, records)
 
 
 def _damaged(partition: Partition, held: PartitionLog, found: Exception) -> ErrorCode:

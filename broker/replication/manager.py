@@ -22,6 +22,7 @@ from ottla.broker.replication.lag_clock import LagClock
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
+from ottla.broker.replication.throttle import Throttle
 from ottla.controller import Delta, MetadataImage, PartitionImage, TopicImage
 from ottla.log import (
     Appended,
@@ -83,6 +84,9 @@ class ReplicaManager:
             propose=self._isr_sender.submit,
             storage_failed=self._storage_failed,
             group=group,
+            leader_throttle=Throttle(config.leader_replication_throttled_rate),
+            follower_throttle=Throttle(config.follower_replication_throttled_rate),
+            repair_throttle=Throttle(config.ottla_repair_throttled_rate),
         )
         self._checkpointed = dict(logs.read_high_watermarks())
 
@@ -228,6 +232,8 @@ class ReplicaManager:
         )
         if failure is not None:
             partition.fail(failure)
+        else:
+            partition.configure(settings)
         return partition
 
     def _log_of(self, topic: TopicImage, index: int, settings: TopicSettings) -> PartitionLog:
@@ -290,7 +296,7 @@ class ReplicaManager:
                 continue
             if topic not in settings:
                 settings[topic] = self._settings(self._image, topic)
-            partition.configure(settings[topic].log, settings[topic].min_insync_replicas)
+            partition.configure(settings[topic])
 
     @property
     def cleaner(self) -> CleanerStatus:
@@ -298,9 +304,14 @@ class ReplicaManager:
         return self._housekeeping.cleaner
 
     def reconfigure(self, config: ReplicationConfig) -> None:
-        """Go by these settings from now on: those of the housekeeping. The others are read once, when this is made."""
+        """Go by these settings from now on: those of the housekeeping, and the rates of the throttles. The others are
+        read once, when this is made."""
         self.config = config
         self._housekeeping.reconfigure(config)
+        host, now = self._host, self._host.now()
+        host.leader_throttle.set_rate(config.leader_replication_throttled_rate, now)
+        host.follower_throttle.set_rate(config.follower_replication_throttled_rate, now)
+        host.repair_throttle.set_rate(config.ottla_repair_throttled_rate, now)
 
     # Life
 

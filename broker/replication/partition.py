@@ -14,13 +14,15 @@ from uuid import UUID
 import structlog
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.replication.config import TopicSettings
 from ottla.broker.replication.fetch_wait import Unwatch, Watcher, Watchers
 from ottla.broker.replication.follower import FollowerState
 from ottla.broker.replication.host import PartitionHost
 from ottla.broker.replication.leader import IsrProposal, LeaderState, Outcome
 from ottla.broker.replication.produce_wait import AckQueue, ProduceWait
+from ottla.broker.replication.throttle import Throttle, is_throttled
 from ottla.controller import PartitionImage
-from ottla.log import DiskError, LogConfig, LogError, PartitionLog, Truncated
+from ottla.log import DiskError, LogError, PartitionLog, Truncated
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,9 @@ class Partition:
         self.durable_acks = AckQueue()
         self.start_acks = AckQueue()
         self.retired = False
+        self.throttled_as_leader = False
+        self.throttled_as_follower = False
+        self.fetch_throttle: Throttle | None = None
         self._syncing = False
 
     def __repr__(self) -> str:
@@ -128,6 +133,23 @@ class Partition:
             return error
         return ErrorCode.none if isinstance(self.role, LeaderState) else ErrorCode.not_leader_or_follower
 
+    def throttle_for(self, replica_id: int) -> Throttle | None:
+        """What limits that which this leader sends to a follower: nothing, once that is in the ISR."""
+        image = self.image
+        if not self.throttled_as_leader or image is None or replica_id in image.isr:
+            return None
+        return self.host.leader_throttle
+
+    def _find_fetch_throttle(self) -> None:
+        """What limits that which this follower fetches, on the same condition."""
+        image, own = self.image, self.host.node_id
+        self.fetch_throttle = None
+        if image is not None and own not in image.isr:
+            if self.throttled_as_follower:
+                self.fetch_throttle = self.host.follower_throttle
+            elif image.automatic and own in image.adding:
+                self.fetch_throttle = self.host.repair_throttle
+
     def watch(self, watcher: Watcher, *, follower: bool = False) -> Unwatch:
         """Call `watcher` with the number of bytes that became readable (to consumers: committed; to followers:
         appended), or with WAKE when a fetch of this partition should be answered now. Returns how to stop."""
@@ -173,6 +195,7 @@ class Partition:
     ) -> None:
         self.role = role
         self.image = image
+        self._find_fetch_throttle()
         if keep_acks:
             self.watchers.changed()
         else:
@@ -182,6 +205,7 @@ class Partition:
         """The same leader epoch, with another ISR or other replicas."""
         was_in = self.in_isr
         self.image = image
+        self._find_fetch_throttle()
         if not isinstance(self.role, LeaderState):
             if was_in and not self.in_isr:
                 # Consumers wait here for what may be long in coming (KIP-392).
@@ -191,14 +215,19 @@ class Partition:
             if self.role.update(image, self.host.now()):
                 self._isr_changed(before)
 
-    def configure(self, config: LogConfig, min_insync: int) -> None:
-        """The topic's configs changed."""
-        self.min_insync = min_insync
+    def configure(self, settings: TopicSettings) -> None:
+        """The topic's configs are these."""
+        self.min_insync = settings.min_insync_replicas
+        self.throttled_as_leader, self.throttled_as_follower = (
+            is_throttled(names, self.index, self.host.node_id)
+            for names in (settings.leader_throttled_replicas, settings.follower_throttled_replicas)
+        )
+        self._find_fetch_throttle()
         held, role = self._log(), self.role
-        held.config = config
+        held.config = settings.log
         if isinstance(role, LeaderState):
-            role.min_insync = min_insync
-            if config.flush == "os":
+            role.min_insync = self.min_insync
+            if held.config.flush == "os":
                 role.durable_end = role.log_end
                 self.durable_acks.release(role.durable_end)
             self.advance()

@@ -50,7 +50,8 @@ class Synonym:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDef:
-    """One key. `least` and `most` bound numbers, `choices` strings and list members.
+    """One key. `least` and `most` bound numbers, `choices` strings and list members. `check` finds what else is
+    wrong with a value.
 
     `synonyms` come in order of precedence: of a topic config the broker configs that give its default, of a broker
     config the names of the same thing in other units. A key that is not `dynamic` is set in a node's file.
@@ -63,6 +64,7 @@ class ConfigDef:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    check: Callable[[ConfigValue], str | None] | None = None
     synonyms: tuple[Synonym, ...] = ()
     dynamic: bool = True
     sensitive: bool = False
@@ -83,6 +85,9 @@ class ConfigDef:
                 raise InvalidConfig(
                     f"Invalid value {member} for configuration {self.name}: must be one of: {', '.join(self.choices)}"
                 )
+        wrong = None if self.check is None else self.check(value)
+        if wrong is not None:
+            raise InvalidConfig(f"Invalid value {text} for configuration {self.name}: {wrong}")
         return value
 
 

@@ -3,10 +3,11 @@
 Each has its broker configs ("synonyms"), which give the default for topics that do not set it (KIP-226).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ottla.controller.metadata.config_def import INT_MAX, LONG_MAX, ConfigDef, ConfigType, Synonym
+from ottla.controller.metadata.config_def import INT_MAX, LONG_MAX, ConfigDef, ConfigType, ConfigValue, Synonym
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -22,12 +23,35 @@ def _row(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
+    check: Callable[[ConfigValue], str | None] | None = None,
 ) -> ConfigDef:
     if isinstance(synonyms, str):
         synonyms = (Synonym(synonyms),) if synonyms else ()
     return ConfigDef(
-        name=name, type=kind, default=str(default), doc=doc, least=least, most=most, choices=choices, synonyms=synonyms
+        name=name,
+        type=kind,
+        default=str(default),
+        doc=doc,
+        least=least,
+        most=most,
+        choices=choices,
+        check=check,
+        synonyms=synonyms,
     )
+
+
+def _replica_list(value: ConfigValue) -> str | None:
+    """KIP-73."""
+    assert isinstance(value, tuple)
+    if value == ("*",) or all(_REPLICA.fullmatch(member) for member in value):
+        return None
+    return (
+        "must be the literal '*' or a list of replicas in the following format: "
+        "[partitionId]:[brokerId],[partitionId]:[brokerId],..."
+    )
+
+
+_REPLICA = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 
 
 _BOOLEAN, _STRING, _INT = ConfigType.BOOLEAN, ConfigType.STRING, ConfigType.INT
@@ -85,7 +109,15 @@ _ROWS = (
         "Any value but the default syncs records to disk before they are acknowledged, as flush.messages does.",
         least=0,
     ),
-    _row("follower.replication.throttled.replicas", _LIST, "", "", "Followers whose replication is throttled."),
+    _row(
+        "follower.replication.throttled.replicas",
+        _LIST,
+        "",
+        "",
+        "Replicas that catch up no faster than follower.replication.throttled.rate, as PARTITION:BROKER,... or * "
+        "(KIP-73).",
+        check=_replica_list,
+    ),
     _row(
         "index.interval.bytes",
         _INT,
@@ -94,7 +126,15 @@ _ROWS = (
         "Bytes of log between two entries of the offset index.",
         least=0,
     ),
-    _row("leader.replication.throttled.replicas", _LIST, "", "", "Leaders whose replication is throttled."),
+    _row(
+        "leader.replication.throttled.replicas",
+        _LIST,
+        "",
+        "",
+        "Replicas that, when they lead, serve those that catch up no faster than leader.replication.throttled.rate, as "
+        "PARTITION:BROKER,... or * (KIP-73).",
+        check=_replica_list,
+    ),
     _row(
         "max.compaction.lag.ms",
         _LONG,

@@ -198,13 +198,14 @@ class BrokerPart:
     def replicas_behind(self, image: MetadataImage) -> int:
         """Replicas here that have not been in sync since the start, though somebody leads them; 0 once all were.
 
-        A replica that falls behind later is no reason to take the node for unready: it serves all others.
+        A replica that falls behind later is no reason to take the node for unready: it serves all others. Nor is one
+        that is only being added: that may take long, and is nothing that a restart interrupts.
         """
         if self._caught_up:
             return 0
         own = self._config.node_id
         behind = sum(
-            own in partition.replicas and partition.leader >= 0 and own not in partition.isr
+            own in partition.original and partition.leader >= 0 and own not in partition.isr
             for _, _, partition in image.all_partitions()
         )
         self._caught_up = behind == 0
@@ -253,6 +254,8 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
         replica_fetch_min_bytes=config.replica_fetch_min_bytes,
         replica_fetch_max_bytes=config.replica_fetch_max_bytes,
         replica_fetch_response_max_bytes=config.replica_fetch_response_max_bytes,
+        leader_replication_throttled_rate=config.leader_replication_throttled_rate,
+        follower_replication_throttled_rate=config.follower_replication_throttled_rate,
         replica_high_watermark_checkpoint_interval_ms=config.replica_high_watermark_checkpoint_interval_ms,
         log_retention_check_interval_ms=config.log_retention_check_interval_ms,
         log_cleaner_backoff_ms=config.log_cleaner_backoff_ms,

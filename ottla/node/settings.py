@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from ottla.node.endpoints import Endpoint, Voter
 
 _INT_MAX = 2**31 - 1
+_LONG_MAX = 2**63 - 1
 _MiB = 1024 * 1024
 
 
@@ -85,6 +86,23 @@ class Settings(BaseModel):
     replica_fetch_min_bytes: int = _key(1, "Bytes for which it waits.", ge=0)
     replica_fetch_max_bytes: int = _key(_MiB, "Bytes per partition in a follower's fetch.", ge=1)
     replica_fetch_response_max_bytes: int = _key(10 * _MiB, "Bytes in all in a follower's fetch.", ge=1)
+    leader_replication_throttled_rate: int = _key(
+        _LONG_MAX,
+        "Bytes per second that this broker sends, as leader of partitions of which "
+        "leader.replication.throttled.replicas names it, to replicas that are not in sync (KIP-73). (In Kafka those "
+        "that are in sync count too.)",
+        ge=0,
+        kind="long",
+        dynamic=True,
+    )
+    follower_replication_throttled_rate: int = _key(
+        _LONG_MAX,
+        "Bytes per second that this broker fetches for its replicas that are not in sync and that "
+        "follower.replication.throttled.replicas names (KIP-73).",
+        ge=0,
+        kind="long",
+        dynamic=True,
+    )
     replica_selector_class: Literal["", "org.apache.kafka.common.replica.RackAwareReplicaSelector"] = _key(
         "",
         "Who picks the replica that a consumer reads from (KIP-392): by default it is the leader, with Kafka's "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.client import BrokerResponseError, TopicPartition
+from ottla.client import BrokerResponseError, ConfigResource, TopicPartition
 from ottla.simulation import SimulatedCluster, leader_of
 
 ORDERS = TopicPartition("orders", 0)
@@ -113,3 +113,72 @@ async def test_a_broker_that_is_unregistered_is_forgotten_and_may_come_again(sim
         await cluster.nodes[gone].ready()
         await admin.alter_partition_reassignments({ORDERS: (gone,)})
         await cluster.until(lambda: state(cluster).replicas == (gone,), "it has all of it", within=20)
+
+
+async def filled(cluster: SimulatedCluster, topic: str, size: int) -> None:
+    """A topic of one partition with so many bytes in batches of 10 kB."""
+    await cluster.create_topic(topic)
+    async with cluster.producer(linger_ms=0) as producer:
+        for _ in range(size // 10_000):
+            await producer.send_and_wait(topic, bytes(10_000))
+
+
+async def throttled(cluster: SimulatedCluster, kind: str, rate: int | None) -> float:
+    """Seconds that 100 kB need to move, while somebody writes to a topic that is not throttled."""
+    await filled(cluster, "orders", 100_000)
+    await cluster.create_topic("quick")
+    new = next(node for node in cluster.nodes if node not in state(cluster).replicas)
+    async with cluster.admin() as admin, cluster.producer(linger_ms=0) as producer:
+        if rate is not None:
+            await admin.incremental_alter_configs(
+                {
+                    ConfigResource("topic", "orders"): {f"{kind}.replication.throttled.replicas": "*"},
+                    ConfigResource("broker", ""): {f"{kind}.replication.throttled.rate": str(rate)},
+                }
+            )
+        began = cluster.world.loop.time()
+        await admin.alter_partition_reassignments({ORDERS: (*state(cluster).replicas[:2], new)})
+        while state(cluster).reassigning:
+            sent = cluster.world.loop.time()
+            await producer.send_and_wait("quick", b"x")
+            assert cluster.world.loop.time() - sent < 0.5, "what is not throttled does not wait"
+            await cluster.advance(0.1)
+        assert new in state(cluster).replicas
+        return cluster.world.loop.time() - began
+
+
+@pytest.mark.simulation(nodes=4)
+@pytest.mark.parametrize("kind", ["leader", "follower"])
+async def test_replicas_are_copied_no_faster_than_the_throttle_lets_them(
+    simulated_cluster: SimulatedCluster, kind: str
+):
+    """A second's worth may go at once, and a batch more at the end."""
+    assert 7.0 < await throttled(simulated_cluster, kind, 10_000) < 13.0
+
+
+@pytest.mark.simulation(nodes=4)
+async def test_without_a_throttle_they_are_copied_at_once(simulated_cluster: SimulatedCluster):
+    assert await throttled(simulated_cluster, "leader", None) < 1.0
+
+
+@pytest.mark.simulation(nodes=4)
+async def test_a_throttle_that_stops_everything_can_be_taken_away(simulated_cluster: SimulatedCluster):
+    cluster = simulated_cluster
+    await filled(cluster, "orders", 50_000)
+    new = next(node for node in cluster.nodes if node not in state(cluster).replicas)
+    topic, broker = ConfigResource("topic", "orders"), ConfigResource("broker", "")
+    async with cluster.admin() as admin:
+        await admin.incremental_alter_configs(
+            {
+                topic: {"follower.replication.throttled.replicas": f"0:{new}"},
+                broker: {"follower.replication.throttled.rate": "0"},
+            }
+        )
+        await admin.alter_partition_reassignments({ORDERS: (*state(cluster).replicas[:2], new)})
+        await cluster.advance(20)
+        assert state(cluster).reassigning
+        await admin.incremental_alter_configs({broker: {"follower.replication.throttled.rate": None}})
+        await cluster.until(lambda: not state(cluster).reassigning, "it goes on", within=3)
+        for wrong in ("1", "1:2:3", "*,1:2", "a:b", "1:-2"):
+            with pytest.raises(BrokerResponseError, match="literal"):
+                await admin.incremental_alter_configs({topic: {"leader.replication.throttled.replicas": wrong}})
