@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple, Protocol
@@ -34,6 +34,9 @@ RETRY_S: Final = 0.5
 """After which a record that could not be written is tried again."""
 WRITE_TIMEOUT_S: Final = 5.0
 """The longest that a request waits for its record to be replicated."""
+PATIENCE_S: Final = 0.05
+"""How long requests wait for the markers of the last transaction, counted from its end, before their producer has to
+ask again. Markers take a few milliseconds, and a client's backoff many; what is stuck holds nobody up for long."""
 ROOM_BYTES: Final = 256
 """What the record of an ended transaction may need beyond that of one under way."""
 
@@ -80,6 +83,14 @@ class _Busy:
     refused: ErrorCode | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Prepared:
+    """An id whose partitions are being told. `turns` wait for the end of that, at most until `until`."""
+
+    until: float
+    turns: deque[_Turn] = field(default_factory=deque)
+
+
 class Shard:
     """`log.ready` once it serves. Every method is one step; what takes longer comes as a future."""
 
@@ -88,6 +99,7 @@ class Shard:
         self.failed = False
         self._host = host
         self._busy: dict[str, _Busy] = {}
+        self._prepared: dict[str, _Prepared] = {}
         self._marked: set[str] = set()
         self.log = ShardLog(
             partition,
@@ -123,9 +135,13 @@ class Shard:
     def _go_on(self, transactional_id: str, transaction: Transaction) -> None:
         """What has to happen by itself from this state on."""
         if transaction.state in PREPARED:
+            self._prepared[transactional_id] = _Prepared(self._host.now_s() + PATIENCE_S)
             self._host.send_markers(Pending(transactional_id, transaction, self, self.log.epoch))
-        else:
-            self._watch_time(transactional_id, transaction)
+            return
+        prepared = self._prepared.pop(transactional_id, None)
+        if prepared is not None and prepared.turns:
+            asyncio.get_running_loop().call_soon(self._line_up, transactional_id, prepared.turns)
+        self._watch_time(transactional_id, transaction)
 
     def _watch_time(self, transactional_id: str, transaction: Transaction) -> None:
         deadline = expires_at(transaction)
@@ -134,6 +150,10 @@ class Shard:
             self._host.wake(self, transactional_id, self._host.now_s() + seconds)
 
     def _lost(self) -> None:
+        for prepared in self._prepared.values():
+            for turn in prepared.turns:
+                _settle(turn, Outcome(ErrorCode.not_coordinator))
+        self._prepared.clear()
         self._host.shard_lost(self)
 
     def close(self) -> None:
@@ -148,15 +168,19 @@ class Shard:
         room), COORDINATOR_LOAD_IN_PROGRESS (no producer id), UNKNOWN_SERVER_ERROR (the record is too large).
         """
         turn = _Turn(decide, asyncio.get_running_loop().create_future())
+        self._line_up(transactional_id, (turn,))
+        return turn.future
+
+    def _line_up(self, transactional_id: str, turns: Iterable[_Turn]) -> None:
         busy = self._busy.get(transactional_id)
         if busy is None:
             busy = self._busy[transactional_id] = _Busy()
-        elif busy.refused is not None or len(busy.turns) >= MAX_WAITING:
-            turn.future.set_result(Outcome(ErrorCode.coordinator_not_available))
-            return turn.future
-        busy.turns.append(turn)
+        for turn in turns:
+            if busy.refused is not None or len(busy.turns) >= MAX_WAITING:
+                _settle(turn, Outcome(ErrorCode.coordinator_not_available))
+            else:
+                busy.turns.append(turn)
         self._run(transactional_id, busy)
-        return turn.future
 
     def _run(self, transactional_id: str, busy: _Busy) -> None:
         if busy.running:
@@ -179,9 +203,19 @@ class Shard:
             busy.waiting = True
             self._host.fresh_id(partial(self._got_id, transactional_id, busy, turn))
         elif decision.record is None and not decision.forget:
-            _settle(turn, Outcome(decision.error, decision.producer))
+            if decision.error is not ErrorCode.concurrent_transactions or not self._wait(transactional_id, turn):
+                _settle(turn, Outcome(decision.error, decision.producer))
         else:
             self._write(transactional_id, busy, turn, decision)
+
+    def _wait(self, transactional_id: str, turn: _Turn) -> bool:
+        """Let it wait for the markers of the last transaction, if that may be over soon."""
+        prepared = self._prepared.get(transactional_id)
+        if prepared is None or self._host.now_s() >= prepared.until or len(prepared.turns) >= MAX_WAITING:
+            return False
+        prepared.turns.append(turn)
+        self._host.wake(self, transactional_id, prepared.until)
+        return True
 
     def _got_id(self, transactional_id: str, busy: _Busy, turn: _Turn, fresh: int | None) -> None:
         busy.waiting = False
@@ -249,6 +283,10 @@ class Shard:
         """A deadline of the id has come, or may have."""
         if not self.log.leads or not self.log.ready:
             return
+        prepared = self._prepared.get(transactional_id)
+        if prepared is not None and self._host.now_s() >= prepared.until:
+            while prepared.turns:
+                _settle(prepared.turns.popleft(), Outcome(ErrorCode.concurrent_transactions))
         if transactional_id in self._marked:
             self._complete(transactional_id)
             return
