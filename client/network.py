@@ -29,6 +29,7 @@ METADATA_VERSIONS: Final = (1, 13)
 PATIENCE: Final = 2.0
 """Seconds that one broker may take over a question that any of them can answer."""
 _GRACE = 0.5
+_CODES: Final[dict[int, ErrorCode]] = {code.value: code for code in ErrorCode}
 
 Values = Mapping[str, Any]
 
@@ -342,10 +343,10 @@ async def exchange(
 
 def code_of(number: int) -> ErrorCode:
     """The error code with this number. Raises ProtocolError."""
-    try:
-        return ErrorCode(number)
-    except ValueError as error:
-        raise ProtocolError(f"there is no error code {number}") from error
+    code = _CODES.get(number)
+    if code is None:
+        raise ProtocolError(f"there is no error code {number}")
+    return code
 
 
 def pick(connection: KafkaConnection, api_key: int, versions: tuple[int, int]) -> int:

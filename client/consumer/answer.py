@@ -106,11 +106,12 @@ def _misplaced(state: PartitionState, chunk: Chunk) -> str:
     """
     offset, epoch, leader_epoch = state.fetch_offset, state.fetch_epoch, state.leader_epoch
     for at, (_, header) in enumerate(chunk.headers):
-        if header.next_offset <= offset or (at and header.base_offset < offset):
+        following = header.base_offset + header.last_offset_delta + 1
+        if following <= offset or (at and header.base_offset < offset):
             return f"offsets {header.base_offset} to {header.last_offset} where {offset} is next"
         if header.leader_epoch < epoch or header.leader_epoch > leader_epoch >= 0:
             return f"leader epoch {header.leader_epoch} at offset {header.base_offset}, after {epoch} in {leader_epoch}"
-        offset, epoch = header.next_offset, header.leader_epoch
+        offset, epoch = following, header.leader_epoch
     return ""
 
 

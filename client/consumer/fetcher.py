@@ -70,7 +70,6 @@ class Fetcher:
         self._committed = committed
         self._handed: dict[PartitionState, None] = {}
         self._stepper = Stepper(self._step, self._crash)
-        self._answers: dict[asyncio.Future[memoryview], None] = {}
         self._sources = Sources(options.max_wait)
         self._tasks: dict[asyncio.Task[None], None] = {}
         network.on_change(self.wake)
@@ -80,8 +79,6 @@ class Fetcher:
 
     async def stop(self) -> None:
         self._stepper.stop()
-        for answer in list(self._answers):
-            answer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -267,18 +264,17 @@ class Fetcher:
             self._fail([state for state, _ in asked], error)
             return
         timeout = options.max_wait + self._network.options.request_timeout
-        answer = connection.call_raw(FETCH, version, body, timeout=timeout)
-        self._answers[answer] = None
-        answer.add_done_callback(partial(self._fetched, leader, version, asked))
+        connection.call_then(FETCH, version, body, partial(self._fetched, leader, version, asked), timeout=timeout)
 
-    def _fetched(self, leader: int, version: int, asked: Asked, answer: asyncio.Future[memoryview]) -> None:
-        del self._answers[answer]
-        if answer.cancelled():
-            self._over(leader, asked)  # by `stop`
+    def _fetched(self, leader: int, version: int, asked: Asked, answer: memoryview | Exception) -> None:
+        if not self._stepper.running:
+            self._over(leader, asked)  # after `stop`
             return
         options = self._options
         try:
-            response = decode_fetch_response(answer.result(), version)
+            if not isinstance(answer, memoryview):
+                raise answer
+            response = decode_fetch_response(answer, version)
             self._sources.answered(leader)
             now = asyncio.get_running_loop().time()
             taking = FetchAnswer(self._network, leader, options.reset_to, now, options.key, options.value)

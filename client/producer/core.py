@@ -57,12 +57,14 @@ class Call(NamedTuple):
 
 
 class Dispatch(NamedTuple):
-    """What to do now. `leaderless` waits for metadata; `wake_at` is when time alone changes something."""
+    """What to do now. `leaderless` waits for metadata; `wake_at` is when time alone changes something; with `more`
+    there may be further requests to form at once."""
 
     calls: list[Call]
     leaderless: set[TopicPartition]
     wanted_nodes: set[int]
     wake_at: float | None
+    more: bool = False
 
 
 class Answer(NamedTuple):
@@ -164,6 +166,7 @@ class ProducerCore:
         sizes: dict[int, int] = {}
         result = Dispatch([], set(), set(), None)
         wake_at: list[float] = []
+        more = False
         admitted = self.admitted
         for queue in list(self._queues.values()):
             if not queue.batches:
@@ -184,14 +187,16 @@ class ProducerCore:
                 continue
             result.wanted_nodes.add(node)
             full = bool(chosen.get(node)) and sizes[node] + batch.size > self.options.max_request_size
+            more |= full
             if full or room.setdefault(node, slots(node)) <= 0 or not self._prepare(queue, batch):
                 continue
             chosen.setdefault(node, []).append(batch)
+            more |= batch is not queue.batches[-1]
             sizes[node] = sizes.get(node, 0) + batch.size
             # Those that were served go to the end, so that full requests cannot starve the others.
             self._queues[queue.tp] = self._queues.pop(queue.tp)
         result.calls.extend(self._start(node, batches) for node, batches in chosen.items())
-        return result._replace(wake_at=min(wake_at, default=None))
+        return result._replace(wake_at=min(wake_at, default=None), more=more)
 
     def on_answer(self, call: Call, batch: Batch, answer: Answer, now: float) -> list[Outcome]:
         """The broker answered for one batch of a call."""

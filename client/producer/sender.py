@@ -73,7 +73,6 @@ class Sender:
         self._stepper = Stepper(self._step, self._crash)
         self._in_flight: dict[int, int] = {}
         self._started: dict[int, float] = {}
-        self._answers: dict[asyncio.Future[memoryview], None] = {}
         self._identifying: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
         """Why the sender cannot go on, if it cannot."""
@@ -92,8 +91,6 @@ class Sender:
     async def stop(self) -> None:
         """Stop without waiting for anything that is in flight."""
         self._stepper.stop()
-        for answer in list(self._answers):
-            answer.cancel()
         if self._identifying is not None:
             self._identifying.cancel()
             await asyncio.gather(self._identifying, return_exceptions=True)
@@ -117,7 +114,7 @@ class Sender:
             dispatch = self._core.dispatch(now, self._network.metadata.leader, self._slots)
             for call in dispatch.calls:
                 self._send(call, now)
-            if not dispatch.calls:
+            if not (dispatch.calls and dispatch.more):
                 break
         wake_ups = [] if dispatch.wake_at is None else [dispatch.wake_at]
         for node in dispatch.wanted_nodes:
@@ -177,9 +174,7 @@ class Sender:
             connection.send(PRODUCE, version, body)
             self._soon(call, Answer(ErrorCode.none))
             return
-        answer = connection.call_raw(PRODUCE, version, body, timeout=timeout)
-        self._answers[answer] = None
-        answer.add_done_callback(partial(self._answered, call, version))
+        connection.call_then(PRODUCE, version, body, partial(self._answered, call, version), timeout=timeout)
 
     def _versions(self) -> tuple[int, int]:
         """From version 12 on a Produce also adds its partitions to the transaction (KIP-890)."""
@@ -198,13 +193,14 @@ class Sender:
 
         asyncio.get_running_loop().call_soon(settle)
 
-    def _answered(self, call: Call, version: int, answer: asyncio.Future[memoryview]) -> None:
-        del self._answers[answer]
-        if answer.cancelled():
-            return  # by `stop`
+    def _answered(self, call: Call, version: int, answer: memoryview | Exception) -> None:
+        if not self._stepper.running:
+            return  # after `stop`
         try:
             try:
-                outcomes = self._outcomes(call, decode_produce_response(answer.result(), version))
+                if not isinstance(answer, memoryview):
+                    raise answer
+                outcomes = self._outcomes(call, decode_produce_response(answer, version))
             except (ConnectionLost, RequestTimedOut, ProtocolError):
                 outcomes = self._core.on_lost(call, asyncio.get_running_loop().time())
                 self._network.request_refresh()

@@ -7,8 +7,8 @@ closes it, as Kafka's own client does.
 import asyncio
 import ssl as ssl_module
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 from kio.schema.errors import ErrorCode
 
@@ -39,11 +39,19 @@ FEATURES_SINCE = 3
 SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", "0.1.0"
 
 
-class _Call:
-    __slots__ = ("deadline", "flexible", "future", "seconds")
+Receive: TypeAlias = Callable[[memoryview | Exception], None]
+"""Told the response's body, or ConnectionLost, RequestTimedOut or ProtocolError in its place. Must not raise."""
 
-    def __init__(self, future: "asyncio.Future[memoryview]", flexible: bool, deadline: float, seconds: float) -> None:
-        self.future = future
+
+class _Call:
+    """Who waits: a Future, or who is called."""
+
+    __slots__ = ("deadline", "flexible", "seconds", "waiter")
+
+    def __init__(
+        self, waiter: "asyncio.Future[memoryview] | Receive", flexible: bool, deadline: float, seconds: float
+    ) -> None:
+        self.waiter = waiter
         self.flexible = flexible
         self.deadline = deadline
         self.seconds = seconds
@@ -131,19 +139,42 @@ class KafkaConnection(asyncio.BufferedProtocol):
         Cancelling it only stops the waiting. It fails with ConnectionLost, RequestTimedOut, ProtocolError.
         """
         future: asyncio.Future[memoryview] = self._loop.create_future()
+        self._begin(api_key, version, body, future, timeout)
+        return future
+
+    def call_then(
+        self, api_key: int, version: int, body: Raw | Sequence[Chunk], receive: Receive, *, timeout: float | None = None
+    ) -> None:
+        """The same without a Future and the turn of the event loop that one costs: `receive` is called with the answer
+        as soon as it is read, and with an error from a callback of its own, never before this has returned."""
+        self._begin(api_key, version, body, receive, timeout)
+
+    def _begin(
+        self,
+        api_key: int,
+        version: int,
+        body: Raw | Sequence[Chunk],
+        waiter: "asyncio.Future[memoryview] | Receive",
+        timeout: float | None,
+    ) -> None:
         if self._lost is not None or self._transport is None:
-            future.set_exception(ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}"))
-            return future
+            self._tell(waiter, ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}"))
+            return
         if len(self._calls) >= MAX_IN_FLIGHT:
-            future.set_exception(ConnectionLost(f"{self.peer}: {MAX_IN_FLIGHT} requests without an answer"))
-            return future
+            self._tell(waiter, ConnectionLost(f"{self.peer}: {MAX_IN_FLIGHT} requests without an answer"))
+            return
         seconds = self._timeout if timeout is None else timeout
         deadline = self._loop.time() + seconds
         correlation_id = self._write(api_key, version, body)
-        self._calls[correlation_id] = _Call(future, response_header_flexible(api_key, version), deadline, seconds)
+        self._calls[correlation_id] = _Call(waiter, response_header_flexible(api_key, version), deadline, seconds)
         if self._timer is None or deadline < self._timer.when():
             self._wait_until(deadline)
-        return future
+
+    def _tell(self, waiter: "asyncio.Future[memoryview] | Receive", error: Exception) -> None:
+        if not isinstance(waiter, asyncio.Future):
+            self._loop.call_soon(waiter, error)
+        elif not waiter.done():
+            waiter.set_exception(error)
 
     def send(self, api_key: int, version: int, body: Raw | Sequence[Chunk]) -> None:
         """Send a request that has no answer (Produce with acks=0). Raises ConnectionLost."""
@@ -177,8 +208,8 @@ class KafkaConnection(asyncio.BufferedProtocol):
         Raises ProtocolError if there is none.
         """
         low, high = self.versions.get(api_key, (0, -1))
-        version = min(high, maximum)
-        if version < max(low, minimum):
+        version = high if high < maximum else maximum
+        if version < low or version < minimum:
             raise ProtocolError(
                 f"{self.peer} speaks versions {low} to {high} of API {api_key}, not {minimum}-{maximum}"
             )
@@ -230,7 +261,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         try:
             while (frame := reader.next()) is not None:
                 self._answered(frame)
-                if not reader.partial:
+                if self._lost is not None or not reader.partial:
                     break
         except ProtocolError as error:
             self._fail(str(error), error)
@@ -253,8 +284,11 @@ class KafkaConnection(asyncio.BufferedProtocol):
             except IndexError as error:
                 self._calls[correlation_id] = call
                 raise ProtocolError(f"{self.peer}: a response header is cut off") from error
-        if not call.future.done():
-            call.future.set_result(memoryview(frame)[pos:])
+        body, waiter = memoryview(frame)[pos:], call.waiter
+        if not isinstance(waiter, asyncio.Future):
+            waiter(body)
+        elif not waiter.done():
+            waiter.set_result(body)
 
     def _wait_until(self, deadline: float) -> None:
         if self._timer is not None:
@@ -270,8 +304,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
             self._wait_until(call.deadline)
             return
         del self._calls[first]
-        if not call.future.done():
-            call.future.set_exception(RequestTimedOut(f"{self.peer}: no answer within {call.seconds:g} s"))
+        self._tell(call.waiter, RequestTimedOut(f"{self.peer}: no answer within {call.seconds:g} s"))
         self._fail("a request before this one timed out")
         self.abort()
 
@@ -283,5 +316,4 @@ class KafkaConnection(asyncio.BufferedProtocol):
             self._timer = None
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            if not call.future.done():
-                call.future.set_exception(error or ConnectionLost(f"{self.peer}: {self._lost}"))
+            self._tell(call.waiter, error or ConnectionLost(f"{self.peer}: {self._lost}"))

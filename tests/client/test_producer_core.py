@@ -49,12 +49,17 @@ class Run:
         self.core.append(tp, 0, b"k", bytes(self.rng.randint(0, 40)), (), token, self.now)
 
     def dispatch(self) -> None:
+        before = None
         while True:
-            calls = self.core.dispatch(self.now, self.cluster.leader, self.cluster.slots).calls
-            for call in calls:
+            dispatch = self.core.dispatch(self.now, self.cluster.leader, self.cluster.slots)
+            if before is not None and not before.more:
+                assert not dispatch.calls, "there was no more to be sent"
+                assert (dispatch.wake_at, dispatch.leaderless) == (before.wake_at, before.leaderless)
+            for call in dispatch.calls:
                 self.cluster.submit(call)
-            if not calls:
+            if not dispatch.calls:
                 return
+            before = dispatch
 
     def step(self) -> None:
         node = self.rng.randint(0, 1)

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -118,6 +119,50 @@ async def test_the_waiting_of_a_cancelled_call_is_over_and_its_answer_goes_unhea
     call.cancel()
     peer.never[0].set_result({})
     assert (await connection.call(3, 12, {"topics": None})).cluster_id == "c"
+
+
+async def test_who_is_called_with_the_answers_hears_them_in_order_and_may_ask_again_at_once(peer: Peer) -> None:
+    connection = await peer.open()
+    heard: list[bytes] = []
+    done = asyncio.Event()
+
+    def receive(answer: memoryview | Exception) -> None:
+        assert isinstance(answer, memoryview)
+        heard.append(bytes(answer[4:]))
+        if len(heard) < 20:
+            connection.call_then(0, 8, [b"%d" % (len(heard) + 1)], receive)
+        elif len(heard) == 21:
+            done.set()
+
+    connection.call_then(0, 8, [b"0"], receive)
+    connection.call_then(0, 8, [b"1"], receive)
+    await done.wait()
+    assert heard == [b"%d" % number for number in range(21)]
+
+
+async def test_who_is_called_hears_of_errors_later_and_of_each_once(peer: Peer) -> None:
+    connection = await peer.open()
+    heard: list[tuple[int, Exception]] = []
+    done = asyncio.Event()
+
+    def receive(number: int, answer: memoryview | Exception) -> None:
+        assert isinstance(answer, Exception)
+        heard.append((number, answer))
+        if number == 2:
+            connection.call_then(0, 8, [b""], partial(receive, 3))
+            assert len(heard) == 3, "not before the call has returned"
+        elif number == 3:
+            done.set()
+
+    for number in range(2):
+        connection.call_then(12, 0, [b"\0\0\0\0\0\0\0\0"], partial(receive, number), timeout=30 - number)
+    await peer.asked.wait()
+    connection.abort()
+    connection.call_then(0, 8, [b""], partial(receive, 2))
+    assert not heard
+    await done.wait()
+    assert [number for number, _ in heard] == [0, 1, 2, 3]
+    assert all(isinstance(error, ConnectionLost) for _, error in heard)
 
 
 async def test_a_request_without_an_answer(peer: Peer) -> None:
