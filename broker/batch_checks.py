@@ -30,7 +30,10 @@ _MAX_CODEC = max(Compression)
 
 
 class BatchLimits(NamedTuple):
-    """What a topic allows. Sizes in bytes; times in ms, how far a record's timestamp may lie behind or ahead of now."""
+    """What a topic allows. Sizes in bytes; times in ms, how far a record's timestamp may lie behind or ahead of now.
+
+    `codec` is the one that its log wants, -1 for the producer's own; `level` as for `ottla.records.compress`.
+    """
 
     max_message_bytes: int
     segment_bytes: int
@@ -38,6 +41,8 @@ class BatchLimits(NamedTuple):
     timestamp_before_max_ms: int
     timestamp_after_max_ms: int
     compacted: bool = False
+    codec: int = -1
+    level: int | None = None
 
 
 class BadBatch(NamedTuple):

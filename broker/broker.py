@@ -22,6 +22,7 @@ from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.groups import GroupConfig, GroupCoordinator, offsets_topic
 from ottla.broker.peers import Peers
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
+from ottla.broker.recompression import Recompression
 from ottla.broker.replication import ClusterCredentials, OpenConnection, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
 from ottla.broker.transactions import TransactionConfig, TransactionCoordinator, transactions_topic
@@ -106,6 +107,7 @@ class Broker:
             nonce=nonce,
             limits=limits,
             producer_ids=producer_ids,
+            recompression=Recompression(replicas.run_blocking),
             quorum=quorum,
             clock=clock,
             rng=rng,
@@ -149,6 +151,7 @@ class Broker:
         """End the background work of handlers, and give up all fetch sessions."""
         await self.groups.close()
         await self.transactions.close()
+        await self.context.recompression.close()
         await self.context.background.close()
         for session in self.context.sessions:
             self.context.sessions.remove(session.id)

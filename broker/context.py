@@ -13,6 +13,7 @@ import structlog
 from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.groups import GroupCoordinator
 from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.recompression import Recompression
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
 from ottla.broker.transactions import TransactionCoordinator
@@ -143,6 +144,7 @@ class BrokerContext:
     nonce: Callable[[], bytes]
     limits: TopicLimits
     producer_ids: ProducerIds
+    recompression: Recompression
     quorum: Callable[[], QuorumStatus]
     clock: Clock
     rng: random.Random

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ottla.broker.batch_checks import BatchLimits
 from ottla.controller import MetadataImage, resolve_one
+from ottla.records import Compression
 
 MAX_TOPICS = 20_000
 
@@ -16,7 +17,13 @@ _KEYS = (
     "message.timestamp.before.max.ms",
     "message.timestamp.after.max.ms",
     "cleanup.policy",
+    "compression.type",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
 )
+_CODECS = {"uncompressed": Compression.NONE, **{codec.name.lower(): codec for codec in Compression if codec}}
+_USUAL_GZIP_LEVEL = -1
 
 
 class TopicLimits:
@@ -51,4 +58,11 @@ class TopicLimits:
             timestamp_before_max_ms=int(values["message.timestamp.before.max.ms"]),
             timestamp_after_max_ms=int(values["message.timestamp.after.max.ms"]),
             compacted="compact" in values["cleanup.policy"],
+            codec=_CODECS.get(values["compression.type"], -1),
+            level=_level(values),
         )
+
+
+def _level(values: Mapping[str, str]) -> int | None:
+    text = values.get(f"compression.{values['compression.type']}.level")
+    return None if text is None or int(text) == _USUAL_GZIP_LEVEL else int(text)

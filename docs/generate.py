@@ -41,16 +41,6 @@ WIDTH = 120
 FOLDER = Path(__file__).resolve().parent
 HEAD = "<!-- Made by docs/generate.py from the code; `make docs` makes it anew. -->\n"
 
-UNREAD_SETTINGS: frozenset[str] = frozenset()
-"""Settings that are taken and checked, and that no code reads. A test holds this against the code."""
-
-UNREAD_TOPIC_CONFIGS = frozenset(
-    {
-        "compression.type",
-    }
-)
-"""The same for topic configs: clients may set and describe them."""
-
 TOPIC_SYNONYMS = {synonym.name: row.name for row in TOPIC_CONFIGS.values() for synonym in row.synonyms}
 """Broker configs that give topics their defaults, and the topic config that each one gives."""
 
@@ -97,7 +87,7 @@ def _configuration() -> Iterator[str]:
     )
     yield from _prose(
         "Defaults are Kafka's unless the text says so. Names that begin with `ottla.` are not Kafka's. `log.dir` means "
-        "`log.dirs`, `broker.id` means `node.id`. *No effect yet* marks what is taken and checked, but read by no code."
+        "`log.dirs`, `broker.id` means `node.id`. What is taken without effect is listed at the end."
     )
     yield "## Settings of a node\n"
     yield from _prose(
@@ -108,7 +98,7 @@ def _configuration() -> Iterator[str]:
     for name, kind, default, doc in describe_settings():
         if name not in TOPIC_SYNONYMS:
             dynamic = ", dynamic" if BROKER_CONFIGS[name].dynamic else ""
-            yield from _item(_setting(name, kind + dynamic, default, doc, UNREAD_SETTINGS))
+            yield from _item(_setting(name, kind + dynamic, default, doc))
     yield ""
     yield "## Settings that topics take their defaults from\n"
     yield from _prose(
@@ -120,15 +110,14 @@ def _configuration() -> Iterator[str]:
     )
     for name, kind, default, doc in describe_settings():
         if name in TOPIC_SYNONYMS:
-            unread = TOPIC_SYNONYMS[name] in UNREAD_TOPIC_CONFIGS
-            yield from _item(_setting(name, kind, default, doc, {name} if unread else ()))
+            yield from _item(_setting(name, kind, default, doc))
     yield ""
     yield "## Configs of a topic\n"
     yield from _prose("Set when a topic is created, or later with IncrementalAlterConfigs.")
     for row in TOPIC_CONFIGS.values():
         synonyms = ", ".join(f"`{synonym.name}`" for synonym in row.synonyms)
         doc = f"{row.doc} Default from {synonyms}." if synonyms else row.doc
-        yield from _item(_setting(row.name, row.type.name.lower(), row.default or "", doc, UNREAD_TOPIC_CONFIGS))
+        yield from _item(_setting(row.name, row.type.name.lower(), row.default or "", doc))
     yield ""
     yield "## Taken without effect\n"
     yield from _prose(
@@ -137,10 +126,9 @@ def _configuration() -> Iterator[str]:
     )
 
 
-def _setting(name: str, kind: str, default: str, doc: str, unread: Iterable[str]) -> str:
+def _setting(name: str, kind: str, default: str, doc: str) -> str:
     shown = default if default == "(required)" else f"default `{default}`" if default else "no default"
-    remark = " *No effect yet.*" if name in unread else ""
-    return f"**`{name}`** ({kind}, {shown.strip('()')}): {doc}{remark}"
+    return f"**`{name}`** ({kind}, {shown.strip('()')}): {doc}"
 
 
 # apis.md

@@ -6,10 +6,10 @@ v5 log start offset · v7 zstd (KIP-110) · v8 error messages (KIP-467) · v10 t
 Differences from Kafka: an error of ours never leaves as UNKNOWN_SERVER_ERROR, after which the Java client would write
 again under a new sequence (KAFKA-14034): a disk error is KAFKA_STORAGE_ERROR, anything else closes the connection.
 Transactional ids are refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, transactional batches with INVALID_TXN_STATE.
-The topic's `compression.type` is not applied: batches stay as the producer made them.
 
 This is the hot path: it runs without a task and without a look at a single record; acks=1 is answered before it
-returns, acks=all costs one callback however many partitions there are.
+returns, acks=all costs one callback however many partitions there are. Only batches that are not in the codec that
+their topic's `compression.type` names may have to wait for their append.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ottla.broker.batch_checks import BadBatch, check_batch
 from ottla.broker.context import BrokerContext
 from ottla.broker.coordination import INTERNAL_TOPICS
 from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
-from ottla.broker.replication import Acks
+from ottla.broker.recompression import Batch
+from ottla.broker.replication import Acks, Partition
 from ottla.wire import (
     CLOSE,
     NO_RESPONSE,
@@ -52,8 +53,6 @@ def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close
         return CLOSE if body.acks == 0 else _refuse_all(request.api_version, body, refusal)
     production = Production(context, request, body)
     production.append_all()
-    if body.acks == 0:
-        return CLOSE if production.failed else NO_RESPONSE
     if production.wait.done:
         return production.answer(production.wait.errors)
     return production.answer_later()
@@ -78,7 +77,7 @@ def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
 class Production:
     """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request."""
 
-    __slots__ = ("_acks", "_admin", "_body", "_context", "_listener", "_rows", "_version", "failed", "wait")
+    __slots__ = ("_acks", "_admin", "_body", "_broken", "_context", "_listener", "_rows", "_version", "failed", "wait")
 
     def __init__(self, context: BrokerContext, request: Request, body: ProduceRequest) -> None:
         self._context = context
@@ -88,6 +87,7 @@ class Production:
         self._body = body
         self._acks = cast(Acks, body.acks)
         self._rows: Rows = []
+        self._broken: Exception | None = None
         self.wait = context.replicas.produce_wait()
         self.failed = False
 
@@ -113,11 +113,19 @@ class Production:
         error = partition.check_leader()
         if error is not ErrorCode.none:
             return self._error(topic, index, error)
-        header = check_batch(records, self._version, context.limits.of(topic), now_ms)
+        limits = context.limits.of(topic)
+        header = check_batch(records, self._version, limits, now_ms)
         if isinstance(header, BadBatch):
-            self.failed = True
-            return ProducePartitionResponse(index, header.error, error_message=header.message)
+            return self._bad(index, header)
         assert records is not None
+        if limits.codec >= 0 or context.recompression.busy:
+            batch = Batch(records, header, limits)
+            ready = context.recompression.at_once(partition, batch)
+            if ready is None:
+                return self._append_later(partition, batch, slot)
+            if isinstance(ready, BadBatch):
+                return self._bad(index, ready)
+            records, header = ready.records, ready.header
         appended = context.replicas.append(partition, records, header, acks=self._acks)
         if isinstance(appended, ErrorCode):
             return self._error(topic, index, appended)
@@ -125,6 +133,43 @@ class Production:
         return ProducePartitionResponse(
             index, 0, appended.base_offset, appended.log_append_time, appended.log_start_offset
         )
+
+    def _append_later(self, partition: Partition, batch: Batch, slot: int) -> ProducePartitionResponse:
+        """The append comes when the batch is compressed anew; until then the slot waits, and the row is a blank."""
+
+        def append(ready: Batch | BadBatch) -> None:
+            try:
+                row, waits = self._append_ready(partition, ready, slot)
+            except Exception as error:  # noqa: BLE001 - handed on to whoever waits for the answer
+                self._broken, waits = error, False
+            else:
+                self._put(slot, row)
+            if not waits:
+                self.wait.settle(slot, ErrorCode.none)
+
+        self.wait.expect(slot)
+        self._context.recompression.put(partition, batch, append)
+        return ProducePartitionResponse(partition.index, 0)
+
+    def _append_ready(
+        self, partition: Partition, ready: Batch | BadBatch, slot: int
+    ) -> tuple[ProducePartitionResponse, bool]:
+        """The row, and whether the slot has to wait on."""
+        topic, index = partition.topic, partition.index
+        if isinstance(ready, BadBatch):
+            return self._bad(index, ready), False
+        appended = self._context.replicas.append(partition, ready.records, ready.header, acks=self._acks)
+        if isinstance(appended, ErrorCode):
+            return self._error(topic, index, appended), False
+        waits = partition.acknowledge(appended.last_offset + 1, self._acks, self.wait, slot)
+        row = ProducePartitionResponse(
+            index, 0, appended.base_offset, appended.log_append_time, appended.log_start_offset
+        )
+        return row, waits
+
+    def _bad(self, index: int, bad: BadBatch) -> ProducePartitionResponse:
+        self.failed = True
+        return ProducePartitionResponse(index, bad.error, error_message=bad.message)
 
     def _error(self, topic: str, index: int, error: ErrorCode) -> ProducePartitionResponse:
         self.failed = True
@@ -150,21 +195,31 @@ class Production:
         self.wait.start(min(max(self._body.timeout_ms / 1000, 0.0), MAX_TIMEOUT_S), settled)
         return later
 
-    def answer(self, late_errors: Mapping[int, ErrorCode]) -> Raw:
-        """`late_errors` by slot: what was appended, but not acknowledged."""
-        if late_errors:
-            self._put(late_errors)
+    def answer(self, late_errors: Mapping[int, ErrorCode]) -> Raw | NoResponse | Close:
+        """`late_errors` by slot: what was appended, but not acknowledged, or what did not get as far in time."""
+        if self._broken is not None:
+            raise self._broken
+        for slot, error in late_errors.items():
+            topic, row = self._row(slot)
+            self._put(slot, self._error(topic, row.partition, error))
+        if self._acks == 0:
+            return CLOSE if self.failed else NO_RESPONSE
         if not self.failed:
             return encode_produce_response(self._version, self._rows)
         leaders = {row.leader_id for _, rows in self._rows for row in rows if row.leader_id >= 0}
         endpoints = hinted_endpoints(self._context, leaders, self._listener) if leaders else ()
         return encode_produce_response(self._version, self._rows, node_endpoints=endpoints)
 
-    def _put(self, errors: Mapping[int, ErrorCode]) -> None:
-        slot = 0
+    def _row(self, slot: int) -> tuple[str, ProducePartitionResponse]:
         for topic, rows in self._rows:
-            for place, row in enumerate(rows):
-                error = errors.get(slot)
-                if error is not None:
-                    rows[place] = self._error(topic, row.partition, error)
-                slot += 1
+            if slot < len(rows):
+                return topic, rows[slot]
+            slot -= len(rows)
+        raise IndexError(slot)
+
+    def _put(self, slot: int, row: ProducePartitionResponse) -> None:
+        for _, rows in self._rows:
+            if slot < len(rows):
+                rows[slot] = row
+                return
+            slot -= len(rows)

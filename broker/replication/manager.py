@@ -63,7 +63,7 @@ class ReplicaManager:
     ) -> None:
         self.config = config
         self._logs = logs
-        self._group = group
+        self.run_blocking = group.run_blocking
         self._settings = settings
         self._clock = clock
         self._loop = loop
@@ -117,7 +117,7 @@ class ReplicaManager:
 
     async def volume(self) -> Volume:
         """What the data directory is on. Raises DiskError."""
-        return await self._group.run_blocking(functools.partial(self._logs.disk.volume, self._logs.directory))
+        return await self.run_blocking(functools.partial(self._logs.disk.volume, self._logs.directory))
 
     def partitions(self) -> Iterable[Partition]:
         """All replicas here, also those that failed."""

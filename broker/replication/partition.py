@@ -276,22 +276,26 @@ class Partition:
             self.commit_acks.release(role.high_watermark)
             self.watchers.committed(role.high_watermark)
 
-    def acknowledge(self, end_offset: int, acks: Acks, wait: ProduceWait, slot: int) -> None:
-        """Let `wait` wait for what `acks` asks for a batch that ends before `end_offset`, unless it is there already.
+    def acknowledge(self, end_offset: int, acks: Acks, wait: ProduceWait, slot: int) -> bool:
+        """Let `wait` wait for what `acks` asks for a batch that ends before `end_offset`, unless it is there already;
+        whether it has to.
 
         To be called in the same step as the append, so that the leader epoch is that of the append.
         """
         role = self.role
         if acks == 0:
-            return
+            return False
         if not isinstance(role, LeaderState):
             wait.expect(slot)
             wait.settle(slot, ErrorCode.not_leader_or_follower)
         elif acks == -1:
             if role.high_watermark < end_offset:
                 self.commit_acks.push(end_offset, wait, slot)
+                return True
         elif role.durable_end < end_offset:
             self.durable_acks.push(end_offset, wait, slot)
+            return True
+        return False
 
     def appended(self, size: int) -> None:
         """The leader's log has grown by a batch of `size` bytes."""

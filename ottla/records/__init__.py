@@ -12,6 +12,7 @@ from ottla.records.header import (
     stamped_prefix,
     verify_batch,
 )
+from ottla.records.recompress import recompress_batch
 from ottla.records.rewrite import rewrite_batch
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "encode_batch",
     "iter_headers",
     "read_header",
+    "recompress_batch",
     "rewrite_batch",
     "stamped_prefix",
     "verify_batch",

@@ -102,6 +102,7 @@ class FakeReplicas:
     def __init__(self, view: FakeView, disk: Disk) -> None:
         self._view = view
         self.disk = disk
+        self.run_blocking = GroupCommit().run_blocking
         self.partitions: dict[tuple[str, int], Partition] = {}
 
     def partition(self, topic: str, index: int) -> Partition | ErrorCode:

@@ -39,15 +39,15 @@ def _sources(packages: tuple[Path, ...]) -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
-def test_settings_without_a_reader_are_marked() -> None:
+def test_every_setting_has_a_reader() -> None:
     sources = _sources(READERS_OF_SETTINGS)
     unread = {
         str(field.alias) for name, field in Settings.model_fields.items() if not re.search(rf"\.{name}\b", sources)
     }
     unread -= {"ottla.cluster.secret.file"}  # read by its dotted name, before the settings are made
-    assert unread == generate.UNREAD_SETTINGS
+    assert not unread
 
 
-def test_topic_configs_without_a_reader_are_marked() -> None:
+def test_every_topic_config_has_a_reader() -> None:
     sources = _sources(READERS_OF_TOPIC_CONFIGS)
-    assert {name for name in TOPIC_CONFIGS if f'"{name}"' not in sources} == generate.UNREAD_TOPIC_CONFIGS
+    assert not {name for name in TOPIC_CONFIGS if f'"{name}"' not in sources}
