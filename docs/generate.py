@@ -19,6 +19,8 @@ from ottla.broker import TABLE, QuorumStatus
 from ottla.broker.api import Row
 from ottla.broker.groups.classic import TRANSITIONS as GROUP_TRANSITIONS
 from ottla.broker.groups.classic import State
+from ottla.broker.transactions import TRANSITIONS as TRANSACTION_TRANSITIONS
+from ottla.broker.transactions import State as TransactionState
 from ottla.controller import (
     TOPIC_CONFIGS,
     BrokerImage,
@@ -53,6 +55,7 @@ def pages() -> Mapping[str, str]:
         "faults.md": faults(),
         "metrics.md": metrics(),
         "group-states.md": group_states(),
+        "transaction-states.md": transaction_states(),
         "peer-watch.md": peer_watch(),
     }
 
@@ -348,6 +351,44 @@ GROUP_STATES = {
     State.COMPLETING_REBALANCE: "has a new generation, and waits for its leader's assignment to be replicated.",
     State.STABLE: "every member can have its assignment.",
     State.DEAD: "its end is being written: it is deleted, or a group of the consumer protocol from now on.",
+}
+
+
+# transaction-states.md
+
+
+def transaction_states() -> str:
+    return _page(_transaction_states())
+
+
+def _transaction_states() -> Iterator[str]:
+    yield "# The states of a transactional id\n"
+    yield from _prose(
+        "From the table that the coordinator itself goes by: a record that would be any other step ends the node. The "
+        "numbers are those in `__transaction_state`."
+    )
+    yield "```mermaid\nstateDiagram-v2"
+    yield "    [*] --> Empty"
+    for state, following in TRANSACTION_TRANSITIONS.items():
+        for after in sorted(following):
+            yield f"    {state.label} --> {after.label}"
+    yield "    Dead --> [*]\n```\n"
+    for transaction_state, meaning in TRANSACTION_STATES.items():
+        yield from _item(f"{transaction_state.value} *{transaction_state.label}*: {meaning}")
+
+
+TRANSACTION_STATES = {
+    TransactionState.EMPTY: "it has a producer, which has begun no transaction in its present epoch.",
+    TransactionState.ONGOING: "partitions are in the transaction; it may last for the producer's timeout.",
+    TransactionState.PREPARE_COMMIT: "the commit is decided and stands, whoever coordinates; the partitions are told.",
+    TransactionState.PREPARE_ABORT: "the abort is decided; the partitions are told.",
+    TransactionState.COMPLETE_COMMIT: "every partition knows of the commit.",
+    TransactionState.COMPLETE_ABORT: "every partition knows of the abort.",
+    TransactionState.DEAD: "given up after `transactional.id.expiration.ms`; in the log that is a tombstone.",
+    TransactionState.PREPARE_EPOCH_FENCE: (
+        "the producer is fenced by another one, or has taken too long; never in the log, because the abort that "
+        "follows is the same record."
+    ),
 }
 
 

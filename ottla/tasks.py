@@ -14,6 +14,12 @@ def _surface(task: asyncio.Task[None]) -> None:
         task.get_loop().call_exception_handler(context)
 
 
+def report_broken(message: str, error: Exception) -> None:
+    """Tell whoever runs the loop that an invariant does not hold, where what raised may be called by anybody."""
+    context = {"message": message, "exception": error, BROKEN: True}
+    asyncio.get_running_loop().call_exception_handler(context)
+
+
 def start_task(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
     """Run `work` in the background; an exception that ends it reaches the loop's exception handler at once."""
     task = asyncio.get_running_loop().create_task(work, name=name)

@@ -23,7 +23,8 @@ from ottla.broker.transactions.decisions import complete, expires_at, is_expired
 from ottla.broker.transactions.markers import Pending
 from ottla.broker.transactions.model import NO_PRODUCER, PREPARED, Decision, Producer, State, Transaction
 from ottla.broker.transactions.records import Entry, decode, encode
-from ottla.broker.transactions.table import TransactionTable
+from ottla.broker.transactions.table import BrokenTransition, TransactionTable
+from ottla.tasks import report_broken
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +118,11 @@ class Shard:
 
     def _replay(self, entry: Entry) -> None:
         """The one place that changes what is known."""
-        self.transactions.replay(entry)
+        try:
+            self.transactions.replay(entry)
+        except BrokenTransition as error:
+            report_broken("the log of transactions contradicts itself", error)
+            raise
         if self.transactions.live and entry.value is not None:
             self._go_on(entry.id, entry.value)
 

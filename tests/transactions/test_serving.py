@@ -12,8 +12,10 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
-from ottla.broker.transactions import Producer
+from ottla.broker.transactions import Decision, Producer, State
+from ottla.broker.transactions.table import BrokenTransition
 from ottla.controller import AllocateProducerIds, ControllerUnavailable, CreateTopics, CreateTopicsResponse, TopicResult
+from ottla.tasks import BROKEN
 from tests.broker.world import NOW_MS, World, marker_answers
 from tests.transactions.serving import (
     ADD,
@@ -423,3 +425,17 @@ async def test_versions_tell_of_transactions_v2(world: World) -> None:
     assert (supported.name, supported.min_version, supported.max_version) == ("transaction.version", 0, 2)
     assert (finalised.name, finalised.max_version_level) == ("transaction.version", 2)
     assert response.finalized_features_epoch >= 0
+
+
+async def test_a_record_that_no_decision_can_have_led_to_ends_the_node(world: World) -> None:
+    await world.coordinate_transactions()
+    await begin(world)
+    shard = world.broker.transactions.shard_of(ID)
+    found = state(world)
+    assert found is not None and not isinstance(shard, ErrorCode)
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    wrong = replace(found, state=State.COMPLETE_COMMIT)
+    with pytest.raises(BrokenTransition):
+        shard.ask(ID, lambda *_: Decision(record=wrong))
+    assert [context[BROKEN] for context in reported] == [True]
