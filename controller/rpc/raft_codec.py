@@ -9,6 +9,8 @@ of a cluster must have it: tags are the positions in `Message`, whose order is t
 import struct
 from collections.abc import Callable
 from dataclasses import fields
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, get_args, get_type_hints
 
 from ottla.controller.raft.messages import (
@@ -19,7 +21,6 @@ from ottla.controller.raft.messages import (
     VoteResponse,
 )
 
-_INT = struct.Struct(">q")
 _SIZE = struct.Struct(">I")
 _ENTRY = struct.Struct(">qqI")
 
@@ -50,14 +51,6 @@ class _Reader:
         return self.data[start : self.at]
 
 
-def _write_int(out: list[bytes], value: int) -> None:
-    out.append(_INT.pack(value))
-
-
-def _write_bool(out: list[bytes], value: bool) -> None:
-    out.append(b"\x01" if value else b"\x00")
-
-
 def _write_bytes(out: list[bytes], value: bytes) -> None:
     out.append(_SIZE.pack(len(value)))
     out.append(value)
@@ -72,17 +65,6 @@ def _write_entries(out: list[bytes], entries: tuple[Entry, ...]) -> None:
     for entry in entries:
         out.append(_ENTRY.pack(entry.index, entry.term, len(entry.data)))
         out.append(entry.data)
-
-
-def _read_int(reader: _Reader) -> int:
-    return reader.unpack(_INT)[0]
-
-
-def _read_bool(reader: _Reader) -> bool:
-    byte = reader.take(1)
-    if byte not in (b"\x00", b"\x01"):
-        raise BadMessage(f"{byte!r} is no truth value")
-    return byte == b"\x01"
 
 
 def _read_bytes(reader: _Reader) -> bytes:
@@ -106,18 +88,60 @@ def _read_entries(reader: _Reader) -> tuple[Entry, ...]:
 
 _Write = Callable[[list[bytes], Any], None]
 _Read = Callable[[_Reader], Any]
-_FIELDS: dict[object, tuple[_Write, _Read]] = {
-    int: (_write_int, _read_int),
-    bool: (_write_bool, _read_bool),
+_FIXED: dict[object, str] = {int: "q", bool: "B"}
+_VARYING: dict[object, tuple[_Write, _Read]] = {
     str: (_write_str, _read_str),
     bytes: (_write_bytes, _read_bytes),
     tuple[Entry, ...]: (_write_entries, _read_entries),
 }
 
 
-def _layout(kind: type) -> list[tuple[str, _Write, _Read]]:
+class _Fixed:
+    """Fields of one message that follow each other and have a size of their own: packed and unpacked at once."""
+
+    def __init__(self, names: list[str], kinds: list[object]) -> None:
+        self._layout = struct.Struct(">" + "".join(_FIXED[kind] for kind in kinds))
+        self._get = attrgetter(*names)
+        self._one = len(names) == 1
+        self._truths = [at for at, kind in enumerate(kinds) if kind is bool]
+
+    def write(self, out: list[bytes], message: Message) -> None:
+        values = self._get(message)
+        out.append(self._layout.pack(values) if self._one else self._layout.pack(*values))
+
+    def read(self, reader: _Reader, values: list[Any]) -> None:
+        at = len(values)
+        values += reader.unpack(self._layout)
+        for truth in self._truths:
+            if values[at + truth] > 1:
+                raise BadMessage(f"{values[at + truth]} is no truth value")
+            values[at + truth] = values[at + truth] == 1
+
+
+class _Varying:
+    """A field that says how long it is."""
+
+    def __init__(self, name: str, kind: object) -> None:
+        self._get = attrgetter(name)
+        self._write, self._read = _VARYING[kind]
+
+    def write(self, out: list[bytes], message: Message) -> None:
+        self._write(out, self._get(message))
+
+    def read(self, reader: _Reader, values: list[Any]) -> None:
+        values.append(self._read(reader))
+
+
+def _layout(kind: type) -> list[_Fixed | _Varying]:
     types = get_type_hints(kind)
-    return [(field.name, *_FIELDS[types[field.name]]) for field in fields(kind)]
+    parts: list[_Fixed | _Varying] = []
+    for fixed, group in groupby(fields(kind), lambda each: types[each.name] in _FIXED):
+        names = [each.name for each in group]
+        if fixed:
+            parts.append(_Fixed(names, [types[name] for name in names]))
+        else:
+            parts += [_Varying(name, types[name]) for name in names]
+    return parts
 
 
 _KINDS: tuple[type, ...] = get_args(Message)
@@ -133,8 +157,8 @@ def encode_message(message: Message) -> bytes:
     """Raises struct.error when a number does not fit in 64 bits (a broken invariant, not an input)."""
     tag, layout = _LAYOUTS[type(message)]
     out = [tag]
-    for name, write, _ in layout:
-        write(out, getattr(message, name))
+    for part in layout:
+        part.write(out, message)
     return b"".join(out)
 
 
@@ -145,8 +169,10 @@ def decode_message(data: bytes) -> Message:
     if tag >= len(_KINDS):
         raise BadMessage(f"no message has tag {tag}")
     kind = _KINDS[tag]
+    values: list[Any] = []
     try:
-        values = [read(reader) for _, _, read in _LAYOUTS[kind][1]]
+        for part in _LAYOUTS[kind][1]:
+            part.read(reader, values)
     except UnicodeDecodeError as error:
         raise BadMessage(str(error)) from None
     if reader.at != len(data):

@@ -66,6 +66,8 @@ class Link:
         self.resets = max(harm.resets for harm in harms)
         if self.bandwidth == inf:
             self._free_at = 0.0
+        # Nothing but a delay: the usual case, which does without the arithmetic of the others.
+        self.plain = self.bandwidth == inf and not self.loss
 
     def suffer(self, harm: Harm) -> None:
         """From now on."""

@@ -31,7 +31,7 @@ START = 1000.0
 # What one callback takes. It is not nothing, so that a loop without a pause cannot hold the clock still for ever.
 TICK = 1e-6
 # Garbage is collected at these times, in seconds, never by chance: a collected object may act.
-COLLECT_EVERY = 60.0
+COLLECT_EVERY = 120.0
 _COMPACT_FROM = 512
 _RUNNING, _DEAD = Standing.RUNNING, Standing.DEAD
 
@@ -56,8 +56,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.processes: list[Process] = [self.home]
         self.current = self.home
         self.callbacks = 0
-        # Called with the process after each of its callbacks; what it raises ends the run.
-        self.after: Callable[[Process], None] | None = None
+        # Says what is to be called after each callback of a process, if anything; what that raises ends the run.
+        self.watch: Callable[[Process], Callable[[], None] | None] | None = None
         self._now = START
         self._timers: list[Timer] = []
         self._serial = 0
@@ -208,7 +208,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             heappop(timers)[4]._scheduled = False
         if not timers:
             raise Deadlock("nothing is left that could ever happen")
-        self._now = max(self._now, timers[0][0])
+        if timers[0][0] > self._now:
+            self._now = timers[0][0]
         if self._now >= self._collect_at:
             self._collect_at = self._now + COLLECT_EVERY
             gc.collect()
@@ -219,7 +220,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             process.queued = False
             return
         self.current = process
-        ready, after = process.ready, self.after
+        if process.watched_by is not self.watch:
+            process.watched_by = self.watch
+            process.look = None if self.watch is None else self.watch(process)
+        ready, look = process.ready, process.look
         if process.noticed:
             if len(process.noticed) > 1:
                 self._rng.shuffle(process.noticed)
@@ -240,8 +244,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 raise
             except BaseException as error:  # noqa: BLE001  as asyncio: it goes to the handler, and the loop goes on
                 self._failed(handle, error)
-            if after is not None:
-                after(process)
+            if look is not None:
+                look()
             if process.standing is not _RUNNING:
                 break
         # It counted as queued so far, so that what it scheduled has not queued it.

@@ -90,6 +90,7 @@ class Network:
     def __init__(self, loop: SimulatedLoop, rng: random.Random, carried: Carried) -> None:
         self.loop = loop
         self.rng = rng
+        self.draw = rng.random
         self.carried = carried
         self._names: dict[str, Machine] = {}
         self._addresses: dict[str, Machine] = {}

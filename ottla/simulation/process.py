@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,9 @@ class Process:
         self.noticed: list[asyncio.Handle] = []
         self.due: list[asyncio.Handle] = []
         self.queued = False
+        # What looks after each of its callbacks, and who has said so (the loop's `watch`).
+        self.look: Callable[[], None] | None = None
+        self.watched_by: object = None
         self.sockets: dict[Socket, None] = {}
         self.listeners: dict[Listener, None] = {}
         self._tasks: dict[asyncio.Task[Any], None] = {}

@@ -60,8 +60,10 @@ class Socket:
     @property
     def link(self) -> Link:
         link = self._link
-        if link is None or self.peer is self:
-            link = self._link = self.network.link(self.machine, self.peer.machine)
+        if link is None:
+            link = self.network.link(self.machine, self.peer.machine)
+            if self.peer is not self:
+                self._link = link
         return link
 
     @property
@@ -74,7 +76,7 @@ class Socket:
     @property
     def blocked(self) -> bool:
         """Whether nothing gets from here to the peer."""
-        link = self.link
+        link = self._link or self.link
         if link.cut or not link.target.powered:
             return True
         return bool(link.cut_ports) and link.drops(self.address[1], self.peer.address[1])
@@ -103,15 +105,20 @@ class Socket:
 
     def depart(self, kind: Kind, data: bytes) -> None:
         """Onto the link."""
-        network = self.network
-        arrival = self.link.carries(len(data), network.now, network.rng)
+        network, link = self.network, self._link or self.link
+        loop = network.loop
+        if link.plain:
+            low, high = link.latency
+            arrival = loop._now + (low + (high - low) * network.draw())  # random.uniform
+        else:
+            arrival = link.carries(len(data), loop._now, network.rng)
         # Bytes of one direction never overtake each other.
         if arrival > self._arrival:
             self._arrival = arrival
         self._flight.append((self._arrival, kind, data))
         if not self._armed:
             self._armed = True
-            network.at(self._flight[0][0], self._arrive)
+            loop.at(self._flight[0][0], self._arrive)
 
     def _arm(self) -> None:
         if not self._armed and self._flight:
@@ -125,7 +132,7 @@ class Socket:
         if self.blocked:
             self.link.stalled[self] = None
             return
-        flight, now = self._flight, self.network.now
+        flight, now = self._flight, self.network.loop._now
         while flight and flight[0][0] <= now:
             _, kind, data = flight.popleft()
             self.peer._arrived(kind, data)
@@ -145,7 +152,7 @@ class Socket:
     def credit(self, size: int) -> None:
         """The peer's process has read so many bytes."""
         self._outstanding -= size
-        if self.transport is not None:
+        if self.transport is not None and self.transport._buffer:
             self.transport.writable()
 
     # -- in

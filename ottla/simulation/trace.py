@@ -59,7 +59,7 @@ class Trace:
     def carried(self, at: Socket, data: bytes) -> None:
         """Data arrived at a socket."""
         self.bytes_carried += len(data)
-        self._digest.update(_ARRIVAL.pack(self._now(), len(data)) + at.label + data)
+        self._digest.update(_ARRIVAL.pack(self._now(), len(data)) + (at._label or at.label) + data)
 
     def _record(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         owner = OWNER.get(None)

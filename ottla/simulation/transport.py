@@ -114,13 +114,14 @@ class SimulatedTransport(asyncio.Transport):
             raise
         except BaseException as error:  # noqa: BLE001  as asyncio: what a protocol raises ends its connection
             self._fatal(error)
-        self.readable()
+        if socket.inbox or socket.ended or socket.error is not None:
+            self.readable()
 
     def _hand_over(self) -> None:
-        socket, rng = self._socket, self._socket.network.rng
+        socket = self._socket
         size = min(len(socket.inbox), _MAX_READ)
-        if size > 1 and rng.random() < _PARTIAL:
-            size = rng.randrange(1, size)
+        if size > 1 and socket.network.draw() < _PARTIAL:
+            size = socket.network.rng.randrange(1, size)
         if self._buffered:
             buffer = memoryview(self._protocol.get_buffer(-1))  # type: ignore[attr-defined]
             size = min(size, len(buffer))

@@ -34,7 +34,6 @@ class Invariants:
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
-        self._looks: dict[Process, Callable[[], None] | None] = {}
         self._found: Anomaly | None = None
         self.raft = RaftTruth()
         self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings, self._joined)
@@ -42,18 +41,10 @@ class Invariants:
 
     def watch(self) -> None:
         """Look after every callback from now on. One at a time may."""
-        self._cluster.world.loop.after = self._after
+        self._cluster.world.loop.watch = self._look_at
 
     def leave(self) -> None:
-        self._cluster.world.loop.after = None
-
-    def _after(self, process: Process) -> None:
-        try:
-            look = self._looks[process]
-        except KeyError:
-            look = self._looks[process] = self._look_at(process)
-        if look is not None:
-            look()
+        self._cluster.world.loop.watch = None
 
     def _look_at(self, process: Process) -> Callable[[], None] | None:
         for node in self._cluster.nodes.values():
@@ -86,11 +77,11 @@ class Invariants:
             self.truth_of(topic, topic_id, partition).acknowledged(offset, how)
         except Anomaly as anomaly:
             self._found = anomaly
-            if self._cluster.world.loop.after == self._after:
-                self._cluster.world.loop.after = self._raise
+            if self._cluster.world.loop.watch == self._look_at:
+                self._cluster.world.loop.watch = lambda _process: self._raise
             raise
 
-    def _raise(self, _process: Process) -> None:
+    def _raise(self) -> None:
         assert self._found is not None
         raise self._found
 
