@@ -242,7 +242,7 @@ MUTANTS: dict[str, Mutant] = {
         vote_twice, ("kill all",), 5, nodes=5, settings={"controller.quorum.election.timeout.ms": "100"}
     ),
     "forget the vote": Mutant(forget_the_vote, ("kill",), 1),
-    "forget the term": Mutant(forget_the_term, ("power off",), 4),
+    "forget the term": Mutant(forget_the_term, ("power off",), 10, settings=SYNCED),
     "vote without sync": Mutant(vote_without_sync, ("power off",), 2, settings=SYNCED),
     "acknowledge entries before sync": Mutant(acknowledge_entries_before_sync, ("kill",), 1),
     "count the own copy before sync": Mutant(count_the_own_copy_before_sync, ("kill",), 1),
