@@ -208,6 +208,20 @@ class ConsumerGroupMetadata(NamedTuple):
     group_instance_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriptionPattern:
+    """A regular expression for whole names of topics, in the syntax of RE2, that the broker resolves (KIP-848).
+
+    Raises ValueError when it is empty.
+    """
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        if not self.pattern:
+            raise ValueError("the pattern is empty")
+
+
 class GroupListing(NamedTuple):
     """A group as a list of groups has it. `state` and `type` ("classic", "consumer") are "" if a broker is too old to
     tell; `coordinator` is the broker that listed it."""

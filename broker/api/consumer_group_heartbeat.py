@@ -6,8 +6,9 @@ A classic group of consumers is moved over with its members (`group.consumer.mig
 
 Differences from Kafka: who finds a classic group that is empty, or is just being written, is asked to come again
 (COORDINATOR_LOAD_IN_PROGRESS). A member of the classic protocol that joins the group has one owner for each partition,
-also where its own assignor had given one to two members.
-Regular expressions that could take long to match are refused with INVALID_REGULAR_EXPRESSION.
+also where its own assignor had given one to two members. Regular expressions have the syntax of RE2 without scripts
+(such as Greek), and 512 characters and 2,000 steps at most (else INVALID_REGULAR_EXPRESSION). They are resolved at once
+where that is little work, and anew with the first heartbeat after a topic came or went; Kafka does either later.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.answering import then
 from ottla.broker.context import Answer, BrokerContext, Reply
 from ottla.broker.groups import client_host
-from ottla.broker.groups.consumer import ASSIGNORS, AWAY, LEAVING, Beat, BeatAnswer, by_topic, compiled
+from ottla.broker.groups.consumer import ASSIGNORS, AWAY, LEAVING, Beat, BeatAnswer, by_topic
+from ottla.broker.re2 import compiled
 from ottla.wire import Request
 
 

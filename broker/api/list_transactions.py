@@ -3,19 +3,18 @@
 v1 by how long the transaction has been under way (KIP-994) · v2 by a pattern (KIP-1152).
 
 Differences from Kafka: with a duration only ids with a transaction under way are listed; Kafka also lists those that
-never had one. Regular expressions are bounded as those of KIP-848 subscriptions are.
+never had one. Regular expressions may have 512 characters at most.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.regex import compiled
+from ottla.broker.re2 import Pattern, compiled
 from ottla.broker.transactions import IDLE, State, Transaction
 from ottla.wire import Request
 
@@ -38,7 +37,7 @@ def handle(context: BrokerContext, request: Request) -> Answer:
 
 
 def _rows(
-    transactions: Iterable[tuple[str, Transaction]], body: Any, wanted: re.Pattern[str] | None, now_ms: int
+    transactions: Iterable[tuple[str, Transaction]], body: Any, wanted: Pattern | None, now_ms: int
 ) -> Iterable[dict[str, object]]:
     states = {_STATES.get(state) for state in body.state_filters}
     producers = set(body.producer_id_filters)

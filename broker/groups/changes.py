@@ -89,7 +89,8 @@ class Changes:
         for entry in entries:
             if not isinstance(entry.key, GroupKey):
                 draft.replay(entry.key, entry.value)  # type: ignore[arg-type]
-        decision = consumer.beat(draft, request, topics, max_size=config.group_consumer_max_size)
+        find = shard.consumers.finder(group.id)
+        decision = consumer.beat(draft, request, topics, find, max_size=config.group_consumer_max_size)
         if decision.answer.error is not ErrorCode.none:
             return decision.answer
         return self._upgrade(group, [*entries, *entries_of(decision)], decision.answer)

@@ -60,7 +60,8 @@ class ClassicMembers:
         if isinstance(beat, ErrorCode):
             refused = JoinAnswer(beat, request.member_id)
             return Proposal((), lambda _error: _settle(future, refused))
-        decision = consumer.beat(group, beat, topics, max_size=self._host.config.group_consumer_max_size)
+        find = self._groups.finder(group.id)
+        decision = consumer.beat(group, beat, topics, find, max_size=self._host.config.group_consumer_max_size)
         return Proposal(entries_of(decision), partial(self._joined, group.id, beat, decision.answer, future))
 
     def _joined(

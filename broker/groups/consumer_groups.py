@@ -36,6 +36,7 @@ from ottla.broker.groups.consumer import (
 from ottla.broker.groups.migration import DOWNGRADES, all_classic, downgraded
 from ottla.broker.groups.offsets import Standing
 from ottla.broker.groups.records import Entry, GroupKey, Key, OffsetKey
+from ottla.broker.groups.resolver import Resolver
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +83,9 @@ class Host(Protocol):
     def now(self) -> Now: ...
     def topics(self) -> Mapping[str, Topic]: ...
     def wake(self, group_id: str, at: float) -> None: ...
+    def topics_version(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
     def write(self, entries: Sequence[Entry], done: Refuse, decided: Refuse | None = None) -> None: ...
 
 
@@ -91,6 +95,7 @@ class ConsumerGroups:
     def __init__(self, host: Host) -> None:
         self.groups: dict[str, ConsumerGroup] = {}
         self._host = host
+        self._resolver = Resolver(host, self._refresh)
         self._busy: dict[str, _Busy] = {}
         self._serving = False
 
@@ -103,7 +108,7 @@ class ConsumerGroups:
                 return
             group = self.groups[key.group] = ConsumerGroup(key.group)
         group.replay(key, value)
-        if not group.exists and not group.members and not group.current and not group.targets:
+        if not (group.exists or group.members or group.current or group.targets or group.regexes):
             del self.groups[key.group]
         elif self._serving and isinstance(key, MemberKey) and value is not None and key.member not in group.sessions:
             # Whoever asked may have given up, so that no answer is what begins the session.
@@ -184,10 +189,31 @@ class ConsumerGroups:
 
     def _beat(self, request: Beat, future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> Proposal:
         topics = self._host.topics()
-        decision = consumer.beat(group, request, topics, max_size=self._host.config.group_consumer_max_size)
+        find = self.finder(group.id)
+        decision = consumer.beat(group, request, topics, find, max_size=self._host.config.group_consumer_max_size)
         if decision.entries:
             return Proposal(entries_of(decision), partial(self._beaten, group.id, decision.answer, future))
         return Proposal((), partial(self._unchanged, group.id, request.member_id, decision.answer, future, topics))
+
+    def finder(self, group_id: str) -> consumer.Find:
+        """For `consumer.beat`. What it does not know by then comes later, as a change of the group."""
+        return partial(self._resolver.matches, group_id)
+
+    def _refresh(self, group_id: str) -> None:
+        """There is something new about the regular expressions of the group."""
+        done = partial(self._refreshed, group_id)
+
+        def step(group: ConsumerGroup) -> Proposal:
+            records = consumer.refresh(group, self._host.topics(), self.finder(group.id)) if group.members else []
+            return Proposal([Entry(key, value) for key, value in records], done)
+
+        self.in_turn(group_id, step, done)
+
+    def _refreshed(self, group_id: str, error: ErrorCode) -> None:
+        group = self.groups.get(group_id)
+        if error is not ErrorCode.none and group is not None:
+            # The next heartbeat looks at it once more.
+            group.seen_topics = None
 
     def _unchanged(
         self,

@@ -53,6 +53,7 @@ class GroupCoordinator:
         self._closed = False
         self._seen: object = None
         self._topics: dict[str, Topic] = {}
+        self._topics_version = -1
 
     # For request handlers
 
@@ -89,8 +90,12 @@ class GroupCoordinator:
             self._seen = topics
             found = {name: Topic(topic.id, len(topic.partitions)) for name, topic in topics.items()}
             if found != self._topics:
-                self._topics = found
+                self._topics, self._topics_version = found, self._image().offset
         return self._topics
+
+    def topics_version(self) -> int:
+        """As of which offset of the metadata log they are."""
+        return self._topics_version
 
     def shard_lost(self, shard: Shard) -> None:
         self._shards.lost(shard)

@@ -1,9 +1,9 @@
 """The records of `__consumer_offsets`: Kafka's own keys and values, byte for byte.
 
 A key begins with a 16-bit type, which is what Kafka calls the version of the key: 0 and 1 an offset commit, 2 the
-metadata of a classic group, 3 to 8 the parts of a KIP-848 group. A value begins with the 16-bit version of its schema;
-no value is a tombstone. Values are written in the version that Kafka 4 writes (offset commits v3, group metadata v3),
-and read in every version.
+metadata of a classic group, 3 to 8 and 16 the parts of a KIP-848 group. A value begins with the 16-bit version of its
+schema; no value is a tombstone. Values are written in the version that Kafka 4 writes (offset commits v3, group
+metadata v3), and read in every version.
 """
 
 from __future__ import annotations

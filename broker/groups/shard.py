@@ -50,6 +50,7 @@ class ShardHost(Protocol):
     def clock(self) -> int: ...
     def max_bytes(self) -> int: ...
     def topics(self) -> Mapping[str, Topic]: ...
+    def topics_version(self) -> int: ...
     def wake(self, shard: Shard, group: str, at: float) -> None: ...
     def shard_lost(self, shard: Shard) -> None: ...
 
@@ -171,6 +172,13 @@ class Shard:
 
     def topics(self) -> Mapping[str, Topic]:
         return self._host.topics()
+
+    def topics_version(self) -> int:
+        return self._host.topics_version()
+
+    @property
+    def closed(self) -> bool:
+        return self.log.closed
 
     def wake(self, group_id: str, at: float) -> None:
         self._host.wake(self, group_id, at)

@@ -19,7 +19,14 @@ from ottla.client.consumer.settings import ISOLATION, Strategy, group_settings, 
 from ottla.client.errors import IllegalStateError
 from ottla.client.network import Network
 from ottla.client.options import Clock, make_options, wall_clock_ms
-from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, Offsets, TopicPartition, to_places
+from ottla.client.structs import (
+    ConsumerGroupMetadata,
+    OffsetAndMetadata,
+    Offsets,
+    SubscriptionPattern,
+    TopicPartition,
+    to_places,
+)
 
 
 class Consumer(Reader):
@@ -203,13 +210,15 @@ class Consumer(Reader):
     def subscribe(
         self,
         topics: Iterable[str] = (),
-        pattern: str | None = None,
+        pattern: str | SubscriptionPattern | None = None,
         listener: ConsumerRebalanceListener | None = None,
     ) -> None:
         """Share these topics, or all whose names match the regular expression from their beginning, with the group.
+        A SubscriptionPattern is matched by the broker (KIP-848), against whole names, and in the syntax of RE2.
 
         Takes the place of an earlier subscription; partitions that both have stay. Raises IllegalStateError without a
-        group, or when partitions were assigned by hand; ValueError for a pattern that is none.
+        group, or when partitions were assigned by hand; ValueError for a pattern that is none, or one for the broker
+        under the classic protocol. A broker that cannot take its pattern says so when the consumer starts or reads.
         """
         if isinstance(topics, str):
             raise TypeError("topics: a list of names is expected")
@@ -222,8 +231,9 @@ class Consumer(Reader):
         group.subscribe(chosen, pattern, listener)
 
     def subscription(self) -> frozenset[str]:
-        """The topics that are subscribed to; with a pattern, those that match at present."""
-        return frozenset(self._topics) if self._group is None else self._group.topics
+        """The topics that are subscribed to; with a pattern, those that match at present, and with a
+        SubscriptionPattern those of them that are assigned."""
+        return frozenset(self._topics) if self._group is None else self._group.subscription()
 
     def unsubscribe(self) -> None:
         """Read nothing, and leave the group in the background."""

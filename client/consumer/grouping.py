@@ -28,7 +28,7 @@ from ottla.client.group.model import Fenced, Identity, Machine, MemberConfig, Ph
 from ottla.client.group.offsets import Committed
 from ottla.client.group.protocol import Partitions
 from ottla.client.network import Network
-from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, SubscriptionPattern, TopicPartition
 from ottla.tasks import start_task, stop_tasks
 
 INTERNAL: Final = frozenset({"__consumer_offsets", "__transaction_state"})
@@ -63,6 +63,7 @@ class Grouping:
         self._fetcher: Fetcher | None = None
         self._listener: ConsumerRebalanceListener | None = None
         self._pattern: re.Pattern[str] | None = None
+        self._remote = ""
         self._member: GroupMember | None = None
         self._error: Exception | None = None
         self._crash: BaseException | None = None
@@ -82,7 +83,7 @@ class Grouping:
 
     @property
     def subscribed(self) -> bool:
-        return bool(self.topics) or self._pattern is not None
+        return bool(self.topics or self._remote) or self._pattern is not None
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -115,13 +116,21 @@ class Grouping:
 
     # -- subscription --------------------------------------------------------------------------------------
 
-    def subscribe(self, topics: Iterable[str], pattern: str | None, listener: ConsumerRebalanceListener | None) -> None:
+    def subscribe(
+        self,
+        topics: Iterable[str],
+        pattern: str | SubscriptionPattern | None,
+        listener: ConsumerRebalanceListener | None,
+    ) -> None:
         """Exactly these topics, or all that match, from now on."""
+        remote = pattern.pattern if isinstance(pattern, SubscriptionPattern) else ""
+        if remote and self._settings.assignors is not None:
+            raise ValueError("a SubscriptionPattern is resolved by the broker, which needs group_protocol='consumer'")
         try:
-            compiled = None if pattern is None else re.compile(pattern)
+            compiled = re.compile(pattern) if isinstance(pattern, str) else None
         except re.error as error:
             raise ValueError(f"pattern {pattern!r}: {error}") from error
-        self._listener, self._pattern = listener, compiled
+        self._listener, self._pattern, self._remote = listener, compiled, remote
         self._network.all_topics = pattern is not None
         self.topics = self._matching() if self._pattern is not None else frozenset(topics)
         self._network.topics |= self.topics
@@ -131,10 +140,13 @@ class Grouping:
 
     def unsubscribe(self) -> None:
         """Leave the group; the partitions go at once."""
-        self._pattern, self.topics = None, frozenset()
+        self._pattern, self._remote, self.topics = None, "", frozenset()
         self._network.all_topics = False
         if self._member is not None:
             self._member.subscribe(frozenset())
+
+    def subscription(self) -> frozenset[str]:
+        return frozenset(tp.topic for tp in self._holdings) if self._remote else self.topics
 
     def _matching(self) -> frozenset[str]:
         pattern = self._pattern
@@ -146,11 +158,11 @@ class Grouping:
         )
 
     def _join(self) -> None:
-        if self._member is None and self.topics:
+        if self._member is None and (self.topics or self._remote):
             self._member = GroupMember(self._settings.member.group_id, *self._protocol(), self, self._backoff)
         self._network.topics |= self.topics
         if self._member is not None:
-            self._member.subscribe(self.topics)
+            self._member.subscribe(self.topics, self._remote)
 
     def _protocol(self) -> tuple[Machine, Wire]:
         config, assignors = self._settings.member, self._settings.assignors

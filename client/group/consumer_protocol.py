@@ -78,6 +78,7 @@ class ConsumerMember:
         self.config = config
         self.assignor = assignor
         self.topics: frozenset[str] = frozenset()
+        self.regex = ""
         self.member_id = member_id
         self.epoch = -1
         self.phase = Phase.OUT
@@ -112,7 +113,7 @@ class ConsumerMember:
         fx = Effects()
         match event:
             case Subscribe():
-                self._subscribe(event.topics)
+                self._subscribe(event.topics, event.regex)
             case Answered():
                 self._answered(event, now, fx)
             case Unreachable():
@@ -141,12 +142,16 @@ class ConsumerMember:
 
     # -- what happened -------------------------------------------------------------------------------------
 
-    def _subscribe(self, topics: frozenset[str]) -> None:
-        if topics == self.topics:
+    @property
+    def subscribed(self) -> bool:
+        return bool(self.topics or self.regex)
+
+    def _subscribe(self, topics: frozenset[str], regex: str) -> None:
+        if (topics, regex) == (self.topics, self.regex):
             return
-        self.topics = topics
+        self.topics, self.regex = topics, regex
         self._everything = self._urgent = True
-        self._idle = self._idle and bool(topics)
+        self._idle = self._idle and self.subscribed
 
     def _answered(self, event: Answered, now: float, fx: Effects) -> None:
         if event.kind != self._asked:
@@ -242,7 +247,7 @@ class ConsumerMember:
             if self.owned:
                 self._give_up(self.owned, fx, lost=True)
                 return
-        if not self.topics:
+        if not self.subscribed:
             self._get_out(fx)
         elif self.failure is not None:
             self.phase = Phase.FAILED
@@ -304,7 +309,7 @@ class ConsumerMember:
     def _beats(self) -> bool:
         # A member that begins anew has to be done with what it had first: it says that it has nothing.
         able = self.phase in _BEATING and not (self.phase in _TELLING and self.epoch <= 0)
-        return able and bool(self.topics) and self.failure is None and not self._idle
+        return able and self.subscribed and self.failure is None and not self._idle
 
     def _wake(self, now: float, fx: Effects) -> None:
         times = []
@@ -335,6 +340,7 @@ class ConsumerMember:
         if joins or self._everything:
             values["rebalance_timeout"] = round(self.config.max_poll_interval * 1000)
             values["subscribed_topic_names"] = sorted(self.topics)
+            values["subscribed_topic_regex"] = self.regex
             values["server_assignor"] = self.assignor
             values["topic_partitions"] = [] if joins else self._had()
         return values

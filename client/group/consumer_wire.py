@@ -15,6 +15,7 @@ from ottla.client.structs import TopicPartition
 
 CONSUMER_GROUP_HEARTBEAT: Final = 68
 VERSIONS: Final = (0, 1)
+WITH_REGEX: Final = (1, 1)
 TOPICS_WITHIN: Final = 5.0
 """Seconds to learn the names of topics that were assigned by id."""
 
@@ -30,8 +31,10 @@ class ConsumerWire:
     async def ask(self, send: Send) -> Answered:
         """Raises KafkaConnectionError, KafkaTimeoutError when there is no answer, or one whose topics cannot be named;
         another KafkaError when there will be none."""
+        # Without its field an expression would be left out, and the member have nothing.
+        versions = WITH_REGEX if send.values.get("subscribed_topic_regex") else VERSIONS
         timeout = min(self._network.options.request_timeout, max(self._config.session_timeout / 3, 1.0))
-        answer, node = await self._coordinator.call(CONSUMER_GROUP_HEARTBEAT, VERSIONS, send.values, timeout=timeout)
+        answer, node = await self._coordinator.call(CONSUMER_GROUP_HEARTBEAT, versions, send.values, timeout=timeout)
         if answer.error_code in GONE:
             self._coordinator.lost(node)
         if send.kind == LEAVE or answer.error_code is not ErrorCode.none:

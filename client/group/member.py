@@ -88,9 +88,9 @@ class GroupMember:
     def phase(self) -> Phase:
         return self._machine.phase
 
-    def subscribe(self, topics: frozenset[str]) -> None:
-        """Be a member with these topics; with none, leave."""
-        self.tell(Subscribe(topics))
+    def subscribe(self, topics: frozenset[str], regex: str = "") -> None:
+        """Be a member with these topics, and those that the coordinator finds by an expression; with none, leave."""
+        self.tell(Subscribe(topics, regex))
 
     def waiting(self) -> None:
         """The program waits for records."""

@@ -82,9 +82,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """These topics from now on; none: leave the group."""
+    """These topics from now on, and those that match the expression (of RE2, for the coordinator); none: leave."""
 
     topics: frozenset[str]
+    regex: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
+from ottla.broker.groups import resolver
 from ottla.broker.groups.shard import Shard
 from tests.broker.world import World, topic_id
 from tests.groups.test_serving import acknowledge, commit, fetched, join_values, stable_member, world
@@ -182,7 +183,7 @@ async def test_an_empty_group_is_deleted_with_its_offsets(world: World) -> None:
         ({"topic_partitions": None}, ErrorCode.invalid_request),
         ({"subscribed_topic_names": None}, ErrorCode.invalid_request),
         ({"server_assignor": "mine"}, ErrorCode.unsupported_assignor),
-        ({"subscribed_topic_regex": "(a+)+"}, ErrorCode.invalid_regular_expression),
+        ({"subscribed_topic_regex": "(?=a)b"}, ErrorCode.invalid_regular_expression),
         ({"member_epoch": 4}, ErrorCode.group_id_not_found),
     ],
 )
@@ -201,6 +202,76 @@ async def test_a_pattern_takes_new_topics_in(world: World) -> None:
     world.add_topic("t2", 2)
     grown = await beat(world, "a", 1)
     assert (grown.member_epoch, len(owned(grown))) == (2, 5)
+
+
+async def test_what_a_pattern_stands_for_is_written_down(world: World) -> None:
+    await world.coordinate()
+    pattern = {"subscribed_topic_names": None, "subscribed_topic_regex": "(t+)+[0-9]?"}
+    await beat(world, "a", **pattern)
+    shard = shard_of(world)
+    assert shard.consumers.groups["g"].regexes["(t+)+[0-9]?"].topics == ("t",)
+    world.add_topic("t2", 2)
+    shard.close()
+    world.broker.apply(world.view.image)
+    await world.broker.groups.replayed()
+    group = shard_of(world).consumers.groups["g"]
+    assert group.regexes["(t+)+[0-9]?"].topics == ("t",), "as it was before its coordinator moved"
+    await beat(world, "a", 1)
+    assert group.regexes["(t+)+[0-9]?"].topics == ("t", "t2")
+    assert group.regexes["(t+)+[0-9]?"].at_ms == world.now_ms
+    await beat(world, "b", subscribed_topic_regex="x.*", subscribed_topic_names=None)
+    assert group.regexes.keys() == {"(t+)+[0-9]?", "x.*"}
+    await beat(world, "b", -1)
+    assert group.regexes.keys() == {"(t+)+[0-9]?"}
+    await beat(world, "a", 2, subscribed_topic_regex="", subscribed_topic_names=["t"])
+    assert not group.regexes and group.members["a"].regex is None
+    await beat(world, "a", -1)
+    (deleted,) = (await world.call(DELETE, 2, {"groups_names": ["g"]})).results
+    assert deleted.error_code is ErrorCode.none and not list(shard_of(world).ids())
+
+
+async def test_a_pattern_that_is_much_work_is_resolved_in_portions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it: its member is told of its topics by a later heartbeat."""
+    monkeypatch.setattr(resolver, "AT_ONCE", 10)
+    monkeypatch.setattr(resolver, "PORTION", 10)
+    await world.coordinate()
+    pattern = {"subscribed_topic_names": None, "subscribed_topic_regex": "t.*"}
+    first = await beat(world, "a", **pattern)
+    assert (first.error_code, owned(first)) == (ErrorCode.none, [])
+    other = await beat(world, "b", subscribed_topic_names=None, subscribed_topic_regex="__.*")
+    assert (other.error_code, owned(other)) == (ErrorCode.none, [])
+    group = shard_of(world).consumers.groups["g"]
+    async with asyncio.timeout(10):
+        while group.regexes.keys() != {"t.*", "__.*"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert group.regexes["t.*"].topics == ("t",) and group.regexes["__.*"].topics == (OFFSETS_TOPIC,)
+    told = await beat(world, "a", first.member_epoch)
+    assert owned(told) == [0, 1, 2]
+    world.add_topic("t2", 2)
+    await beat(world, "a", told.member_epoch)
+    async with asyncio.timeout(10):
+        while group.regexes["t.*"].topics != ("t", "t2"):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def test_a_static_member_that_comes_back_with_another_subscription(world: World) -> None:
+    """It has what it had, as far as it still wants that; the rest is a rebalance like any other."""
+    await world.coordinate()
+    world.add_topic("u", 2)
+    first = await beat(world, "a", instance_id="i", subscribed_topic_names=["t", "u"])
+    assert len(owned(first)) == 5
+    assert (await beat(world, "a", -2, instance_id="i")).error_code is ErrorCode.none
+    group = shard_of(world).consumers.groups["g"]
+    back = await beat(world, "a2", instance_id="i", subscribed_topic_names=["u", "t"])
+    assert (group.epoch, len(owned(back))) == (1, 5), "nothing is rebalanced"
+    assert (await beat(world, "a2", -2, instance_id="i")).error_code is ErrorCode.none
+    other = await beat(world, "a3", instance_id="i", subscribed_topic_names=["t"])
+    assert (group.epoch, other.member_epoch, owned(other)) == (2, 2, [0, 1, 2])
+    assert group.members.keys() == {"a3"} and group.instances == {"i": "a3"}
+    rest = await beat(world, "b", subscribed_topic_names=["u"])
+    assert owned(rest) == [0, 1], "what it does not want any more is free at once"
 
 
 async def test_the_server_makes_the_id_for_the_first_version(world: World) -> None:

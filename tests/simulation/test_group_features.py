@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination import OFFSETS_TOPIC, partition_for
 from ottla.client import (
     BrokerResponseError,
     CommitFailedError,
@@ -16,10 +18,12 @@ from ottla.client import (
     FencedInstanceIdError,
     IllegalStateError,
     InvalidSessionTimeoutError,
+    NewTopic,
     OffsetAndMetadata,
+    SubscriptionPattern,
     TopicPartition,
 )
-from ottla.simulation import SimulatedCluster, run
+from ottla.simulation import SimulatedCluster, leader_of, run
 
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "100",
@@ -72,6 +76,46 @@ def test_automatic_commits_cover_what_the_program_came_back_from(protocol: str) 
             return len(got[TP]), during, await consumer.committed(TP)
 
     assert simulate(scenario) == (5, 0, 5)
+
+
+def test_the_broker_resolves_a_subscription_pattern_and_its_coordinator_may_die() -> None:
+    """KIP-848: whole names, the syntax of RE2, topics that are made later, and another coordinator."""
+
+    async def scenario(cluster: SimulatedCluster) -> None:
+        await cluster.create_topic("orders-eu", 1)
+        await cluster.create_topic("my-orders", 1)
+        async with cluster.consumer(group_protocol="consumer", **OPTIONS) as consumer:
+            consumer.subscribe(pattern=SubscriptionPattern(r"orders(-\pL+)?"))
+            await cluster.until(lambda: len(consumer.assignment()) == 3, "it has all that match")
+            assert consumer.subscription() == {"orders", "orders-eu"}
+            assert sorted(await read(consumer, 10)) == list(range(10))
+            await consumer.commit()
+            cluster.kill(leader_of(OFFSETS_TOPIC, partition_for("g", 3)))
+            async with cluster.admin() as admin:
+                await admin.create_topics([NewTopic("orders-us", 2, 2)])
+            await cluster.until(lambda: len(consumer.assignment()) == 5, "it has the new topic too")
+            consumer.subscribe(["my-orders"])
+            await cluster.until(
+                lambda: consumer.assignment() == {TopicPartition("my-orders", 0)}, "names take the place of a pattern"
+            )
+            consumer.subscribe(pattern=SubscriptionPattern("orders-us"))
+            await cluster.until(lambda: len(consumer.assignment()) == 2, "and a pattern that of names")
+
+    simulate(scenario)
+
+
+def test_a_subscription_pattern_that_is_none() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        consumer = cluster.consumer(group_protocol="consumer", **OPTIONS)
+        consumer.subscribe(pattern=SubscriptionPattern("(?=a)b"))
+        with pytest.raises(BrokerResponseError) as told:
+            await consumer.start()
+        assert told.value.code is ErrorCode.invalid_regular_expression and "(?=a)b" in str(told.value)
+        classic = cluster.consumer(**OPTIONS)
+        with pytest.raises(ValueError, match="group_protocol"):
+            classic.subscribe(pattern=SubscriptionPattern("a"))
+
+    simulate(scenario)
 
 
 @PROTOCOLS

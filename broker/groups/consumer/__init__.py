@@ -2,7 +2,7 @@
 
 from ottla.broker.groups.consumer.assignors import ASSIGNORS, DEFAULT_ASSIGNOR
 from ottla.broker.groups.consumer.group import AWAY, LEAVING, ConsumerGroup, Topic
-from ottla.broker.groups.consumer.heartbeat import Beat, BeatAnswer, Decision, beat, remove
+from ottla.broker.groups.consumer.heartbeat import Beat, BeatAnswer, Decision, beat, refresh, remove
 from ottla.broker.groups.consumer.records import (
     KEYS,
     NOTHING,
@@ -18,6 +18,8 @@ from ottla.broker.groups.consumer.records import (
     MemberFacts,
     MemberKey,
     Partitions,
+    RegexKey,
+    Resolved,
     Target,
     TargetEpoch,
     TargetEpochKey,
@@ -29,7 +31,7 @@ from ottla.broker.groups.consumer.records import (
     encode_key,
     encode_value,
 )
-from ottla.broker.regex import compiled
+from ottla.broker.groups.consumer.regexes import Find, Matches, Resolving
 
 __all__ = [
     "ASSIGNORS",
@@ -50,10 +52,15 @@ __all__ = [
     "Decision",
     "Epoch",
     "EpochKey",
+    "Find",
     "Key",
+    "Matches",
     "MemberFacts",
     "MemberKey",
     "Partitions",
+    "RegexKey",
+    "Resolved",
+    "Resolving",
     "Target",
     "TargetEpoch",
     "TargetEpochKey",
@@ -62,10 +69,10 @@ __all__ = [
     "Value",
     "beat",
     "by_topic",
-    "compiled",
     "decode_key",
     "decode_value",
     "encode_key",
     "encode_value",
+    "refresh",
     "remove",
 ]

@@ -19,13 +19,14 @@ from ottla.broker.groups.consumer.records import (
     MemberFacts,
     MemberKey,
     Partitions,
+    RegexKey,
+    Resolved,
     Target,
     TargetEpoch,
     TargetEpochKey,
     TargetKey,
     Value,
 )
-from ottla.broker.regex import compiled
 
 LEAVING: Final = -1
 AWAY: Final = -2
@@ -54,6 +55,7 @@ class ConsumerGroup:
     current: dict[str, Current] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
     owners: dict[tuple[UUID, int], str] = field(default_factory=dict)
+    regexes: dict[str, Resolved] = field(default_factory=dict)
     exists: bool = False
     sessions: dict[str, float] = field(default_factory=dict)
     revocations: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class ConsumerGroup:
             dict(self.current),
             dict(self.instances),
             dict(self.owners),
+            dict(self.regexes),
             self.exists,
         )
 
@@ -90,6 +93,12 @@ class ConsumerGroup:
                 self.targets.pop(key.member, None)
             else:
                 self.targets[key.member] = value.partitions
+        elif isinstance(key, RegexKey):
+            assert value is None or isinstance(value, Resolved)
+            if value is None:
+                self.regexes.pop(key.regex, None)
+            else:
+                self.regexes[key.regex] = value
         elif isinstance(key, MemberKey):
             assert value is None or isinstance(value, MemberFacts)
             self._replay_member(key.member, value)
@@ -153,14 +162,14 @@ class ConsumerGroup:
     def subscribed(self, topics: Mapping[str, Topic]) -> frozenset[str]:
         """The topics that members want, by name; also those that do not exist, where they are named."""
         from_names = {name for facts in self.members.values() for name in facts.topics}
-        return frozenset(from_names.union(*(wished(facts, topics) for facts in self.members.values())))
+        return frozenset(from_names.union(*(self.wished(facts, topics) for facts in self.members.values())))
 
+    def wished(self, facts: MemberFacts, topics: Mapping[str, Topic]) -> frozenset[str]:
+        """The existing topics that a member wants."""
+        matching = self.regexes.get(facts.regex or "")
+        named = facts.topics if matching is None else facts.topics + matching.topics
+        return frozenset(name for name in named if name in topics)
 
-def wished(facts: MemberFacts, topics: Mapping[str, Topic]) -> frozenset[str]:
-    """The existing topics that a member wants."""
-    return frozenset(name for name in facts.topics if name in topics) | matching(facts.regex, topics)
-
-
-def matching(pattern: str | None, topics: Mapping[str, Topic]) -> frozenset[str]:
-    found = compiled(pattern) if pattern else None
-    return frozenset() if found is None else frozenset(name for name in topics if found.fullmatch(name))
+    def expressions(self) -> frozenset[str]:
+        """The regular expressions that members subscribe to."""
+        return frozenset(facts.regex for facts in self.members.values() if facts.regex)

@@ -15,7 +15,7 @@ from uuid import UUID
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.consumer.assignors import ASSIGNORS, DEFAULT_ASSIGNOR
-from ottla.broker.groups.consumer.group import AWAY, LEAVING, ConsumerGroup, Topic, wished
+from ottla.broker.groups.consumer.group import AWAY, LEAVING, ConsumerGroup, Topic
 from ottla.broker.groups.consumer.reconcile import reconciled
 from ottla.broker.groups.consumer.records import (
     NOTHING,
@@ -35,6 +35,7 @@ from ottla.broker.groups.consumer.records import (
     TargetKey,
     Value,
 )
+from ottla.broker.groups.consumer.regexes import NOTHING_FOUND, Find, write_down
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,16 @@ class _Draft:
         self.put(EpochKey(self.group.id), Epoch(self.group.epoch + 1, metadata_hash))
 
 
-def beat(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic], *, max_size: int = 2**31 - 1) -> Decision:
-    """What becomes of the group and of the member. `topics` are all that exist, by name."""
+def beat(
+    group: ConsumerGroup,
+    request: Beat,
+    topics: Mapping[str, Topic],
+    find: Find = lambda _regexes: NOTHING_FOUND,
+    *,
+    max_size: int = 2**31 - 1,
+) -> Decision:
+    """What becomes of the group and of the member. `topics` are all that exist, by name; `find` tells what is known of
+    the regular expressions that members subscribe to."""
     error = _check(group, request, max_size)
     if error is not None:
         return Decision(error)
@@ -109,7 +118,15 @@ def beat(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic], *, ma
         return _go_away(group, request)
     if _nothing_new(group, request, topics):
         return Decision(BeatAnswer(ErrorCode.none, request.member_id, request.epoch))
-    return _decide(group, request, topics)
+    return _decide(group, request, topics, find)
+
+
+def refresh(group: ConsumerGroup, topics: Mapping[str, Topic], find: Find) -> list[tuple[Key, Value | None]]:
+    """Records that say what the group's regular expressions stand for now. Members hear of it as of any change."""
+    draft = _Draft(group)
+    if write_down(draft, find):
+        draft.bump(hash_of(draft.group, topics))
+    return draft.entries
 
 
 def remove(group: ConsumerGroup, member_ids: tuple[str, ...]) -> Decision:
@@ -117,6 +134,7 @@ def remove(group: ConsumerGroup, member_ids: tuple[str, ...]) -> Decision:
     draft = _Draft(group)
     for member_id in member_ids:
         draft.remove(member_id)
+    write_down(draft, lambda _regexes: NOTHING_FOUND)
     draft.bump(group.metadata_hash)
     return Decision(BeatAnswer(ErrorCode.none, member_ids[0], LEAVING), draft.entries)
 
@@ -186,7 +204,7 @@ def _nothing_new(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic
     )
 
 
-def _decide(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic]) -> Decision:
+def _decide(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic], find: Find) -> Decision:
     draft = _Draft(group)
     known = draft.group
     replaced = _take_place(draft, request) if request.epoch == 0 else False
@@ -194,9 +212,10 @@ def _decide(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic]) ->
     facts = _facts(old, request)
     if facts != old:
         draft.put(MemberKey(group.id, request.member_id), facts)
+    rematched = write_down(draft, find)
     metadata_hash = hash_of(known, topics)
     resubscribed = old is None or (facts.topics, facts.regex) != (old.topics, old.regex)
-    if (resubscribed and not replaced) or metadata_hash != known.metadata_hash or facts_matter(old, facts):
+    if (resubscribed and not replaced) or rematched or metadata_hash != known.metadata_hash or facts_matter(old, facts):
         draft.bump(metadata_hash)
     if known.epoch > known.target_epoch:
         _assign(draft, topics)
@@ -275,7 +294,7 @@ def _assign(draft: _Draft, topics: Mapping[str, Topic]) -> None:
     votes = Counter(facts.assignor for facts in group.members.values() if facts.assignor is not None)
     name = votes.most_common(1)[0][0] if votes else DEFAULT_ASSIGNOR
     wishes = {
-        member_id: frozenset(topics[topic].id for topic in wished(facts, topics))
+        member_id: frozenset(topics[topic].id for topic in group.wished(facts, topics))
         for member_id, facts in group.members.items()
     }
     wanted = frozenset[UUID]().union(*wishes.values())

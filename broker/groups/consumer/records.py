@@ -60,6 +60,14 @@ class CurrentKey:
 
 
 @dataclass(frozen=True, slots=True)
+class RegexKey:
+    """Type 16: a regular expression that members subscribe to."""
+
+    group: str
+    regex: str
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """`metadata_hash` tells whether the subscribed topics have changed; 0 where there is none."""
 
@@ -104,6 +112,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """The topics that match, by name and sorted. `version` is the offset of the metadata, `at_ms` the time of that."""
+
+    topics: tuple[str, ...]
+    version: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Current:
     """`epoch` is what the member must show; `previous` is taken once more when an answer was lost.
 
@@ -117,10 +134,17 @@ class Current:
     revoking: Partitions
 
 
-Key: TypeAlias = EpochKey | MemberKey | TargetEpochKey | TargetKey | CurrentKey
-Value: TypeAlias = Epoch | MemberFacts | TargetEpoch | Target | Current
+Key: TypeAlias = EpochKey | MemberKey | TargetEpochKey | TargetKey | CurrentKey | RegexKey
+Value: TypeAlias = Epoch | MemberFacts | TargetEpoch | Target | Current | Resolved
 
-KEYS: Final[dict[int, type[Key]]] = {3: EpochKey, 5: MemberKey, 6: TargetEpochKey, 7: TargetKey, 8: CurrentKey}
+KEYS: Final[dict[int, type[Key]]] = {
+    3: EpochKey,
+    5: MemberKey,
+    6: TargetEpochKey,
+    7: TargetKey,
+    8: CurrentKey,
+    16: RegexKey,
+}
 _TYPES = {key: number for number, key in KEYS.items()}
 _VERSION = 0
 
@@ -131,6 +155,8 @@ def encode_key(key: Key) -> bytes:
     writer.string(key.group)
     if isinstance(key, MemberKey | TargetKey | CurrentKey):
         writer.string(key.member)
+    elif isinstance(key, RegexKey):
+        writer.string(key.regex)
     return writer.done()
 
 
@@ -142,6 +168,8 @@ def decode_key(kind: int, reader: Reader) -> Key:
     if kind == 6:
         return TargetEpochKey(group)
     member = reader.string()
+    if kind == 16:
+        return RegexKey(group, member)
     if kind == 5:
         return MemberKey(group, member)
     return TargetKey(group, member) if kind == 7 else CurrentKey(group, member)
@@ -162,6 +190,12 @@ def encode_value(value: Value) -> bytes:
         writer.int32(value.epoch)
     elif isinstance(value, Target):
         _write_partitions(writer, value.partitions)
+    elif isinstance(value, Resolved):
+        writer.count(len(value.topics))
+        for topic in value.topics:
+            writer.string(topic)
+        writer.int64(value.version)
+        writer.int64(value.at_ms)
     elif isinstance(value, Current):
         writer.int32(value.epoch)
         writer.int32(value.previous)
@@ -260,6 +294,9 @@ def decode_value(key: Key, data: bytes) -> Value:
         return TargetEpoch(reader.int32())
     if isinstance(key, TargetKey):
         return Target(_read_partitions(reader))
+    if isinstance(key, RegexKey):
+        names = tuple(sorted(reader.string() for _ in range(reader.count())))
+        return Resolved(names, reader.int64(), reader.int64())
     if isinstance(key, CurrentKey):
         epoch, previous, state = reader.int32(), reader.int32(), reader.int8()
         return Current(epoch, previous, state, _read_partitions(reader), _read_partitions(reader))

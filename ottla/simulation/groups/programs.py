@@ -19,6 +19,7 @@ from ottla.client import (
     ConsumerRebalanceListener,
     FencedInstanceIdError,
     KafkaError,
+    SubscriptionPattern,
     TopicPartition,
 )
 from ottla.simulation.groups.told import Assigned, At, Commit, Fetched, Outcome
@@ -88,6 +89,7 @@ class Program(ConsumerRebalanceListener):
         self._began = self._loop.time()
         self._instance = instance
         self._automatic = rng.random() < 0.5
+        self._by_pattern = kind == "our consumer" and rng.random() < 0.3
         self._consumer: Consumer = workload.cluster.consumer(
             group_id=group,
             client_id=name,
@@ -106,7 +108,10 @@ class Program(ConsumerRebalanceListener):
 
     async def run(self) -> None:
         """Raises KafkaError when it cannot start."""
-        self._consumer.subscribe([self._workload.topic], listener=self)
+        if self._by_pattern:
+            self._consumer.subscribe(pattern=SubscriptionPattern(f"{self._workload.topic}$"), listener=self)
+        else:
+            self._consumer.subscribe([self._workload.topic], listener=self)
         async with self._consumer as consumer:
             while not self._workload.stopping.is_set():
                 self._note_owned()
