@@ -38,6 +38,11 @@ _FIXED = {
     "uuid": 16,
 }
 
+# As its compact length says, which is one more.
+_MAX_STRING = 0x7FFF + 1
+"""As many as a length of 16 bits can say, also where it is a varint: records of internal topics have such lengths."""
+_MAX_BLOB = 0x7FFFFFFF + 1
+
 _WEIGHT = 5
 """What an element counts that is more than a number: a struct, a string."""
 
@@ -214,6 +219,7 @@ def _nullable(one: _Skip) -> _Skip:
 
 def _blob(kafka_type: str, flexible: bool) -> _Skip:
     prefix = 2 if kafka_type == "string" else 4
+    longest = _MAX_STRING if kafka_type == "string" else _MAX_BLOB
 
     def skip(walk: _Walk, pos: int) -> int:
         size = walk.integer(pos, prefix)
@@ -225,6 +231,8 @@ def _blob(kafka_type: str, flexible: bool) -> _Skip:
         size = walk.frame[pos]
         if size >= 0x80:
             size, pos = read_varint(walk.frame, pos)
+            if size > longest:
+                raise ProtocolError(f"a {kafka_type} of {size - 1} bytes")
             pos -= 1
         return pos + size if size else pos + 1
 

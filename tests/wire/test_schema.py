@@ -47,6 +47,17 @@ def test_instances_pass_through() -> None:
     assert build(cls, {"brokers": entity.brokers}).brokers == entity.brokers
 
 
+@pytest.mark.parametrize("size", [127, 128, 32_767, 32_768, 70_000])
+def test_a_string_is_no_longer_than_a_length_of_16_bits_can_say(size: int) -> None:
+    cls = request_type(22, 5)
+    data = encode(cls, {"transactional_id": "x" * size})
+    if size <= 32_767:
+        assert decode(cls, data).transactional_id == "x" * size
+    else:
+        with pytest.raises(ProtocolError, match=f"a string of {size} bytes"):
+            decode(cls, data)
+
+
 @pytest.mark.parametrize(("key", "version"), REQUESTS)
 def test_every_request_is_built_from_nothing(key: int, version: int) -> None:
     for cls in (request_type(key, version), response_type(key, version)):
