@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.controller.active import Consensus, Reign
+from ottla.controller.active import Consensus, Reign, Repairs, RepairSettings
 from ottla.controller.metadata import MAX_REBALANCE, Decision, MetadataImage, Policy, decide, rebalance
 from ottla.controller.raft import NotLeader, Overloaded, RaftStatus, RaftStopped
 from ottla.controller.rpc.models import (
@@ -35,10 +35,12 @@ REBALANCE_PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """`policy` rules decisions. `rebalance_interval_s` is leader.imbalance.check.interval.seconds, None for never."""
+    """`policy` rules decisions. `rebalance_interval_s` is leader.imbalance.check.interval.seconds, None for never.
+    Without `repair` replicas of brokers that are gone wait for them for ever."""
 
     policy: Policy
     rebalance_interval_s: float | None = 300.0
+    repair: RepairSettings | None = None
 
 
 class ActiveController:
@@ -58,6 +60,7 @@ class ActiveController:
         self._reign: Reign | None = None
         self._dead: set[int] = set()
         self._rebalancing: asyncio.TimerHandle | None = None
+        self._repairs: Repairs | None = None
 
     @property
     def active(self) -> bool:
@@ -78,6 +81,8 @@ class ActiveController:
         self._reign = Reign(term, self._consensus, self._view, self._settings.policy, self._rng)
         self._reign.begin(self._dead)
         self._schedule_rebalance(self._settings.rebalance_interval_s)
+        if self._settings.repair is not None:
+            self._repairs = Repairs(self._reign, self._settings.repair)
 
     def stop(self) -> None:
         """End the reign, if there is one. Requests that wait are answered when Raft knows what became of them."""
@@ -89,6 +94,9 @@ class ActiveController:
         if self._rebalancing is not None:
             self._rebalancing.cancel()
             self._rebalancing = None
+        if self._repairs is not None:
+            self._repairs.stop()
+            self._repairs = None
 
     # Evidence
 

@@ -2,6 +2,7 @@
 
 from ottla.controller.active.consensus import Consensus
 from ottla.controller.active.reign import Reign
+from ottla.controller.active.repairing import Repairs, RepairSettings
 from ottla.controller.active.sessions import Sessions
 
-__all__ = ["Consensus", "Reign", "Sessions"]
+__all__ = ["Consensus", "Reign", "RepairSettings", "Repairs", "Sessions"]

@@ -4,6 +4,7 @@ Pure: no clock, no I/O, no randomness but what is passed in.
 """
 
 from ottla.controller.metadata.apply import BrokenInvariant, apply
+from ottla.controller.metadata.balance import Plan, plan_balance, plan_evacuation
 from ottla.controller.metadata.broker_config import TOPIC_DEFAULTS
 from ottla.controller.metadata.brokers import fence
 from ottla.controller.metadata.config_def import (
@@ -28,7 +29,9 @@ from ottla.controller.metadata.image import (
     TopicImage,
     diff,
 )
+from ottla.controller.metadata.layout import Key, Layout, Site
 from ottla.controller.metadata.records import Record, decode_records, encode_records
+from ottla.controller.metadata.repair import repair
 from ottla.controller.metadata.resolve import Candidate, Resolved, resolve, resolve_one
 from ottla.controller.metadata.snapshot import SnapshotMismatch, decode_snapshot, encode_snapshot
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
@@ -50,12 +53,16 @@ __all__ = [
     "Decision",
     "Delta",
     "InvalidConfig",
+    "Key",
+    "Layout",
     "Listener",
     "MetadataImage",
     "PartitionImage",
+    "Plan",
     "Policy",
     "Record",
     "Resolved",
+    "Site",
     "SnapshotMismatch",
     "Synonym",
     "TopicImage",
@@ -68,7 +75,10 @@ __all__ = [
     "encode_records",
     "encode_snapshot",
     "fence",
+    "plan_balance",
+    "plan_evacuation",
     "rebalance",
+    "repair",
     "resolve",
     "resolve_one",
     "topic_name_error",

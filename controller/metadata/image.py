@@ -11,6 +11,9 @@ from uuid import UUID
 
 NO_LEADER = -1
 
+CORDONED = "cordoned.log.dirs"
+"""The broker config of KIP-1066."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -126,6 +129,14 @@ class MetadataImage:
         """Whether this broker is registered, unfenced and not leaving."""
         broker = self.brokers.get(broker_id)
         return broker is not None and broker.eligible
+
+    def cordoned(self, broker_id: int) -> bool:
+        """Whether this broker is to be given no more replicas (KIP-1066): a broker has one directory."""
+        return any(self.configs.get(("broker", name), {}).get(CORDONED) for name in (str(broker_id), ""))
+
+    def placeable(self, broker_id: int) -> bool:
+        """Whether this broker may be given replicas."""
+        return self.eligible(broker_id) and not self.cordoned(broker_id)
 
     def all_partitions(self) -> Iterator[tuple[TopicImage, int, PartitionImage]]:
         for topic in self.topics.values():

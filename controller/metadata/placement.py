@@ -108,22 +108,27 @@ class Placer:
 def placer_for(
     image: MetadataImage, replication_factor: int, rng: "Random", *, existing: Iterable[Replicas] = ()
 ) -> Placer:
-    """A placer over the brokers that are up, and over fenced ones only if there are too few of the others.
+    """A placer over the brokers that are up, and over fenced ones only if there are too few of the others; never over
+    cordoned ones (KIP-1066).
 
     `existing` are the partitions that the topic has already. Raises Refusal(INVALID_REPLICATION_FACTOR).
     """
-    up = [broker for broker in image.brokers.values() if broker.eligible]
-    down = [broker for broker in image.brokers.values() if not broker.eligible]
+    cordoned = sum(image.cordoned(broker) for broker in image.brokers)
+    brokers = [broker for broker in image.brokers.values() if not (cordoned and image.cordoned(broker.id))]
+    up = [broker for broker in brokers if broker.eligible]
+    down = [broker for broker in brokers if not broker.eligible]
     if not up:
+        state = "fenced or cordoned" if cordoned else "fenced"
         raise Refusal(
             ErrorCode.invalid_replication_factor,
-            f"Unable to replicate the partition {replication_factor} time(s): All brokers are currently fenced.",
+            f"Unable to replicate the partition {replication_factor} time(s): All brokers are currently {state}.",
         )
     if replication_factor > len(up) + len(down):
         raise Refusal(
             ErrorCode.invalid_replication_factor,
             f"Unable to replicate the partition {replication_factor} time(s): The target replication factor of "
-            f"{replication_factor} cannot be reached because only {len(up) + len(down)} broker(s) are registered.",
+            f"{replication_factor} cannot be reached because only {len(up) + len(down)} broker(s) are registered"
+            + (f" and not cordoned ({cordoned} are)." if cordoned else "."),
         )
     missing = replication_factor - len(up)
     if missing > 0:

@@ -256,6 +256,7 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
         replica_fetch_response_max_bytes=config.replica_fetch_response_max_bytes,
         leader_replication_throttled_rate=config.leader_replication_throttled_rate,
         follower_replication_throttled_rate=config.follower_replication_throttled_rate,
+        ottla_repair_throttled_rate=config.ottla_repair_throttled_rate,
         replica_high_watermark_checkpoint_interval_ms=config.replica_high_watermark_checkpoint_interval_ms,
         log_retention_check_interval_ms=config.log_retention_check_interval_ms,
         log_cleaner_backoff_ms=config.log_cleaner_backoff_ms,

@@ -19,6 +19,7 @@ from ottla.controller import (
     Policy,
     RaftConfig,
     RaftInvariantError,
+    RepairSettings,
 )
 from ottla.log import Disk, GroupCommit, Lock
 from ottla.node.broker_part import BrokerPart
@@ -206,4 +207,7 @@ def controller_settings(config: NodeConfig) -> ControllerSettings:
             broker_configs=config.definitions,
         ),
         rebalance_interval_s=interval if config.auto_leader_rebalance_enable else None,
+        repair=RepairSettings(config.ottla_repair_after_ms / 1000, config.ottla_repair_partitions)
+        if config.ottla_repair_after_ms >= 0
+        else None,
     )

@@ -14,6 +14,8 @@ def check(config: Settings) -> None:
     _advertised(config)
     _times(config)
     _secret(config)
+    if config.cordoned_log_dirs:
+        raise ValueError("cordoned.log.dirs is set while the cluster runs (IncrementalAlterConfigs), not in a file")
     if "," in config.log_dirs:
         raise ValueError("log.dirs: only one data directory is supported")
 

@@ -113,6 +113,29 @@ class Settings(BaseModel):
         5000, "How often high watermarks are written down.", ge=1, kind="long"
     )
 
+    # Where replicas are
+    cordoned_log_dirs: tuple[str, ...] = _key(
+        (),
+        "* keeps this broker from being given more replicas, of new partitions or by a repair (KIP-1066). Set it with "
+        "IncrementalAlterConfigs: a node's file cannot have it.",
+        dynamic=True,
+    )
+    ottla_repair_after_ms: int = _key(
+        900_000,
+        "How long a broker may be away before its replicas are rebuilt on others; -1 for as long as it likes. A new "
+        "active controller counts from its own beginning.",
+        ge=-1,
+        kind="long",
+    )
+    ottla_repair_partitions: int = _key(20, "How many partitions are repaired at a time.", ge=1)
+    ottla_repair_throttled_rate: int = _key(
+        50 * _MiB,
+        "Bytes per second that this broker fetches for replicas that are being rebuilt on it by a repair.",
+        ge=0,
+        kind="long",
+        dynamic=True,
+    )
+
     # The log
     log_dirs: str = _key(
         "/tmp/kafka-logs", "The data directory; one, so far. log.dir means the same.", min_length=1, kind="list"

@@ -14,6 +14,7 @@ from ottla.controller.metadata import (
     decode_snapshot,
     encode_snapshot,
     rebalance,
+    repair,
 )
 from ottla.controller.rpc import (
     AllocateProducerIds,
@@ -172,6 +173,20 @@ class RandomEvents(RuleBasedStateMachine):
             now = self.cluster.image.partition(name, partition)
             assert now is not None
             assert now.reassigning is (state.reassigning and not all(map(self.cluster.image.eligible, state.target)))
+
+    @rule(gone=st.sets(BROKERS, max_size=2), limit=st.integers(0, 3))
+    def repair(self, gone: set[int], limit: int) -> None:
+        before = self.cluster.image
+        self.cluster.commit(repair(before, self.cluster.policy, gone, limit=limit))
+        now = self.cluster.image
+        was_under_way = sum(state.automatic for _, _, state in before.all_partitions())
+        assert sum(state.automatic for _, _, state in now.all_partitions()) <= max(limit, was_under_way)
+        for topic, partition, state in now.all_partitions():
+            was = before.topics[topic.name].partitions[partition]
+            assert set(state.isr) >= set(was.isr) - set(was.adding), "nobody leaves the ISR for a repair"
+            assert len(state.target) == len(was.target if state.automatic else state.target)
+            assert state is was or state.automatic or set(state.replicas) == set(was.original), "begun, or called off"
+        assert repair(now, self.cluster.policy, gone, limit=limit) == [], "once is enough"
 
     @rule(broker=BROKERS)
     def unregister(self, broker: int) -> None:
