@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.config_resources import BROKER, NO_CONFIGS, TOPIC
+from ottla.broker.config_resources import BROKER, GROUP, NO_CONFIGS, TOPIC
 from ottla.broker.context import Answer, BrokerContext
 from ottla.broker.forwarding import DEFAULT_TIMEOUT_S, Refusal, ask_controller
-from ottla.controller import ConfigResourceOps, IncrementalAlterConfigs
+from ottla.controller import ConfigKind, ConfigResourceOps, IncrementalAlterConfigs
 
 Problem = tuple[ErrorCode, str]
 
-_KINDS: dict[int, Literal["topic", "broker"]] = {TOPIC: "topic", BROKER: "broker"}
+_KINDS: dict[int, ConfigKind] = {TOPIC: "topic", BROKER: "broker", GROUP: "group"}
 _TWICE: Problem = (ErrorCode.invalid_request, "Each resource must appear at most once.")
 
 
-def resource_kind(type_: int, name: str) -> Literal["topic", "broker"] | Problem:
+def resource_kind(type_: int, name: str) -> ConfigKind | Problem:
     """What the controller knows a resource of this type by, or why it has no configs to change."""
     kind = _KINDS.get(type_)
     if kind is None:

@@ -11,5 +11,4 @@ GROUP = 32
 NO_CONFIGS = {
     BROKER_LOGGER: "The loggers of this broker have no levels that could be shown or set.",
     CLIENT_METRICS: "This broker takes no metrics of clients, so there are no subscriptions of them.",
-    GROUP: "Groups have no configs of their own here: those of the broker hold for all of them.",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ottla.broker.context import BrokerContext
-from ottla.controller import Candidate, ConfigDef, ConfigSource, resolve
+from ottla.controller import Candidate, ConfigDef, ConfigSource, resolve, resolve_group
 
 CLUSTER_DEFAULT = ""
 
@@ -27,6 +27,15 @@ def topic_config(
     context: BrokerContext, topic: str, *, synonyms: bool, documentation: bool
 ) -> Iterator[dict[str, object]]:
     resolved = resolve(context.view.image, context.config.kafka_values(), topic, context.node_id)
+    for row in resolved.values():
+        yield config_row(row.definition, row.candidates, row.text, synonyms=synonyms, documentation=documentation)
+
+
+def group_config(
+    context: BrokerContext, group: str, *, synonyms: bool, documentation: bool
+) -> Iterator[dict[str, object]]:
+    """Every config of a consumer group (KIP-1043)."""
+    resolved = resolve_group(context.view.image, context.config.kafka_values(), group)
     for row in resolved.values():
         yield config_row(row.definition, row.candidates, row.text, synonyms=synonyms, documentation=documentation)
 

@@ -4,6 +4,7 @@ from ottla.controller.active import RepairSettings
 from ottla.controller.client import ControllerClient
 from ottla.controller.controller import ActiveController, ControllerSettings
 from ottla.controller.metadata import (
+    GROUP_CONFIGS,
     LONG_MAX,
     NO_LEADER,
     TOPIC_CONFIGS,
@@ -38,6 +39,7 @@ from ottla.controller.metadata import (
     plan_balance,
     plan_evacuation,
     resolve,
+    resolve_group,
     resolve_one,
     topic_name_error,
 )
@@ -70,6 +72,7 @@ from ottla.controller.rpc import (
     AnyRequest,
     BadMessage,
     ClusterIdentity,
+    ConfigKind,
     ConfigOp,
     ConfigResourceOps,
     ConfigResult,
@@ -125,6 +128,7 @@ from ottla.controller.rpc import (
 from ottla.controller.view import MetadataView
 
 __all__ = [
+    "GROUP_CONFIGS",
     "LONG_MAX",
     "NO_LEADER",
     "REQUESTS",
@@ -145,6 +149,7 @@ __all__ = [
     "Candidate",
     "ClusterIdentity",
     "ConfigDef",
+    "ConfigKind",
     "ConfigOp",
     "ConfigResourceOps",
     "ConfigResult",
@@ -241,6 +246,7 @@ __all__ = [
     "plan_balance",
     "plan_evacuation",
     "resolve",
+    "resolve_group",
     "resolve_one",
     "topic_name_error",
 ]

@@ -38,6 +38,7 @@ from ottla.broker.api import (
     init_producer_id,
     join_group,
     leave_group,
+    list_config_resources,
     list_groups,
     list_offsets,
     list_partition_reassignments,
@@ -85,7 +86,7 @@ TABLE = (
     Row(0, "Produce", (3, 12), produce.handle, parse_produce_request),
     # Serial, as everything is in Kafka: many long polls of one connection would all be answered in full at once.
     Row(1, "Fetch", (4, 17), fetch.handle, parse_fetch_request, serial=True),
-    Row(2, "ListOffsets", (1, 10), list_offsets.handle),
+    Row(2, "ListOffsets", (1, 11), list_offsets.handle),
     Row(3, "Metadata", (0, 13), metadata.handle),
     Row(8, "OffsetCommit", (2, 10), offset_commit.handle),
     Row(9, "OffsetFetch", (1, 10), offset_fetch.handle),
@@ -123,6 +124,7 @@ TABLE = (
     Row(66, "ListTransactions", (0, 2), list_transactions.handle, limit=1 * MIB),
     Row(68, "ConsumerGroupHeartbeat", (0, 1), consumer_group_heartbeat.handle, limit=1 * MIB),
     Row(69, "ConsumerGroupDescribe", (0, 1), consumer_group_describe.handle, limit=1 * MIB),
+    Row(74, "ListConfigResources", (0, 1), list_config_resources.handle, limit=64 * KIB),
     Row(75, "DescribeTopicPartitions", (0, 0), describe_topic_partitions.handle),
 )
 

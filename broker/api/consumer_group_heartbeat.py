@@ -30,12 +30,14 @@ def handle(context: BrokerContext, request: Request) -> Reply:
     beat = _beat(context, request)
     refused = _check(body.group_id, beat)
     if refused is not None:
-        return _row(context, refused)
+        return _row(context, body.group_id, refused)
     shard = context.groups.shard_of(body.group_id)
     if isinstance(shard, ErrorCode):
-        return _row(context, BeatAnswer(shard))
+        return _row(context, body.group_id, BeatAnswer(shard))
     found = shard.beat(body.group_id, beat)
-    return _row(context, found) if isinstance(found, BeatAnswer) else then(found, lambda answer: _row(context, answer))
+    if isinstance(found, BeatAnswer):
+        return _row(context, body.group_id, found)
+    return then(found, lambda answer: _row(context, body.group_id, answer))
 
 
 def _beat(context: BrokerContext, request: Request) -> Beat:
@@ -99,14 +101,14 @@ def _problem_of_first(beat: Beat) -> str | None:
     return None
 
 
-def _row(context: BrokerContext, answer: BeatAnswer) -> Answer:
+def _row(context: BrokerContext, group_id: str, answer: BeatAnswer) -> Answer:
     leaving = answer.epoch in (LEAVING, AWAY)
     row: dict[str, object] = {
         "error_code": answer.error,
         "error_message": answer.message,
         "member_id": answer.member_id or None,
         "member_epoch": answer.epoch if answer.error is ErrorCode.none else 0,
-        "heartbeat_interval": 0 if leaving else context.groups.config.group_consumer_heartbeat_interval_ms,
+        "heartbeat_interval": 0 if leaving else context.groups.member_times(group_id).heartbeat_ms,
     }
     if answer.assignment is not None and not leaving:
         topics = [{"topic_id": topic, "partitions": indexes} for topic, indexes in by_topic(answer.assignment)]

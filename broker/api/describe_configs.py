@@ -1,10 +1,10 @@
-"""DescribeConfigs, v1-v4: of topics and brokers.
+"""DescribeConfigs, v1-v4: of topics, brokers and consumer groups.
 
 v1 sources and synonyms (KIP-226) · v3 types and documentation (KIP-569).
 
-Differences from Kafka: broker loggers, client metrics and groups have no configs here; asking for them is an
-INVALID_REQUEST, and so is asking for the same resource again. As in Kafka a broker describes only itself and the
-cluster-wide default (the empty name).
+Differences from Kafka: broker loggers and client metrics have no configs here; asking for them is an INVALID_REQUEST,
+and so is asking for the same resource again. As in Kafka a broker describes only itself and the cluster-wide default
+(the empty name).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.config_resources import BROKER, NO_CONFIGS, TOPIC
-from ottla.broker.config_view import CLUSTER_DEFAULT, broker_config, cluster_config, topic_config
+from ottla.broker.config_resources import BROKER, GROUP, NO_CONFIGS, TOPIC
+from ottla.broker.config_view import CLUSTER_DEFAULT, broker_config, cluster_config, group_config, topic_config
 from ottla.broker.context import Answer, BrokerContext
 from ottla.controller import topic_name_error
 from ottla.wire import Request
@@ -58,6 +58,10 @@ def _resource(
         if topic_name_error(name) is not None:
             return ErrorCode.invalid_topic_exception, f"Invalid topic name: {name!r}"
         return ErrorCode.unknown_topic_or_partition, "This server does not host this topic-partition."
+    if kind == GROUP:
+        if not name:
+            return ErrorCode.invalid_request, "Group name must not be empty."
+        return group_config(context, name, synonyms=synonyms, documentation=documentation)
     if kind == BROKER:
         if name == CLUSTER_DEFAULT:
             return cluster_config(context, synonyms=synonyms, documentation=documentation)

@@ -1,4 +1,4 @@
-"""IncrementalAlterConfigs, v0-v1: change configs of topics and brokers key by key (KIP-339).
+"""IncrementalAlterConfigs, v0-v1: change configs of topics, brokers and consumer groups key by key (KIP-339, KIP-1043).
 
 v1 flexible.
 

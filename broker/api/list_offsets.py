@@ -1,11 +1,11 @@
-"""ListOffsets, v1-v10: offsets by time, and the two ends of a log (KIP-79).
+"""ListOffsets, v1-v11: offsets by time, and the two ends of a log (KIP-79).
 
 v2 isolation level · v4 leader epochs (KIP-320) · v5 OFFSET_NOT_AVAILABLE (KIP-207) · v7 -3, the largest timestamp
 (KIP-734) · v8 -4, the earliest local offset (KIP-405) · v9 -5, the latest tiered offset (KIP-1005) · v10 a timeout for
-remote reads.
+remote reads · v11 -6, the earliest offset that waits to be tiered (KIP-1023).
 
-Differences from Kafka: nothing is tiered, so -4 is the log start and -5 is always -1 with no error; the timeout of v10
-has nothing to bound. Without transactions the last stable offset is the high watermark. The log end goes
+Differences from Kafka: nothing is tiered, so -4 is the log start, -5 and -6 are always -1 with no error, and the
+timeout of v10 has nothing to bound. Without transactions the last stable offset is the high watermark. The log end goes
 only to an authenticated broker, not to whoever says to be one.
 """
 
@@ -30,8 +30,16 @@ EARLIEST = -2
 MAX_TIMESTAMP = -3
 EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
+EARLIEST_PENDING_UPLOAD = -6
 # The version from which on each special timestamp may be asked for.
-_SINCE = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
+_SINCE = {
+    LATEST: 1,
+    EARLIEST: 1,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
 
 
 class Found(NamedTuple):
@@ -96,14 +104,14 @@ def _offset(partition: Partition, timestamp: int, version: int, follower: bool) 
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         start = held.log_start_offset
         return Found(ErrorCode.none, start, -1, held.epoch_for_offset(start))
-    if timestamp == LATEST_TIERED:
+    if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return Found(ErrorCode.none)
     catching_up = not follower and not partition.settled
     if timestamp == LATEST:
         return _not_yet(version) if catching_up else Found(ErrorCode.none, end, -1, partition.leader_epoch)
     if timestamp == MAX_TIMESTAMP:
         hit = held.max_timestamp_offset()
-        if hit is not None and hit[0] >= end:
+        if hit is not None and not held.log_start_offset <= hit[0] < end:
             hit = None
     else:
         hit = held.offset_for_timestamp(timestamp, up_to=end)

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class MemberTimes(NamedTuple):
+    """How often the members of a KIP-848 group are to be heard of; in ms."""
+
+    session_ms: int
+    heartbeat_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups import consumer
 from ottla.broker.groups.classic import Now
-from ottla.broker.groups.config import GroupConfig
+from ottla.broker.groups.config import GroupConfig, MemberTimes
 from ottla.broker.groups.consumer import (
     AWAY,
     LEAVING,
@@ -82,6 +82,7 @@ class Host(Protocol):
     def config(self) -> GroupConfig: ...
     def now(self) -> Now: ...
     def topics(self) -> Mapping[str, Topic]: ...
+    def member_times(self, group_id: str) -> MemberTimes: ...
     def wake(self, group_id: str, at: float) -> None: ...
     def topics_version(self) -> int: ...
     @property
@@ -124,7 +125,7 @@ class ConsumerGroups:
 
     def heard(self, group: ConsumerGroup, member_id: str, now: Now) -> None:
         """A member lives, which is why it is looked for no earlier than a session from now."""
-        deadline = now.at + self._session_ms(group.members.get(member_id)) / 1000
+        deadline = now.at + self._session_ms(group.id, group.members.get(member_id)) / 1000
         group.sessions[member_id] = deadline
         other = group.watch_revocation(member_id, now.at)
         self._host.wake(group.id, deadline if other is None else min(other, deadline))
@@ -135,10 +136,10 @@ class ConsumerGroups:
             group.promises[member_id] = deadline = now.at + group.members[member_id].rebalance_ms / 1000
             self._host.wake(group.id, deadline)
 
-    def _session_ms(self, facts: MemberFacts | None) -> int:
+    def _session_ms(self, group_id: str, facts: MemberFacts | None) -> int:
         if facts is not None and facts.classic is not None:
             return facts.classic.session_ms
-        return self._host.config.group_consumer_session_timeout_ms
+        return self._host.member_times(group_id).session_ms
 
     # Heartbeats
 

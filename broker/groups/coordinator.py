@@ -10,7 +10,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination import OFFSETS_TOPIC, Deadlines, InternalTopic, Shards
 from ottla.broker.groups.classic import Now
-from ottla.broker.groups.config import GroupConfig
+from ottla.broker.groups.config import GroupConfig, MemberTimes
 from ottla.broker.groups.consumer import Topic
 from ottla.broker.groups.inspection import GroupSummary, summaries
 from ottla.broker.groups.retention import expire, forget_topics
@@ -96,6 +96,15 @@ class GroupCoordinator:
     def topics_version(self) -> int:
         """As of which offset of the metadata log they are."""
         return self._topics_version
+
+    def member_times(self, group_id: str) -> MemberTimes:
+        """What the group's own configs say, and else the node's (KIP-1043)."""
+        config = self.config
+        own = self._image().configs.get(("group", group_id), {})
+        return MemberTimes(
+            int(own.get("consumer.session.timeout.ms", config.group_consumer_session_timeout_ms)),
+            int(own.get("consumer.heartbeat.interval.ms", config.group_consumer_heartbeat_interval_ms)),
+        )
 
     def shard_lost(self, shard: Shard) -> None:
         self._shards.lost(shard)

@@ -19,7 +19,7 @@ from ottla.broker.groups import classic
 from ottla.broker.groups.changes import Changes, settle
 from ottla.broker.groups.classic import Answer, ClassicGroup, Effects, Identity, Now, State, Write
 from ottla.broker.groups.classic_members import ClassicMembers, Left
-from ottla.broker.groups.config import GroupConfig
+from ottla.broker.groups.config import GroupConfig, MemberTimes
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ConsumerGroup, Topic
 from ottla.broker.groups.consumer_groups import ConsumerGroups
 from ottla.broker.groups.offsets import At, OffsetStore, Position, value_of
@@ -51,6 +51,7 @@ class ShardHost(Protocol):
     def max_bytes(self) -> int: ...
     def topics(self) -> Mapping[str, Topic]: ...
     def topics_version(self) -> int: ...
+    def member_times(self, group_id: str) -> MemberTimes: ...
     def wake(self, shard: Shard, group: str, at: float) -> None: ...
     def shard_lost(self, shard: Shard) -> None: ...
 
@@ -179,6 +180,9 @@ class Shard:
     @property
     def closed(self) -> bool:
         return self.log.closed
+
+    def member_times(self, group_id: str) -> MemberTimes:
+        return self._host.member_times(group_id)
 
     def wake(self, group_id: str, at: float) -> None:
         self._host.wake(self, group_id, at)

@@ -19,6 +19,7 @@ from ottla.controller.metadata.config_def import (
 from ottla.controller.metadata.decide import decide
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import MAX_REBALANCE, elect_leaderless, rebalance
+from ottla.controller.metadata.group_config import GROUP_CONFIGS
 from ottla.controller.metadata.image import (
     NO_LEADER,
     BrokerImage,
@@ -32,12 +33,13 @@ from ottla.controller.metadata.image import (
 from ottla.controller.metadata.layout import Key, Layout, Site
 from ottla.controller.metadata.records import Record, decode_records, encode_records
 from ottla.controller.metadata.repair import repair
-from ottla.controller.metadata.resolve import Candidate, Resolved, resolve, resolve_one
+from ottla.controller.metadata.resolve import Candidate, Resolved, resolve, resolve_group, resolve_one
 from ottla.controller.metadata.snapshot import SnapshotMismatch, decode_snapshot, encode_snapshot
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
 from ottla.controller.metadata.topic_name import topic_name_error
 
 __all__ = [
+    "GROUP_CONFIGS",
     "LONG_MAX",
     "MAX_REBALANCE",
     "NO_LEADER",
@@ -80,6 +82,7 @@ __all__ = [
     "rebalance",
     "repair",
     "resolve",
+    "resolve_group",
     "resolve_one",
     "topic_name_error",
 ]

@@ -10,6 +10,7 @@ from ottla.controller.metadata.apply import apply
 from ottla.controller.metadata.config_def import ConfigDef, ConfigType, InvalidConfig, split_list
 from ottla.controller.metadata.decision import Decision, Policy, Refusal
 from ottla.controller.metadata.election import elect_leaderless, forget_eligible
+from ottla.controller.metadata.group_config import GROUP_CONFIGS, HEARTBEAT_INTERVAL, SESSION_TIMEOUT
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.min_insync import MIN_INSYNC, check_min_insync
 from ottla.controller.metadata.records import ConfigChanged, Record
@@ -61,6 +62,15 @@ def _check_together(values: Mapping[str, str]) -> None:
             f"conflict topic config setting min.compaction.lag.ms ({number('min.compaction.lag.ms')}) > "
             f"max.compaction.lag.ms ({number('max.compaction.lag.ms')})",
         )
+
+
+def _check_group(values: Mapping[str, str], policy: Policy) -> None:
+    def number(key: str) -> int:
+        row = GROUP_CONFIGS[key]
+        return int(values.get(key) or policy.broker_defaults.get(row.synonyms[0].name) or row.default or 0)
+
+    if number(SESSION_TIMEOUT) <= number(HEARTBEAT_INTERVAL):
+        raise Refusal(ErrorCode.invalid_config, f"{SESSION_TIMEOUT} must be greater than {HEARTBEAT_INTERVAL}")
 
 
 def alter_configs(
@@ -117,10 +127,13 @@ def _alter_one(image: MetadataImage, policy: Policy, resource: ConfigResourceOps
         else:
             _check_value(row, value)
             after[op.key] = value
-    if resource.kind == "topic":
-        _check_together(after)
-    else:
-        check_min_insync(resource.name, before, after)
+    match resource.kind:
+        case "topic":
+            _check_together(after)
+        case "group":
+            _check_group(after, policy)
+        case "broker":
+            check_min_insync(resource.name, before, after)
     return [
         ConfigChanged(kind=resource.kind, name=resource.name, key=key, value=after.get(key))
         for key in dict.fromkeys((*(op.key for op in resource.ops), *before))
@@ -133,6 +146,10 @@ def _table(image: MetadataImage, policy: Policy, resource: ConfigResourceOps) ->
         if resource.name not in image.topics:
             raise Refusal(ErrorCode.unknown_topic_or_partition, f"The topic '{resource.name}' does not exist.")
         return TOPIC_CONFIGS
+    if resource.kind == "group":
+        if not resource.name:
+            raise Refusal(ErrorCode.invalid_request, "Default group resources are not allowed.")
+        return GROUP_CONFIGS
     if resource.name and resource.name not in map(str, image.brokers):
         raise Refusal(ErrorCode.broker_id_not_registered, f"No broker with id {resource.name} found.")
     return policy.broker_configs

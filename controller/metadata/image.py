@@ -106,8 +106,8 @@ class TopicImage:
 
 @dataclass(frozen=True, slots=True)
 class MetadataImage:
-    """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic" and "broker",
-    the broker "" holding the default of all brokers."""
+    """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic", "group" and
+    "broker", the broker "" holding the default of all brokers."""
 
     cluster_id: str
     offset: int = 0

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ottla.controller.metadata.config_def import ConfigDef, ConfigSource, ConfigValue
+from ottla.controller.metadata.group_config import GROUP_CONFIGS
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
 
@@ -46,8 +47,16 @@ def resolve(
     configs count; None leaves only the cluster-wide ones.
     """
     return {
-        name: Resolved(row, tuple(_candidates(image, broker_defaults, topic, node_id, row)))
+        name: Resolved(row, tuple(_candidates(image, broker_defaults, _topic(topic), node_id, row)))
         for name, row in TOPIC_CONFIGS.items()
+    }
+
+
+def resolve_group(image: MetadataImage, broker_defaults: Mapping[str, str], group: str) -> dict[str, Resolved]:
+    """Every config of a consumer group, by name; it need not exist."""
+    return {
+        name: Resolved(row, tuple(_candidates(image, broker_defaults, ("group", group), None, row)))
+        for name, row in GROUP_CONFIGS.items()
     }
 
 
@@ -55,16 +64,25 @@ def resolve_one(
     image: MetadataImage, broker_defaults: Mapping[str, str], topic: str | None, key: str, node_id: int | None = None
 ) -> Resolved:
     """One of them. Raises KeyError for a key that is no topic config."""
-    return Resolved(TOPIC_CONFIGS[key], tuple(_candidates(image, broker_defaults, topic, node_id, TOPIC_CONFIGS[key])))
+    row = TOPIC_CONFIGS[key]
+    return Resolved(row, tuple(_candidates(image, broker_defaults, _topic(topic), node_id, row)))
+
+
+Resource = tuple[str, str] | None
+"""Kind and name of what has configs of its own; None for nothing."""
+
+
+def _topic(name: str | None) -> Resource:
+    return None if name is None else ("topic", name)
 
 
 def _candidates(
-    image: MetadataImage, broker_defaults: Mapping[str, str], topic: str | None, node_id: int | None, row: ConfigDef
+    image: MetadataImage, broker_defaults: Mapping[str, str], owner: Resource, node_id: int | None, row: ConfigDef
 ) -> Iterator[Candidate]:
-    if topic is not None:
-        value = image.configs.get(("topic", topic), {}).get(row.name)
+    if owner is not None:
+        value = image.configs.get(owner, {}).get(row.name)
         if value is not None:
-            yield Candidate(row.name, value, ConfigSource.DYNAMIC_TOPIC)
+            yield Candidate(row.name, value, ConfigSource.GROUP if owner[0] == "group" else ConfigSource.DYNAMIC_TOPIC)
     layers = [
         (image.configs.get(("broker", ""), {}), ConfigSource.DYNAMIC_DEFAULT_BROKER),
         (broker_defaults, ConfigSource.STATIC_BROKER),

@@ -83,6 +83,7 @@ _ROWS = (
         "The level if compression.type is gzip: 1 is fast, 9 is small, -1 is gzip's own default (KIP-390).",
         least=-1,
         most=9,
+        check=lambda level: "must be between 1 and 9 or equal to -1" if level == 0 else None,
     ),
     _row(
         "compression.lz4.level",

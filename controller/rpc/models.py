@@ -295,6 +295,9 @@ class CreatePartitions(RpcRequest[CreatePartitionsResponse]):
 # Configs
 
 
+ConfigKind = Literal["topic", "broker", "group"]
+
+
 class ConfigOp(RpcModel):
     """KIP-339. "append" and "subtract" are for lists: `value` is comma-separated."""
 
@@ -304,17 +307,17 @@ class ConfigOp(RpcModel):
 
 
 class ConfigResourceOps(RpcModel):
-    """`kind` "topic" or "broker"; the broker named "" is the default of all brokers. `replace`: what is not set here
-    goes (AlterConfigs)."""
+    """`kind` "topic", "group" or "broker"; the broker named "" is the default of all brokers. `replace`: what is
+    not set here goes (AlterConfigs)."""
 
-    kind: Literal["topic", "broker"]
+    kind: ConfigKind
     name: str
     ops: tuple[ConfigOp, ...]
     replace: bool = False
 
 
 class ConfigResult(RpcModel):
-    kind: Literal["topic", "broker"]
+    kind: ConfigKind
     name: str
     error: int = 0
     message: str | None = None

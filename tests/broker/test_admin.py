@@ -189,7 +189,42 @@ class TestConfigs:
         (row,) = found.configs
         assert (row.value, row.is_sensitive, row.read_only, row.synonyms) == (None, True, True, ())
 
+    async def test_a_group_may_have_its_own(self, world: World) -> None:
+        """KIP-1043"""
+        world.config.values["group.consumer.session.timeout.ms"] = "50000"
+        world.set_config("group", "g", consumer_heartbeat_interval_ms="700")
+        found = {row.name: row for row in (await self.describe(world, 32, "g", include_synonyms=True)).configs}
+        row = found["consumer.heartbeat.interval.ms"]
+        assert (row.value, row.config_source, row.read_only) == ("700", 8, False)
+        row = found["consumer.session.timeout.ms"]
+        assert (row.value, row.config_source) == ("50000", 4)
+        assert [one.name for one in row.synonyms] == 2 * ["group.consumer.session.timeout.ms"]
+        assert (await self.describe(world, 32, "never heard of")).error_code is ErrorCode.none
+        assert world.broker.groups.member_times("g") == (45000, 700)
+
+    async def test_what_has_configs(self, world: World) -> None:
+        """KIP-1142"""
+
+        async def names(version: int, *types: int) -> list[tuple[int, str]]:
+            answer = await world.call(74, version, {"resource_types": types})
+            assert answer.error_code is ErrorCode.none
+            return [(getattr(one, "resource_type", 16), one.resource_name) for one in answer.config_resources]
+
+        world.add_topic("t")
+        world.set_config("group", "g", consumer_heartbeat_interval_ms="700")
+        brokers = [(4, "1"), (4, "2"), (4, "3")]
+        assert await names(1, 2, 4, 32) == [(2, "t"), *brokers, (32, "g")]
+        assert await names(1) == [(2, "t"), *brokers, (8, "1"), (8, "2"), (8, "3"), (32, "g")]
+        assert await names(0) == []
+        answer = await world.call(74, 1, {"resource_types": [3]})
+        assert answer.error_code is ErrorCode.unsupported_version
+
     async def test_refusals(self, world: World) -> None:
+        assert (await self.describe(world, 32, "")).error_code is ErrorCode.invalid_request
+        for kind in (8, 16):
+            refused = await self.describe(world, kind, "1")
+            assert refused.error_code is ErrorCode.invalid_request
+            assert refused.error_message
         assert (await self.describe(world, 2, "x")).error_code is ErrorCode.unknown_topic_or_partition
         assert (await self.describe(world, 2, "a b")).error_code is ErrorCode.invalid_topic_exception
         assert (await self.describe(world, 99, "x")).error_code is ErrorCode.invalid_request
@@ -232,7 +267,7 @@ class TestConfigs:
             {"resource_type": 2, "resource_name": "t", "configs": [{"name": "retention.ms", "value": "5"}]},
             {"resource_type": 2, "resource_name": "", "configs": []},
             {"resource_type": 16, "resource_name": "m", "configs": []},
-            {"resource_type": 32, "resource_name": "g", "configs": []},
+            {"resource_type": 8, "resource_name": "1", "configs": []},
             {"resource_type": 2, "resource_name": "u", "configs": [{"name": "retention.ms", "value": None}]},
         ]
         response = await world.call(33, 2, {"resources": resources, "validate_only": True})

@@ -193,6 +193,7 @@ CONTENT: dict[int, dict[str, Any]] = {
     69: {"group_ids": ["g"]},
     55: {"topics": [{"topic_name": "__cluster_metadata", "partitions": [{"partition_index": 0}]}]},
     60: {"endpoint_type": 1},
+    74: {"resource_types": [2, 4, 32]},
     75: {"topics": [{"name": "t"}], "response_partition_limit": 10, "cursor": None},
 }
 

@@ -12,7 +12,7 @@ from ottla.wire import Connection
 from tests.broker.world import LISTENER, NOW_MS, World, batch
 
 
-async def offset(world: World, timestamp: int, version: int = 10, topic: str = "t", **more: Any) -> Any:
+async def offset(world: World, timestamp: int, version: int = 11, topic: str = "t", **more: Any) -> Any:
     row = {
         "partition_index": more.pop("index", 0),
         "timestamp": timestamp,
@@ -24,7 +24,7 @@ async def offset(world: World, timestamp: int, version: int = 10, topic: str = "
     return response.topics[0].partitions[0]
 
 
-@pytest.mark.parametrize("version", range(1, 11))
+@pytest.mark.parametrize("version", range(1, 12))
 async def test_the_two_ends(world: World, version: int) -> None:
     (partition,) = world.add_topic("t", leader_epoch=5)
     for _ in range(3):
@@ -53,12 +53,24 @@ async def test_by_timestamp(world: World) -> None:
 async def test_special_timestamps_have_their_versions(world: World) -> None:
     world.add_topic("t")
     await world.produce("t", batch())
-    for timestamp, since in ((-3, 7), (-4, 8), (-5, 9)):
+    for timestamp, since in ((-3, 7), (-4, 8), (-5, 9), (-6, 11)):
         assert (await offset(world, timestamp, since - 1)).error_code is ErrorCode.unsupported_version
         assert (await offset(world, timestamp, since)).error_code is ErrorCode.none
     assert (await offset(world, -4)).offset == 0
     assert (await offset(world, -5)).offset == -1
-    assert (await offset(world, -6)).error_code is ErrorCode.unsupported_version
+    assert (await offset(world, -6)).offset == -1
+    assert (await offset(world, -7)).error_code is ErrorCode.unsupported_version
+
+
+async def test_the_largest_timestamp_is_none_of_a_deleted_record(world: World) -> None:
+    (partition,) = world.add_topic("t")
+    for step in (5, 3):
+        await world.produce("t", batch(1, timestamp=NOW_MS + step))
+    assert (await offset(world, -3)).offset == 0
+    assert partition.log is not None
+    partition.log.advance_log_start(1)
+    assert (await offset(world, -3)).offset == -1
+    assert (await offset(world, -4)).offset == 1
 
 
 async def test_consumers_are_told_the_high_watermark_and_brokers_the_log_end(world: World) -> None:

@@ -41,6 +41,18 @@ def shard_of(world: World) -> Shard:
     return shard
 
 
+async def test_a_group_may_have_times_of_its_own(world: World) -> None:
+    """KIP-1043: they hold from the next heartbeat on, and for this group only."""
+    await world.coordinate()
+    assert (await beat(world, "a")).heartbeat_interval.total_seconds() == 5
+    world.set_config("group", "g", consumer_heartbeat_interval_ms="700", consumer_session_timeout_ms="9000")
+    assert (await beat(world, "a", 1)).heartbeat_interval.total_seconds() == 0.7
+    now = asyncio.get_running_loop().time()
+    assert 8 < shard_of(world).consumers.groups["g"].sessions["a"] - now <= 9
+    other = await beat(world, "x", group_id="other")
+    assert other.heartbeat_interval.total_seconds() == 5
+
+
 async def test_members_share_one_after_the_other(world: World) -> None:
     await world.coordinate()
     first = await beat(world, "a")

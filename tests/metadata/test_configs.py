@@ -14,6 +14,7 @@ from ottla.controller.metadata import (
     resolve,
     resolve_one,
 )
+from ottla.controller.metadata.snapshot import decode_snapshot, encode_snapshot
 from ottla.controller.rpc import ConfigOp, ConfigResourceOps, IncrementalAlterConfigs
 from tests.metadata.cluster import Cluster
 
@@ -69,6 +70,8 @@ def test_every_default_is_a_value_of_its_key() -> None:
         ("min.cleanable.dirty.ratio", "nan"),
         ("min.cleanable.dirty.ratio", "1.1"),
         ("preallocate", "yes"),
+        ("compression.gzip.level", "0"),
+        ("compression.lz4.level", "18"),
     ],
 )
 def test_bad_values(key: str, text: str) -> None:
@@ -128,6 +131,21 @@ def test_min_insync_replicas_is_one_number_for_the_cluster() -> None:
     assert _alter(cluster, kind="broker", name="", replace=True) is ErrorCode.invalid_config
     assert cluster.image.configs["broker", ""] == {"min.insync.replicas": "1"}
     assert resolve_one(cluster.image, {"min.insync.replicas": "3"}, "t", "min.insync.replicas", 1).value == 1
+
+
+def test_a_group_has_configs_whether_it_exists_or_not(cluster: Cluster) -> None:
+    """KIP-1043"""
+    session, beat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+    assert _alter(cluster, (session, "set", "9000"), kind="group", name="g") is ErrorCode.none
+    assert cluster.image.configs["group", "g"] == {session: "9000"}
+    assert _alter(cluster, (session, "set", "5000"), kind="group", name="g") is ErrorCode.invalid_config
+    assert _alter(cluster, (beat, "set", "9000"), kind="group", name="g") is ErrorCode.invalid_config
+    assert _alter(cluster, (beat, "set", "0"), kind="group", name="g") is ErrorCode.invalid_config
+    assert _alter(cluster, ("retention.ms", "set", "5"), kind="group", name="g") is ErrorCode.invalid_config
+    assert _alter(cluster, (beat, "set", "7"), kind="group", name="") is ErrorCode.invalid_request
+    assert decode_snapshot(encode_snapshot(cluster.image), cluster.image.cluster_id).configs == cluster.image.configs
+    assert _alter(cluster, kind="group", name="g", replace=True) is ErrorCode.none
+    assert ("group", "g") not in cluster.image.configs
 
 
 def test_no_change_is_no_entry(cluster: Cluster) -> None:
