@@ -21,6 +21,8 @@ from ottla.broker.groups.classic import TRANSITIONS as GROUP_TRANSITIONS
 from ottla.broker.groups.classic import State
 from ottla.broker.transactions import TRANSITIONS as TRANSACTION_TRANSITIONS
 from ottla.broker.transactions import State as TransactionState
+from ottla.client.producer.transactions import TRANSITIONS as PRODUCER_TRANSITIONS
+from ottla.client.producer.transactions import State as ProducerState
 from ottla.controller import (
     TOPIC_CONFIGS,
     BrokerImage,
@@ -56,6 +58,7 @@ def pages() -> Mapping[str, str]:
         "metrics.md": metrics(),
         "group-states.md": group_states(),
         "transaction-states.md": transaction_states(),
+        "producer-states.md": producer_states(),
         "peer-watch.md": peer_watch(),
     }
 
@@ -389,6 +392,46 @@ TRANSACTION_STATES = {
         "the producer is fenced by another one, or has taken too long; never in the log, because the abort that "
         "follows is the same record."
     ),
+}
+
+
+# producer-states.md
+
+
+def producer_states() -> str:
+    return _page(_producer_states())
+
+
+def _producer_states() -> Iterator[str]:
+    yield "# The states of a transactional producer\n"
+    yield from _prose(
+        "From the table that the client library goes by, with KafkaProducer's names; any other step is an "
+        "IllegalStateError of the program."
+    )
+    yield "```mermaid\nstateDiagram-v2"
+    yield f"    [*] --> {ProducerState.UNINITIALIZED.value}"
+    for state, following in PRODUCER_TRANSITIONS.items():
+        for after in sorted(following, key=lambda each: list(ProducerState).index(each)):
+            yield f"    {state.value} --> {after.value}"
+    yield f"    {ProducerState.FATAL_ERROR.value} --> [*]\n```\n"
+    for state, meaning in PRODUCER_STATES.items():
+        yield from _item(f"*{state.value}*: {meaning}")
+
+
+PRODUCER_STATES = {
+    ProducerState.UNINITIALIZED: "not started.",
+    ProducerState.INITIALIZING: (
+        "asks for a producer id, or, after a transaction, for its next epoch: sequences were lost, or the next "
+        "transaction is the first one by version 2."
+    ),
+    ProducerState.READY: "can begin a transaction.",
+    ProducerState.IN_TRANSACTION: "takes records and offsets.",
+    ProducerState.COMMITTING: "sends what is buffered, then EndTxn.",
+    ProducerState.ABORTING: (
+        "gives up what is buffered, then sends EndTxn; by version 1 only when nothing is on its way any more."
+    ),
+    ProducerState.ABORTABLE_ERROR: "something of the transaction failed, and all that can be done is to abort it.",
+    ProducerState.FATAL_ERROR: "the producer is fenced, or nothing is sure any more; it can only be stopped.",
 }
 
 

@@ -53,6 +53,8 @@ class Producer(Transactions):
         transactional_id: records belong to transactions, which readers with isolation level read_committed see as a
             whole or not at all (KIP-98). Whoever starts under the same id later fences this producer.
         transaction_timeout_ms: a transaction that takes longer is aborted by its coordinator.
+        transaction_version: the highest version of the protocol to use. The second one (KIP-890) is used as soon as the
+            cluster has it, and keeps what is late of one transaction out of the next.
         rng, clock: sources of randomness and of default timestamps (ms since the epoch).
     """
 
@@ -73,6 +75,7 @@ class Producer(Transactions):
         partitioner: Partitioner = partition_by_key,
         transactional_id: str | None = None,
         transaction_timeout_ms: float = 60000,
+        transaction_version: Literal[1, 2] = 2,
         delivery_timeout_ms: float = 120000,
         request_timeout_ms: float = 30000,
         max_block_ms: float = 60000,
@@ -133,6 +136,7 @@ class Producer(Transactions):
                 self._core,
                 transactional_id,
                 timeout_ms=int(transaction_timeout_ms),
+                version=transaction_version,
                 patience=self._max_block,
                 wake=self._wake,
                 on_outcomes=self._on_outcomes,

@@ -146,7 +146,7 @@ class PartitionQueue:
                 if batch.maybe_appended:
                     batch.done = True
                     self.batches.remove(batch)
-                    message = "an earlier batch was lost; the records may be in the log"
+                    message = "an earlier batch was lost"
                     outcomes.append(Failed(batch, ErrorCode.out_of_order_sequence_number, message, True))
                 else:
                     batch.unsequence()

@@ -19,7 +19,8 @@ import structlog
 from ottla.client import KafkaError, TopicPartition
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.history import History
-from ottla.simulation.user import Client, Shared
+from ottla.simulation.reading import Shared
+from ottla.simulation.user import Client
 
 log = structlog.get_logger(__name__)
 

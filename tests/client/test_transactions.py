@@ -331,6 +331,14 @@ async def test_a_timeout_that_is_not_allowed_is_told_at_the_start(cluster: FakeC
         await producer(cluster).start()
 
 
+async def test_the_first_version_can_be_asked_for(cluster: FakeCluster) -> None:
+    cluster.create("t")
+    async with producer(cluster, transaction_version=1) as p, p.transaction():
+        await p.send("t", b"a")
+    assert cluster.requests[1, "add_partitions_to_txn"] == 1
+    assert cluster.transactions.model.txns["x"].identity.epoch == 0
+
+
 async def test_a_producer_that_is_stopped_leaves_no_transaction_open(cluster: FakeCluster) -> None:
     cluster.create("t")
     async with producer(cluster) as p:

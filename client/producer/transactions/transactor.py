@@ -39,6 +39,7 @@ class Transactor:
     Args:
         records: the producer's records, which wait for identities and for partitions that are admitted.
         timeout_ms: how long the coordinator lets a transaction last.
+        version: the highest version of the protocol to use.
         patience: seconds that a caller waits for coordinators at most.
         wake: called when records may be sent that could not be before.
         on_outcomes: told of records that are given up with their transaction.
@@ -51,6 +52,7 @@ class Transactor:
         transactional_id: str,
         *,
         timeout_ms: int,
+        version: int,
         patience: float,
         wake: Callable[[], None],
         on_outcomes: Callable[[list[Outcome]], None],
@@ -59,6 +61,7 @@ class Transactor:
         self._network = network
         self._records = records
         self._timeout_ms = timeout_ms
+        self._version = version
         self._patience = patience
         self._wake = wake
         self._on_outcomes = on_outcomes
@@ -101,7 +104,7 @@ class Transactor:
 
     async def start(self) -> None:
         """Get a producer id. Raises FatalTransactionError, KafkaTimeoutError."""
-        self.core.initialise(self._network.feature(FEATURE))
+        self.core.initialise(self._level())
         await self._while({State.INITIALIZING}, "no producer id")
 
     async def begin(self) -> None:
@@ -115,7 +118,7 @@ class Transactor:
 
         Raises FatalTransactionError, AbortableTransactionError, IllegalStateError.
         """
-        self.core.end(commit, self._network.feature(FEATURE))
+        self.core.end(commit, self._level())
         if not commit:
             # Whatever arrives late is refused for its epoch; by the first version it has to be waited for.
             cause = self.core.error or AbortableTransactionError("the transaction was aborted")
@@ -154,6 +157,10 @@ class Transactor:
             await self._group[1].close()
 
     # -- insides
+
+    def _level(self) -> int:
+        """What the cluster and this producer both have."""
+        return min(self._network.feature(FEATURE), self._version)
 
     async def _while(self, states: set[State], what: str) -> None:
         await self._until(lambda: self.core.state not in states, what)
