@@ -24,6 +24,7 @@ from ottla.log.modelled_file import Crashed
 from ottla.log.partition_log import Appended, PartitionLog
 from ottla.log.producers import Duplicate, New, ProducerState
 from ottla.log.recovery import Recovered
+from ottla.log.verification import Verification
 
 __all__ = [
     "LOCK_FILE",
@@ -57,6 +58,7 @@ __all__ = [
     "ProducerState",
     "Recovered",
     "Truncated",
+    "Verification",
     "Volume",
     "decode_uuid",
     "encode_uuid",

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ottla.log.compaction import KeyOffsets, Rules, clean_batch, emptied
+from ottla.log.aborted import AbortedTransaction
+from ottla.log.compaction import KeyOffsets, LastOfProducer, Rules, clean_batch, emptied
 from ottla.log.config import LogConfig
 from ottla.log.damage import check_batches
 from ottla.log.disk import Disk, File
 from ottla.log.epochs import EpochCache
 from ottla.log.errors import DiskError, LogError
+from ottla.log.passed_transactions import PassedTransactions
 from ottla.log.reader import header_at
 from ottla.log.scan import CHUNK, scan_headers
 from ottla.log.segment import LOG_SUFFIX, MAX_RELATIVE, Segment
@@ -43,7 +45,8 @@ class Source:
 class Cleaning:
     """`sources` are all segments from the log's first; keys are taken from `first_dirty` on. `ratio`: what is dirty.
 
-    `epochs` and `sparse` are what the log knows of its epochs, and whether offsets may be missing.
+    `epochs` and `sparse` are what the log knows of its epochs, and whether offsets may be missing. Of
+    `aborted_transactions` all are there whose markers are in the log, also above what may be cleaned.
     """
 
     disk: Disk
@@ -52,14 +55,16 @@ class Cleaning:
     first_dirty: int
     ratio: float
     now_ms: int
-    producers: Mapping[int, int]
+    producers: Mapping[int, LastOfProducer]
     epochs: EpochCache
     sparse: bool
+    aborted_transactions: Sequence[AbortedTransaction] = ()
     aborted: bool = False
     committed: Segment | None = None
     bytes_before: int = 0
     bytes_after: int = 0
     keys: KeyOffsets = field(init=False)
+    _rules: Rules = field(init=False)
 
     def check(self) -> None:
         if self.aborted:
@@ -71,17 +76,32 @@ class Cleaning:
         Raises CleaningAborted, CorruptBatch, DiskError.
         """
         self.keys = KeyOffsets(self.first_dirty, max_bytes)
-        for source in self.sources:
-            if source.next_offset <= self.first_dirty:
-                continue
+        dirty = [source for source in self.sources if source.next_offset > self.first_dirty]
+        transactions = PassedTransactions(self.aborted_transactions)
+        for source in dirty:
             for header, data in self._batches(source):
-                if header.last_offset >= self.first_dirty and not self.keys.add(header, data):
+                if header.is_control:
+                    transactions.end(header)
+                counts = not header.is_control and not transactions.is_aborted(header)
+                if header.last_offset < self.first_dirty:
+                    continue
+                if not counts:
+                    self.keys.pass_over(header)
+                elif not self.keys.add(header, data):
                     return self.keys.end
             self.keys.end = max(self.keys.end, source.next_offset)
         return self.keys.end
 
     def groups(self) -> list[list[Source]]:
-        """Neighbours that together make no more than one segment; all that have something below the end of the map."""
+        """Neighbours that together make no more than one segment; all that have something below the end of the map.
+        They are to be written in this order, each once."""
+        self._rules = Rules(
+            self.keys,
+            self.now_ms,
+            self.config.delete_retention_ms,
+            self.producers,
+            PassedTransactions(self.aborted_transactions),
+        )
         groups: list[list[Source]] = []
         size = 0
         for source in self.sources:
@@ -110,6 +130,7 @@ class Cleaning:
             interval=self.config.index_interval_bytes,
         )
         new.reset_indexes()
+        new.aborted.begin()
         new.created_ms = first.segment.created_ms
         self.check()
         file = self.disk.open(new.path(CLEANED_SUFFIX), create=True)
@@ -125,16 +146,17 @@ class Cleaning:
 
     def _fill(self, new: Segment, file: File, group: Sequence[Source]) -> None:
         file.truncate(0)
-        rules = Rules(self.keys, self.now_ms, self.config.delete_retention_ms, self.producers)
         pending: list[bytes] = []
         last: BatchHeader | None = None
         for source in group:
             self.bytes_before += source.size
             for header, data in self._batches(source):
-                kept = clean_batch(header, data, rules)
+                kept, aborted = clean_batch(header, data, self._rules)
                 last = header if kept is None else None
                 if kept is not None:
                     _add(new, pending, header, kept)
+                if aborted is not None:
+                    new.aborted.add(aborted)
             self._write_out(file, pending)
         if last is not None:
             _add(new, pending, last, emptied(last))
@@ -191,7 +213,7 @@ def plan(
     first_dirty: int,
     bound: int,
     now_ms: int,
-    producers: Mapping[int, int],
+    producers: Mapping[int, LastOfProducer],
     epochs: EpochCache,
     sparse: bool,
 ) -> Cleaning | None:

@@ -107,6 +107,16 @@ class Disk(Protocol):
         """What stays the same as long as the page cache does, and never comes again; "" if that cannot be told."""
 
 
+def overwrite(disk: Disk, path: str, data: bytes) -> None:
+    """Replace a file that can be rebuilt: neither atomic nor synced."""
+    file = disk.open(path, create=True)
+    try:
+        file.truncate(0)
+        file.append((data,))
+    finally:
+        file.close()
+
+
 @contextlib.contextmanager
 def _translated(path: str) -> Iterator[None]:
     try:

@@ -11,8 +11,7 @@ from ottla.log.checkpoints import (
     decode_clean_shutdown,
     encode_clean_shutdown,
 )
-from ottla.log.disk import Disk
-from ottla.log.segment import overwrite
+from ottla.log.disk import Disk, overwrite
 
 
 class LastStop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, encode_epochs
 from ottla.log.damage import DAMAGED_FILE, UNSYNCED_FILE, leave_mark
-from ottla.log.errors import DiskError, LogOffline
+from ottla.log.errors import CorruptFile, DiskError, LogOffline
 from ottla.log.reader import header_at, locate
 from ottla.log.retention import count_deletable
 from ottla.log.scan import scan_headers
@@ -22,7 +22,7 @@ class LogMaintenance(LogSwapping):
         """Remove every batch that has a record at or above `offset`; nothing to do at or above the log end.
 
         A truncation is durable when it returns, and so is a lowered recovery point: new data that is not yet synced can
-        never be taken for the old that was. Raises DiskError or LogOffline with the log offline.
+        never be taken for the old that was. Raises DiskError, CorruptFile or LogOffline with the log offline.
         """
         self._check_online()
         if offset >= self.log_end_offset:
@@ -34,6 +34,7 @@ class LogMaintenance(LogSwapping):
             self.abort_cleaning()
             at = self._segment_index(offset)
             segment = self._segments[at]
+            self._aborted_of(segment)
             position = locate(segment, offset)
             header = header_at(segment, position)
             end = offset if header is None else min(offset, header.base_offset)
@@ -43,9 +44,10 @@ class LogMaintenance(LogSwapping):
             self._begin_cut(end)
             self._remove_from(at + 1)
             segment.truncate(position, end)
+            segment.aborted.truncate(end)
             self._active = segment
             self._finish_cut(end)
-        except DiskError as error:
+        except (DiskError, CorruptFile) as error:
             self._fail(error, "truncate")
             raise
 
@@ -105,9 +107,11 @@ class LogMaintenance(LogSwapping):
         self._write_epochs()
         snapshots = list_snapshots(self._disk, self.directory)
         remove_snapshots(self._disk, self.directory, [offset for offset in snapshots if offset > end])
-        if self.producers.entries:
+        before = self.producers
+        if before.entries:
             usable = [offset for offset in snapshots if self.log_start_offset <= offset <= end]
             self.producers = restore(self._disk, self.directory, self._segments, usable, self.log_start_offset)
+            self.producers.transactions.take_over(before.transactions, end)
 
     # --- flush
 
@@ -124,13 +128,16 @@ class LogMaintenance(LogSwapping):
         # The end is taken before the segments: whatever lies below it is in a segment of the list.
         with self._state_lock:
             cuts, end, done = self._cuts, self.log_end_offset, self.recovery_point
-            segments = list(self._segments)
-        if end == done:
+            *closed, active = self._segments
+        # One that was active when all of it was synced has not had its indexes synced.
+        closed = [segment for segment in closed if segment.next_offset > done or not segment.aborted.durable]
+        if end == done and not closed:
             return done
         try:
-            for segment in segments:
-                if segment.next_offset > done:
-                    segment.sync(indexes=segment is not segments[-1])
+            for segment in closed:
+                segment.sync(indexes=True)
+            if active.next_offset > done:
+                active.sync(indexes=False)
             self._settle()
             if self._names_changed:
                 self._names_changed = False

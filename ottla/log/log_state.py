@@ -11,14 +11,15 @@ from typing import NoReturn
 
 import structlog
 
+from ottla.log.aborted import AbortedIndex
 from ottla.log.config import LogConfig
 from ottla.log.damage import COMPACTED_FILE
 from ottla.log.disk import Disk
-from ottla.log.errors import DiskError, DiskFull, LogOffline
+from ottla.log.errors import CorruptFile, DiskError, DiskFull, LogOffline
 from ottla.log.producers import ProducerState
 from ottla.log.recovery import Recovered
 from ottla.log.segment import Segment
-from ottla.log.snapshots import remove_snapshots, restore, write_snapshot
+from ottla.log.snapshots import NEVER, rebuild_aborted, remove_snapshots, restore, write_snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,16 @@ class LogState:
             self._reserve(self._active)
         usable = [offset for offset in recovered.snapshots if self._is_usable_snapshot(offset)]
         remove_snapshots(disk, directory, set(recovered.snapshots) - set(usable))
-        self.producers: ProducerState = restore(disk, directory, self._segments, usable, log_start)
+        reindex_from = self._not_indexed_from(recovery_point)
+        self.producers: ProducerState = restore(
+            disk,
+            directory,
+            self._segments,
+            [offset for offset in usable if offset <= reindex_from],
+            log_start,
+            reindex_from=reindex_from,
+        )
+        self._aborted_of(self._active)
         # What a clean opening found needs no second writing when the log is closed.
         clean = recovered.scanned_from is None and recovered.epochs_file is not None
         self._opened_as = self._change_mark() if clean else None
@@ -80,8 +90,19 @@ class LogState:
     def _change_mark(self) -> tuple[int, int, int]:
         return self.log_end_offset, self._cuts, self._bases[0]
 
+    def _not_indexed_from(self, recovery_point: int) -> int:
+        """Where the first segment begins whose index of aborted transactions may not be on the disk, or be an older
+        one: of those that were scanned, and of the one that ends with the recovery point (see `_flush`)."""
+        scanned_from = self.recovered.scanned_from
+        if scanned_from is None:
+            return NEVER
+        return scanned_from if recovery_point > scanned_from else self._bases[self._segment_index(scanned_from - 1)]
+
     def _is_usable_snapshot(self, offset: int) -> bool:
-        """Not beyond the log, and not from before a scan: a crash may have undone its removal by a truncation."""
+        """Not beyond the log, and not from before a scan: a crash may have undone its removal by a truncation. Nor one
+        of a log whose segments are lost."""
+        if self.recovered.created:
+            return False
         scanned_from = self.recovered.scanned_from
         return self.log_start_offset <= offset <= (self.log_end_offset if scanned_from is None else scanned_from)
 
@@ -140,6 +161,17 @@ class LogState:
     def has_rolled_unflushed(self) -> bool:
         """Whether a segment that is no longer written to waits for a flush."""
         return self._active.base_offset > self.recovery_point
+
+    def _aborted_of(self, segment: Segment) -> AbortedIndex:
+        """The transactions that markers in `segment` aborted. Those of the active one are always at hand.
+
+        Raises DiskError, and CorruptFile when they have rotted and so has the log.
+        """
+        try:
+            return segment.aborted.index
+        except CorruptFile:
+            rebuild_aborted(self._disk, self.directory, self._segments, segment, self.log_start_offset)
+            return segment.aborted.index
 
     def _segment_index(self, offset: int) -> int:
         return max(bisect_right(self._bases, offset) - 1, 0)

@@ -21,8 +21,16 @@ from ottla.log.log_maintenance import LogMaintenance
 from ottla.log.reader import find_max_timestamp, find_timestamp, read_segment
 from ottla.log.recovery import open_segments
 from ottla.log.segment import Segment
-from ottla.log.stamping import split_runs, with_append_time
-from ottla.records import BatchHeader, CorruptBatch, stamped_prefix
+from ottla.log.stamping import Run, split_runs, with_append_time
+from ottla.records import (
+    CONTROL_BIT,
+    BatchHeader,
+    CorruptBatch,
+    EndMarker,
+    iter_headers,
+    read_marker,
+    stamped_prefix,
+)
 
 _STAMP = 16
 
@@ -111,7 +119,10 @@ class PartitionLog(LogMaintenance):
             self._epochs.assign(leader_epoch, base)
             self.last_epoch = leader_epoch
         if header.producer_id >= 0:
-            self.producers.update(header, base)
+            if header.attributes & CONTROL_BIT:
+                self._note_marker(segment, header, base, read_marker(batch, header=header))
+            else:
+                self.producers.update(header, base)
         self.log_end_offset = last + 1
         return Appended(base, last, timestamp, append_time, self.log_start_offset)
 
@@ -132,12 +143,12 @@ class PartitionLog(LogMaintenance):
         for run in runs:
             if run.gap and not self._sparse:
                 self._mark_gap()
-            self._append_run(view[run.start : run.end], run.headers)
+            self._append_run(view[run.start : run.end], run)
             newest = max(newest, run.max_timestamp)
         return Appended(base, self.log_end_offset - 1, newest, -1, self.log_start_offset)
 
-    def _append_run(self, data: memoryview, headers: Sequence[BatchHeader]) -> None:
-        first, last = headers[0], headers[-1]
+    def _append_run(self, data: memoryview, run: Run) -> None:
+        first, last = run.headers[0], run.headers[-1]
         segment = self._active
         try:
             if segment.must_roll(len(data), last.last_offset, first.max_timestamp, self._limits):
@@ -145,7 +156,7 @@ class PartitionLog(LogMaintenance):
             segment.file.append((data,))
         except DiskError as error:
             self._append_failed(error)
-        for header in headers:
+        for header in run.headers:
             segment.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
             if header.leader_epoch != self._epochs.latest:
                 # Not only when it differs from the last record's: an epoch that this log was to lead, and got no
@@ -153,8 +164,16 @@ class PartitionLog(LogMaintenance):
                 self._epochs.assign(header.leader_epoch, header.base_offset)
             self.last_epoch = header.leader_epoch
             if header.producer_id >= 0:
-                self.producers.update(header, header.base_offset)
+                if header.attributes & CONTROL_BIT:
+                    self._note_marker(segment, header, header.base_offset, run.markers[header.base_offset])
+                else:
+                    self.producers.update(header, header.base_offset)
         self.log_end_offset = last.last_offset + 1
+
+    def _note_marker(self, segment: Segment, header: BatchHeader, base: int, marker: EndMarker | None) -> None:
+        aborted = self.producers.end_transaction(header, base, marker)
+        if aborted is not None:
+            segment.aborted.add(aborted)
 
     def _mark_gap(self) -> None:
         """Whoever opens this log has to know that offsets may be missing before the first is."""
@@ -206,6 +225,37 @@ class PartitionLog(LogMaintenance):
         if not data and min_one and offset < min(up_to, segment.next_offset) and not self._sparse:
             raise CorruptFile(f"{segment.path('.log')}: no batch at offset {offset}")
         return data
+
+    # --- transactions
+
+    def first_unstable_offset(self, high_watermark: int) -> int | None:
+        """The first offset that no committed-only reader may see yet, at or above the log start: that of an open
+        transaction, or of one whose marker is not below the high watermark. None when there is none."""
+        first = self.producers.transactions.first_unstable(high_watermark)
+        return None if first is None else max(first, self.log_start_offset)
+
+    def aborted_transactions(self, start: int, end: int) -> list[tuple[int, int]]:
+        """`(producer id, first offset)` of the aborted transactions that have records in [start, end), or may have.
+
+        None of those whose marker is below `start`: the producer's next transaction may be a committed one. Raises
+        DiskError, CorruptFile, CorruptBatch.
+        """
+        found: list[tuple[int, int]] = []
+        for at in range(self._segment_index(start), len(self._segments)):
+            if self._aborted_of(self._segments[at]).collect(start, end, found):
+                break
+        return found
+
+    def aborted_in(self, data: bytes, start: int) -> list[tuple[int, int]]:
+        """The same for what a read from `start` gave."""
+        if not data:
+            return []
+        found = self.aborted_transactions(start, self.log_end_offset)
+        if not found:
+            return found
+        return self.aborted_transactions(start, max(header.next_offset for _, header in iter_headers(data)))
+
+    # --- time
 
     def offset_for_timestamp(self, timestamp: int, *, up_to: int) -> tuple[int, int, int] | None:
         """`(offset, timestamp, leader epoch)` of the first record not older than `timestamp` (ms) and below `up_to`."""

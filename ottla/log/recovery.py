@@ -22,10 +22,9 @@ from ottla.log.reader import header_at
 from ottla.log.scan import scan_headers, scan_verified
 from ottla.log.segment import (
     DELETED_SUFFIX,
-    INDEX_SUFFIX,
+    INDEX_SUFFIXES,
     LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
-    TIME_INDEX_SUFFIX,
     Segment,
 )
 from ottla.log.swaps import complete_swaps
@@ -83,7 +82,7 @@ def open_segments(
     if not bases:
         _require(directory, log_start_offset, required_end)
         segment = Segment.create(disk, directory, log_start_offset, interval=interval, now_ms=now_ms)
-        return Recovered([segment], EpochCache(), created=True)
+        return Recovered([segment], EpochCache(), created=True, snapshots=snapshots)
     segments = [_open_segment(disk, directory, base, interval, now_ms) for base in bases]
     for segment, following in pairwise(segments):
         segment.next_offset = following.base_offset
@@ -119,9 +118,7 @@ def _sweep(disk: Disk, directory: str) -> tuple[list[int], list[int]]:
     known = set(bases)
     snapshots = []
     for name in names:
-        orphan = (_is_numbered(name, INDEX_SUFFIX) or _is_numbered(name, TIME_INDEX_SUFFIX)) and int(
-            name[:20]
-        ) not in known
+        orphan = any(_is_numbered(name, suffix) for suffix in INDEX_SUFFIXES) and int(name[:20]) not in known
         if orphan or name.endswith(_SWEPT):
             disk.remove(f"{directory}/{name}")
         elif _is_numbered(name, SNAPSHOT_SUFFIX):

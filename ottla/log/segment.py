@@ -1,8 +1,9 @@
-"""One segment: a .log file of record batches with its two sparse indexes.
+"""One segment: a .log file of record batches with its two sparse indexes, and its index of aborted transactions.
 
 The file is opened when first needed. The indexes of the active segment live in memory and reach the disk when the
 segment is rolled or the log closed: after an unclean stop the segment is scanned and they are rebuilt anyway. Those of
-an older segment are loaded when first needed, and rebuilt from the batch headers if they do not check.
+an older segment are loaded when first needed, and rebuilt from the batch headers if they do not check. The index of
+aborted transactions cannot be made from one segment alone: the log does that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from ottla.log.disk import Buffer, Disk, File
+from ottla.log.aborted_file import TXN_CHECKSUM_SUFFIX, TXN_INDEX_SUFFIX, AbortedFile
+from ottla.log.disk import Buffer, Disk, File, overwrite
 from ottla.log.errors import CorruptFile, DiskError, DiskFull, FileClosed
 from ottla.log.index import OFFSET_ENTRY_SIZE, TIME_ENTRY_SIZE, OffsetIndex, TimeIndex
 from ottla.log.scan import scan_headers
@@ -19,6 +21,7 @@ from ottla.log.scan import scan_headers
 log = structlog.get_logger(__name__)
 
 LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX = ".log", ".index", ".timeindex", ".snapshot"
+INDEX_SUFFIXES = (INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, TXN_CHECKSUM_SUFFIX)
 DELETED_SUFFIX = ".deleted"
 MAX_RELATIVE = 0x7FFFFFFF
 BOUNDARIES = 64
@@ -37,6 +40,7 @@ class Segment:
         "_interval",
         "_since_entry",
         "_time_index",
+        "aborted",
         "base_offset",
         "boundaries",
         "created_ms",
@@ -69,6 +73,7 @@ class Segment:
         self._file: File | None = None
         self._index: OffsetIndex | None = None
         self._time_index: TimeIndex | None = None
+        self.aborted = AbortedFile(disk, self.path(""))
 
     @classmethod
     def create(cls, disk: Disk, directory: str, base_offset: int, *, interval: int, now_ms: int) -> Segment:
@@ -79,6 +84,7 @@ class Segment:
         if segment._file.size():
             segment._file.truncate(0)
         segment.reset_indexes()
+        segment.aborted.begin()
         return segment
 
     def reserve(self, size: int) -> None:
@@ -210,17 +216,20 @@ class Segment:
         return self.max_timestamp
 
     def write_indexes(self) -> None:
-        """Write both index files whole; not synced. The time index ends with the segment's largest timestamp."""
+        """Write the index files whole; not synced. The time index ends with the segment's largest timestamp."""
         self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
         for suffix, data in ((INDEX_SUFFIX, self.index.encode()), (TIME_INDEX_SUFFIX, self.time_index.encode())):
             overwrite(self.disk, self.path(suffix), data)
+        self.aborted.write()
 
-    def write_indexes_if_room(self) -> None:
+    def write_indexes_if_room(self) -> bool:
         """On a full disk there are none, and they are rebuilt when needed: half-written ones could mislead."""
         try:
             self.write_indexes()
         except DiskFull:
             self.remove_index_files()
+            return False
+        return True
 
     # --- life
 
@@ -242,11 +251,14 @@ class Segment:
                 self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
 
     def sync(self, *, indexes: bool) -> None:
-        """Make the log file durable, and with `indexes` the index files as written. Callable from any thread.
+        """Make the log file durable, and with `indexes` the index files as written; what aborted transactions there are
+        is written now, if it is not yet: nobody could tell that it is missing. Callable from any thread.
 
         A segment that is removed meanwhile has nothing left to make durable.
         """
         try:
+            if indexes:
+                self.aborted.durable = True  # as far as it is known now
             file = self._file
             try:
                 if file is None:
@@ -255,10 +267,13 @@ class Segment:
                     file.sync()
             except FileClosed:
                 self._sync_path(LOG_SUFFIX)
-            for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX) if indexes else ():
+            if indexes:
+                self.aborted.write()
+            for suffix in INDEX_SUFFIXES if indexes else ():
                 if self.disk.exists(self.path(suffix)):
                     self._sync_path(suffix)
         except DiskError:
+            self.aborted.durable = False
             if not self.removed:
                 raise
 
@@ -278,22 +293,12 @@ class Segment:
         """Remove the files, the log file first: indexes without a log are swept away when the log is opened."""
         self.removed = True
         self.close_file()
-        self._remove_paths((LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX))
+        self._remove_paths((LOG_SUFFIX, *INDEX_SUFFIXES, SNAPSHOT_SUFFIX))
 
     def remove_index_files(self) -> None:
-        self._remove_paths((INDEX_SUFFIX, TIME_INDEX_SUFFIX))
+        self._remove_paths(INDEX_SUFFIXES)
 
     def _remove_paths(self, suffixes: Iterable[str]) -> None:
         for path in map(self.path, suffixes):
             if self.disk.exists(path):
                 self.disk.remove(path)
-
-
-def overwrite(disk: Disk, path: str, data: bytes) -> None:
-    """Replace a file that can be rebuilt: neither atomic nor synced."""
-    file = disk.open(path, create=True)
-    try:
-        file.truncate(0)
-        file.append((data,))
-    finally:
-        file.close()

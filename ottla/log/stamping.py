@@ -10,7 +10,7 @@ from crc32c import crc32c
 
 from ottla.log.disk import Buffer
 from ottla.log.errors import OffsetsOutOfOrder
-from ottla.records import BatchHeader, CorruptBatch, read_header, verify_batch
+from ottla.records import CONTROL_BIT, BatchHeader, CorruptBatch, EndMarker, read_header, read_marker, verify_batch
 
 _CRC_AT, _ATTRIBUTES_AT, _MAX_TIMESTAMP_AT = 17, 21, 35
 _LOG_APPEND_TIME = 0x08
@@ -18,13 +18,17 @@ _LOG_APPEND_TIME = 0x08
 
 @dataclass(slots=True)
 class Run:
-    """Batches that go into one segment with one write: data[start:end]. `gap`: offsets are missing in or before it."""
+    """Batches that go into one segment with one write: data[start:end]. `gap`: offsets are missing in or before it.
+
+    `markers`: what the control batches of producers among them say, by base offset.
+    """
 
     start: int
     end: int
     headers: list[BatchHeader] = field(default_factory=list)
     max_timestamp: int = -1
     gap: bool = False
+    markers: dict[int, EndMarker | None] = field(default_factory=dict)
 
 
 def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gaps: bool = False) -> list[Run]:
@@ -42,6 +46,8 @@ def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gap
         run.headers.append(header)
         run.max_timestamp = max(run.max_timestamp, header.max_timestamp)
         run.gap |= header.base_offset != expected
+        if header.attributes & CONTROL_BIT and header.producer_id >= 0:
+            run.markers[header.base_offset] = read_marker(data, start, header=header)
         expected = header.next_offset
     if not runs:
         raise CorruptBatch("no batch to append")

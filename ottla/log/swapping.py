@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ottla.log.cleaner import CLEANED_SUFFIX, SWAP_SUFFIX, Cleaning, CleaningAborted, Source, plan
+from ottla.log.compaction import LastOfProducer
 from ottla.log.damage import mark_sparse
 from ottla.log.epochs import EpochCache
 from ottla.log.errors import DiskError, DiskFull
 from ottla.log.log_state import LogState
 from ottla.log.segment import LOG_SUFFIX, Segment
+from ottla.log.snapshots import forget_open_transactions
 
 _ANY = 2**63 - 1
 
@@ -40,7 +42,7 @@ class LogSwapping(LogState):
         """
         if self._failure is not None or self._cleaning is not None or self._detached:
             return None
-        unstable = self.producers.first_unstable_offset()
+        unstable = self.producers.transactions.first_unstable(high_watermark)
         return plan(
             self._disk,
             self._config,
@@ -49,16 +51,19 @@ class LogSwapping(LogState):
             bound=high_watermark if unstable is None else min(high_watermark, unstable),
             now_ms=now_ms,
             producers={
-                entry.producer_id: entry.batches[-1].last_offset
+                entry.producer_id: LastOfProducer(entry.batches[-1].last_offset if entry.batches else -1, entry.epoch)
                 for entry in self.producers.entries.values()
-                if entry.batches
             },
             epochs=EpochCache(self._epochs.entries),
             sparse=self._sparse,
         )
 
     def start_cleaning(self, cleaning: Cleaning) -> None:
-        """From here on retention waits, and whatever cuts the log aborts the cleaning."""
+        """From here on retention waits, and whatever cuts the log aborts the cleaning.
+
+        Raises DiskError, CorruptFile when it cannot be told which transactions were aborted.
+        """
+        cleaning.aborted_transactions = [row for segment in self._segments for row in self._aborted_of(segment)]
         self._cleaning = cleaning
 
     def end_cleaning(self, *, done: bool) -> None:
@@ -145,7 +150,10 @@ class LogSwapping(LogState):
                 segment.remove_files()
             self._disk.sync_dir(self.directory)
             self._disk.rename(new.path(SWAP_SUFFIX), new.path(LOG_SUFFIX))
-            new.write_indexes_if_room()
+            if not new.write_indexes_if_room():
+                # No record of an aborted transaction is left in it: nobody misses the rows.
+                new.aborted.begin()
+            forget_open_transactions(self._disk, self.directory, new.base_offset)
             new.sync(indexes=True)
             self._disk.sync_dir(self.directory)
         except DiskError as error:

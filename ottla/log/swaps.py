@@ -7,7 +7,8 @@ import structlog
 from ottla.log.disk import Disk
 from ottla.log.errors import CorruptFile
 from ottla.log.scan import scan_verified
-from ottla.log.segment import INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX
+from ottla.log.segment import INDEX_SUFFIXES, LOG_SUFFIX, SNAPSHOT_SUFFIX
+from ottla.log.snapshots import forget_open_transactions
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +29,9 @@ def complete_swaps(disk: Disk, directory: str) -> None:
                 continue
             suffix = other[20:]
             replaced = suffix in (LOG_SUFFIX, SNAPSHOT_SUFFIX) and int(other[:20]) > base
-            if replaced or suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX):
+            if replaced or suffix in INDEX_SUFFIXES:
                 disk.remove(f"{directory}/{other}")
+        forget_open_transactions(disk, directory, base)
         disk.sync_dir(directory)
         disk.rename(path, f"{directory}/{base:020d}{LOG_SUFFIX}")
         disk.sync_dir(directory)

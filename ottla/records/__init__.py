@@ -2,9 +2,12 @@
 
 from ottla.records.batch import MAX_DECOMPRESSED, Record, RecordLike, decode_batch, encode_batch
 from ottla.records.compression import Compression, compress, decompress
+from ottla.records.control import EndMarker, encode_marker, read_marker
 from ottla.records.header import (
+    CONTROL_BIT,
     HEADER_SIZE,
     LOG_OVERHEAD,
+    TRANSACTIONAL_BIT,
     BatchHeader,
     CorruptBatch,
     iter_headers,
@@ -16,20 +19,25 @@ from ottla.records.recompress import recompress_batch
 from ottla.records.rewrite import rewrite_batch
 
 __all__ = [
+    "CONTROL_BIT",
     "HEADER_SIZE",
     "LOG_OVERHEAD",
     "MAX_DECOMPRESSED",
+    "TRANSACTIONAL_BIT",
     "BatchHeader",
     "Compression",
     "CorruptBatch",
+    "EndMarker",
     "Record",
     "RecordLike",
     "compress",
     "decode_batch",
     "decompress",
     "encode_batch",
+    "encode_marker",
     "iter_headers",
     "read_header",
+    "read_marker",
     "recompress_batch",
     "rewrite_batch",
     "stamped_prefix",

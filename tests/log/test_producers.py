@@ -55,18 +55,6 @@ def test_sequences_wrap() -> None:
     assert state.check(header(0)) is ErrorCode.out_of_order_sequence_number
 
 
-def test_transactions_open_and_close() -> None:
-    state = ProducerState()
-    state.update(header(0, transactional=True), 5)
-    state.update(header(1, transactional=True), 6)
-    assert state.first_unstable_offset() == 5
-    restored = ProducerState.from_snapshot(state.snapshot(), 7)
-    assert restored.first_unstable_offset() == 5
-    state.update(header(-1, transactional=True, control=True), 7)
-    assert state.first_unstable_offset() is None
-    assert isinstance(state.check(header(2, transactional=True)), New)
-
-
 def test_expiry_counts_quiet_time_by_our_own_clock() -> None:
     state = ProducerState()
     state.update(header(0), 0)
