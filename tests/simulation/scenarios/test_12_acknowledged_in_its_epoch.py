@@ -38,7 +38,7 @@ def test_if_only_the_offset_counted_something_else_would_be_acknowledged(monkeyp
     """Waits survive a change of role, and end when the high watermark reaches them."""
     adopt = following.adopt
 
-    def change_role(self: Partition, role, image) -> None:
+    def change_role(self: Partition, role, image, **_: object) -> None:
         self.role, self.image = role, image
         self.watchers.changed()
 
