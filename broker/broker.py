@@ -25,7 +25,7 @@ from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
 from ottla.broker.recompression import Recompression
 from ottla.broker.replication import ClusterCredentials, OpenConnection, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
-from ottla.broker.transactions import TransactionConfig, TransactionCoordinator, transactions_topic
+from ottla.broker.transactions import TransactionConfig, TransactionCoordinator, Verifier, transactions_topic
 from ottla.controller import (
     AllocateProducerIds,
     ControllerUnavailable,
@@ -95,6 +95,9 @@ class Broker:
             producer_ids=producer_ids,
             peers=Peers(open_connection, lambda: view.image, inter_broker_listener),
         )
+        self._verifier = Verifier(
+            Peers(open_connection, lambda: view.image, inter_broker_listener), self.transactions.home
+        )
         self.context = BrokerContext(
             node_id=config.node_id,
             config=config,
@@ -103,6 +106,7 @@ class Broker:
             replicas=replicas,
             groups=self.groups,
             transactions=self.transactions,
+            verifier=self._verifier,
             credentials=credentials,
             nonce=nonce,
             limits=limits,
@@ -150,6 +154,7 @@ class Broker:
     async def close(self) -> None:
         """End the background work of handlers, and give up all fetch sessions."""
         await self.groups.close()
+        await self._verifier.close()
         await self.transactions.close()
         await self.context.recompression.close()
         await self.context.background.close()

@@ -16,7 +16,7 @@ from ottla.broker.producer_ids import ProducerIds
 from ottla.broker.recompression import Recompression
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
-from ottla.broker.transactions import TransactionCoordinator
+from ottla.broker.transactions import TransactionCoordinator, Verifier
 from ottla.controller import ConfigDef, MetadataImage, RpcRequest, RpcResponse
 
 log = structlog.get_logger(__name__)
@@ -140,6 +140,7 @@ class BrokerContext:
     replicas: ReplicaManager
     groups: GroupCoordinator
     transactions: TransactionCoordinator
+    verifier: Verifier
     credentials: ClusterCredentials
     nonce: Callable[[], bytes]
     limits: TopicLimits

@@ -20,6 +20,7 @@ from ottla.broker.transactions.model import (
 )
 from ottla.broker.transactions.shard import Outcome, Shard
 from ottla.broker.transactions.topic import transactions_topic
+from ottla.broker.transactions.verifier import Verifier
 
 __all__ = [
     "IDLE",
@@ -34,6 +35,7 @@ __all__ = [
     "Transaction",
     "TransactionConfig",
     "TransactionCoordinator",
+    "Verifier",
     "decisions",
     "transactions_topic",
 ]
