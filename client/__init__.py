@@ -1,6 +1,7 @@
 """The client library: producer, consumer by assignment, admin. Names follow aiokafka and Kafka's keys."""
 
 from ottla.client.admin import Admin
+from ottla.client.admin.structs import AlterConfigOp, LogDirDescription, NewPartitions, OffsetSpec, ReplicaInfo
 from ottla.client.consumer import Consumer, ConsumerRebalanceListener
 from ottla.client.consumer.settings import parse_duration
 from ottla.client.errors import (
@@ -51,6 +52,7 @@ from ottla.client.structs import (
     ClusterDescription,
     ConfigEntry,
     ConfigResource,
+    ConfigSynonym,
     ConsumerGroupMetadata,
     ConsumerRecord,
     GroupDescription,
@@ -76,12 +78,14 @@ from ottla.client.structs import (
 __all__ = [
     "AbortableTransactionError",
     "Admin",
+    "AlterConfigOp",
     "BrokerMetadata",
     "BrokerResponseError",
     "ClusterDescription",
     "CommitFailedError",
     "ConfigEntry",
     "ConfigResource",
+    "ConfigSynonym",
     "Consumer",
     "ConsumerGroupMetadata",
     "ConsumerRebalanceListener",
@@ -108,8 +112,10 @@ __all__ = [
     "KafkaError",
     "KafkaTimeoutError",
     "LeaderNotAvailableError",
+    "LogDirDescription",
     "LogTruncationError",
     "MessageSizeTooLargeError",
+    "NewPartitions",
     "NewTopic",
     "NoBrokersAvailable",
     "NoOffsetForPartitionError",
@@ -120,6 +126,7 @@ __all__ = [
     "OffsetAndMetadata",
     "OffsetAndTimestamp",
     "OffsetOutOfRangeError",
+    "OffsetSpec",
     "OpenTransaction",
     "OutOfOrderSequenceNumber",
     "PartitionMetadata",
@@ -132,6 +139,7 @@ __all__ = [
     "QuorumReplica",
     "RebalanceInProgressError",
     "RecordMetadata",
+    "ReplicaInfo",
     "SubscriptionPattern",
     "TopicAlreadyExistsError",
     "TopicMetadata",

@@ -10,7 +10,9 @@ from ottla.client.network import Network
 from ottla.client.structs import OffsetAndTimestamp, TopicPartition
 
 LIST_OFFSETS: Final = 2
-LIST_OFFSETS_VERSIONS: Final = (1, 9)
+LIST_OFFSETS_VERSIONS: Final = (1, 11)
+_SINCE: Final = {-3: 7, -4: 8, -5: 9, -6: 11}
+"""The version from which on a special timestamp may be asked for."""
 OFFSET_FOR_LEADER_EPOCH: Final = 23
 OFFSET_FOR_LEADER_EPOCH_VERSIONS: Final = (2, 4)
 LATEST: Final = -1
@@ -35,6 +37,7 @@ async def list_offsets_once(network: Network, times: Mapping[TopicPartition, int
         return {
             "replica_id": -1,
             "isolation_level": isolation_level,
+            "timeout": int(network.options.request_timeout * 1000),
             "topics": [{"name": topic, "partitions": entries} for topic, entries in topics.items()],
         }
 
@@ -48,7 +51,9 @@ async def list_offsets_once(network: Network, times: Mapping[TopicPartition, int
             for p in t.partitions
         }
 
-    return await ask_leaders(network, list(times), LIST_OFFSETS, LIST_OFFSETS_VERSIONS, values, read)
+    least = max((_SINCE.get(time, 1) for time in times.values()), default=1)
+    versions = (max(LIST_OFFSETS_VERSIONS[0], least), LIST_OFFSETS_VERSIONS[1])
+    return await ask_leaders(network, list(times), LIST_OFFSETS, versions, values, read)
 
 
 async def epoch_ends_once(network: Network, epochs: Mapping[TopicPartition, int]) -> Results:

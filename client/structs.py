@@ -180,15 +180,27 @@ class QuorumDescription:
 
 
 class ConfigResource(NamedTuple):
-    """What has configs: `kind` is "topic" or "broker"; a broker's name is its id, or "" for all of them."""
+    """What has configs: `kind` is "topic", "broker" or "group" (Kafka has "broker_logger" and "client_metrics" too); a
+    broker's name is its id, or "" for all of them."""
 
     kind: str
     name: str
 
 
+class ConfigSynonym(NamedTuple):
+    """A place that gives a config its value, under the name that it has there."""
+
+    name: str
+    value: str | None
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigEntry:
-    """One config as a broker describes it. `source` is Kafka's name, e.g. "DYNAMIC_TOPIC_CONFIG"."""
+    """One config as a broker describes it. `source` and `type` are Kafka's names, e.g. "DYNAMIC_TOPIC_CONFIG", "LONG".
+
+    `synonyms`, if asked for, come in order of precedence: the first is the place that the value is from.
+    """
 
     name: str
     value: str | None
@@ -197,6 +209,8 @@ class ConfigEntry:
     read_only: bool
     is_sensitive: bool
     documentation: str | None = None
+    type: str = "UNKNOWN"
+    synonyms: tuple[ConfigSynonym, ...] = ()
 
 
 class ConsumerGroupMetadata(NamedTuple):

@@ -7,22 +7,22 @@ import ssl
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
-from ottla.client.admin import cluster, configs, groups, partitions, topics
+from ottla.client.admin import cluster, groups, partitions, topics
+from ottla.client.admin.config_admin import ConfigAdmin
+from ottla.client.admin.log_admin import LogAdmin
+from ottla.client.admin.structs import NewPartitions
 from ottla.client.admin.transaction_admin import TransactionAdmin
-from ottla.client.errors import IllegalStateError, KafkaError
+from ottla.client.errors import IllegalStateError
 from ottla.client.network import Network
-from ottla.client.offsets import list_offsets, list_offsets_once
 from ottla.client.options import Clock, make_options, wall_clock_ms
 from ottla.client.structs import (
     ClusterDescription,
-    ConfigEntry,
-    ConfigResource,
     GroupDescription,
     GroupListing,
     NewTopic,
     OffsetAndMetadata,
-    OffsetAndTimestamp,
     PartitionReassignment,
     QuorumDescription,
     TopicMetadata,
@@ -30,7 +30,7 @@ from ottla.client.structs import (
 )
 
 
-class Admin(TransactionAdmin):
+class Admin(ConfigAdmin, LogAdmin, TransactionAdmin):
     """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
 
     Any broker is asked, since all of them forward to the active controller; another one after two seconds without an
@@ -101,14 +101,18 @@ class Admin(TransactionAdmin):
         """
         return await topics.create(self._ready(), list(new_topics), self._seconds(timeout_ms), validate_only)
 
-    async def delete_topics(self, names: Iterable[str], *, timeout_ms: float | None = None) -> None:
-        """Delete topics by name. Raises the error of the first that could not be deleted."""
+    async def delete_topics(self, names: Iterable[str | UUID], *, timeout_ms: float | None = None) -> None:
+        """Delete topics by name or id (KIP-516). Raises the error of the first that could not be deleted."""
         await topics.delete(self._ready(), list(names), self._seconds(timeout_ms))
 
     async def create_partitions(
-        self, counts: Mapping[str, int], *, timeout_ms: float | None = None, validate_only: bool = False
+        self,
+        counts: Mapping[str, int | NewPartitions],
+        *,
+        timeout_ms: float | None = None,
+        validate_only: bool = False,
     ) -> None:
-        """Raise the number of partitions of topics to these counts."""
+        """Raise the number of partitions of topics to these counts. Raises the error of the first that was not."""
         await topics.add_partitions(self._ready(), counts, self._seconds(timeout_ms), validate_only)
 
     async def list_topics(self) -> list[str]:
@@ -185,35 +189,6 @@ class Admin(TransactionAdmin):
     async def describe_quorum(self) -> QuorumDescription:
         """The metadata quorum. Raises UnsupportedVersionError where brokers cannot tell."""
         return await cluster.describe_quorum(self._ready(), self._timeout)
-
-    async def describe_configs(
-        self, resources: Iterable[ConfigResource], *, include_documentation: bool = False
-    ) -> dict[ConfigResource, dict[str, ConfigEntry]]:
-        """All configs of topics and brokers, by name."""
-        return await configs.describe(self._ready(), list(resources), self._timeout, include_documentation)
-
-    async def incremental_alter_configs(
-        self, changes: Mapping[ConfigResource, Mapping[str, str | None]], *, validate_only: bool = False
-    ) -> None:
-        """Set configs; the value None goes back to the default. What is not named stays as it is (KIP-339)."""
-        await configs.alter(self._ready(), changes, self._timeout, validate_only)
-
-    async def list_offsets(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, OffsetAndTimestamp]:
-        """The first record at or after a time in ms since the epoch; -1 stands for the end, -2 for the beginning.
-
-        Offset -1 in the result: there is no such record.
-        """
-        return await list_offsets(self._ready(), times, self._timeout)
-
-    async def try_list_offsets(
-        self, times: Mapping[TopicPartition, int]
-    ) -> tuple[dict[TopicPartition, OffsetAndTimestamp], dict[TopicPartition, KafkaError]]:
-        """`list_offsets` without a second try: what was found, and the errors of the rest."""
-        network = self._ready()
-        network.topics.update(tp.topic for tp in times)
-        if times:
-            await network.refreshed()
-        return await list_offsets_once(network, times)
 
     async def list_consumer_groups(
         self, *, states: Iterable[str] = (), types: Iterable[str] = ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
+from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
+from ottla.client.admin.structs import NewPartitions
 from ottla.client.errors import error_for
 from ottla.client.metadata import ClusterMetadata
 from ottla.client.network import Network, Values
@@ -52,19 +54,23 @@ async def create(
     return {t.name: TopicMetadata(t.name, getattr(t, "topic_id", None), False, {}) for t in answer.topics}
 
 
-async def delete(network: Network, names: list[str], timeout: float) -> None:
-    """DeleteTopics (key 20), versions 1 to 6."""
+async def delete(network: Network, names: list[str | UUID], timeout: float) -> None:
+    """DeleteTopics (key 20), versions 1 to 6; ids need version 6."""
+    by_id = any(isinstance(name, UUID) for name in names)
 
     def values(seconds: float) -> Values:
         return {
-            "topics": [{"name": name, "topic_id": None} for name in names],
-            "topic_names": names,
+            "topics": [
+                {"name": None, "topic_id": name} if isinstance(name, UUID) else {"name": name, "topic_id": None}
+                for name in names
+            ],
+            "topic_names": [name for name in names if isinstance(name, str)],
             "timeout": int(seconds * 1000),
         }
 
     answer = await network.call_any(
         DELETE_TOPICS,
-        (1, 6),
+        (6 if by_id else 1, 6),
         values,
         timeout=timeout,
         patience=CHANGE_PATIENCE,
@@ -73,12 +79,21 @@ async def delete(network: Network, names: list[str], timeout: float) -> None:
     _raise_first(answer.responses, "topic")
 
 
-async def add_partitions(network: Network, counts: Mapping[str, int], timeout: float, validate_only: bool) -> None:
+async def add_partitions(
+    network: Network, counts: Mapping[str, int | NewPartitions], timeout: float, validate_only: bool
+) -> None:
     """CreatePartitions (key 37), versions 0 to 3."""
+
+    def row(name: str, wanted: int | NewPartitions) -> dict[str, Any]:
+        new = NewPartitions(wanted) if isinstance(wanted, int) else wanted
+        assignments = None
+        if new.new_assignments is not None:
+            assignments = [{"broker_ids": tuple(brokers)} for brokers in new.new_assignments]
+        return {"name": name, "count": new.total_count, "assignments": assignments}
 
     def values(seconds: float) -> Values:
         return {
-            "topics": [{"name": name, "count": count, "assignments": None} for name, count in counts.items()],
+            "topics": [row(name, wanted) for name, wanted in counts.items()],
             "timeout": int(seconds * 1000),
             "validate_only": validate_only,
         }

@@ -1,0 +1,58 @@
+"""The values that only the admin client takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+from ottla.client.structs import TopicPartition
+
+
+class AlterConfigOp(NamedTuple):
+    """What `incremental_alter_configs` does to one config (KIP-339). "append" and "subtract" are for lists: `value` is
+    comma-separated. "delete" goes back to the default."""
+
+    op: Literal["set", "delete", "append", "subtract"]
+    value: str | None = None
+
+
+class OffsetSpec(IntEnum):
+    """What `list_offsets` may be asked for in place of a time."""
+
+    LATEST = -1
+    EARLIEST = -2
+    MAX_TIMESTAMP = -3
+    EARLIEST_LOCAL = -4
+    LATEST_TIERED = -5
+    EARLIEST_PENDING_UPLOAD = -6
+
+
+@dataclass(frozen=True, slots=True)
+class NewPartitions:
+    """How many partitions a topic is to have in all, and where the replicas of the new ones go, if that is not left to
+    the cluster: a tuple of broker ids for each."""
+
+    total_count: int
+    new_assignments: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """A replica on disk. `size` in bytes; `offset_lag` is what it lacks up to the high watermark, -1 if unknown;
+    `is_future`: a copy that is about to take the place of the replica."""
+
+    size: int
+    offset_lag: int
+    is_future: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogDirDescription:
+    """One data directory of a broker. Bytes of the file system that it is in, -1 if unknown."""
+
+    total_bytes: int
+    usable_bytes: int
+    replica_infos: Mapping[TopicPartition, ReplicaInfo] = field(default_factory=dict)
+    is_cordoned: bool = False
