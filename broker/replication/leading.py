@@ -12,16 +12,36 @@ from ottla.broker.replication.follower import EpochEnd, diverges
 from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.reading import FetchResult, FetchWant
-from ottla.log import Appended, CorruptFile, DiskError, DiskFull, Duplicate, LogError, OffsetOutOfRange, PartitionLog
+from ottla.log import (
+    Appended,
+    CorruptFile,
+    DiskError,
+    DiskFull,
+    Duplicate,
+    LogError,
+    OffsetOutOfRange,
+    PartitionLog,
+    Verification,
+)
 from ottla.records import BatchHeader, CorruptBatch
 
 log = structlog.get_logger(__name__)
 
 
 def append(
-    partition: Partition, batch: bytes | memoryview, header: BatchHeader, *, acks: Acks, now_ms: int
+    partition: Partition,
+    batch: bytes | memoryview,
+    header: BatchHeader,
+    *,
+    acks: Acks,
+    now_ms: int,
+    verification: Verification | None = None,
+    sequenced: bool = True,
 ) -> Appended | ErrorCode:
     """Append one verified batch to the leader's log.
+
+    The first batch of a transaction here needs the `verification` that its coordinator has answered (KIP-890), or is
+    INVALID_TXN_STATE. `sequenced`: not so for what a coordinator writes on behalf of a producer.
 
     A retry of one of the producer's last five batches is not written again and answers with its offsets (KIP-98).
     acks=all is refused before anything is written when the ISR is too small (NOT_ENOUGH_REPLICAS).
@@ -34,7 +54,7 @@ def append(
     if acks == -1 and role.under_min_isr:
         return ErrorCode.not_enough_replicas
     if header.producer_id >= 0:
-        verdict = held.producers.check(header)
+        verdict = held.producers.check(header, verification, sequenced=sequenced)
         if isinstance(verdict, Duplicate):
             return _again(held, verdict)
         if isinstance(verdict, ErrorCode):

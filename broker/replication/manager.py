@@ -33,6 +33,7 @@ from ottla.log import (
     LogError,
     LogManager,
     PartitionLog,
+    Verification,
     Volume,
 )
 from ottla.records import BatchHeader
@@ -124,10 +125,25 @@ class ReplicaManager:
         return self._partitions.values()
 
     def append(
-        self, partition: Partition, batch: bytes | memoryview, header: BatchHeader, *, acks: Acks
+        self,
+        partition: Partition,
+        batch: bytes | memoryview,
+        header: BatchHeader,
+        *,
+        acks: Acks,
+        verification: Verification | None = None,
+        sequenced: bool = True,
     ) -> Appended | ErrorCode:
         """Append one verified batch; see `leading.append`. `partition.acknowledge` comes after it, in the same step."""
-        return leading.append(partition, batch, header, acks=acks, now_ms=self._clock())
+        return leading.append(
+            partition,
+            batch,
+            header,
+            acks=acks,
+            now_ms=self._clock(),
+            verification=verification,
+            sequenced=sequenced,
+        )
 
     def produce_wait(self) -> ProduceWait:
         """For one produce request: `partition.acknowledge(appended.last_offset + 1, acks, wait, slot)` for each

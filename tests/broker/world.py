@@ -126,8 +126,8 @@ class FakeReplicas:
     async def volume(self) -> Volume:
         return self.disk.volume(self.log_directory)
 
-    def append(self, partition: Partition, batch: Any, header: Any, *, acks: Any) -> Any:
-        return leading.append(partition, batch, header, acks=acks, now_ms=NOW_MS)
+    def append(self, partition: Partition, batch: Any, header: Any, *, acks: Any, **more: Any) -> Any:
+        return leading.append(partition, batch, header, acks=acks, now_ms=NOW_MS, **more)
 
     def produce_wait(self) -> ProduceWait:
         return ProduceWait(asyncio.get_running_loop())
