@@ -16,7 +16,7 @@ from ottla.broker.replication import (
     TopicSettings,
     topic_settings,
 )
-from ottla.broker.transactions import TransactionConfig
+from ottla.broker.transactions import TransactionConfig, TransactionSummary
 
 __all__ = [
     "TABLE",
@@ -39,6 +39,7 @@ __all__ = [
     "SessionCache",
     "TopicSettings",
     "TransactionConfig",
+    "TransactionSummary",
     "build_registry",
     "load_schemas",
     "topic_settings",

@@ -15,7 +15,7 @@ from uuid import UUID
 from kio.schema.index import api_key_map, schema_name_map
 from prometheus_client.metrics_core import Metric
 
-from ottla.broker import TABLE, QuorumStatus
+from ottla.broker import TABLE, QuorumStatus, TransactionSummary
 from ottla.broker.api import Row
 from ottla.broker.groups.classic import TRANSITIONS as GROUP_TRANSITIONS
 from ottla.broker.groups.classic import State
@@ -275,6 +275,7 @@ def _example() -> NodeViews:
         standings=lambda: {2: "watching"},
         replicas=lambda: [replica],
         groups=lambda: [GroupRow("group", "Stable", 1, {(topic.name, 0): 1})],
+        transactions=lambda: TransactionSummary({"Ongoing": 1}, 0.5, 0),
         traffic=lambda: Stats(requests={0: 1}),
         changes=lambda: changes,
         cleaner=lambda: CleanerStatus(0, 0.0),

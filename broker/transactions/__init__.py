@@ -7,7 +7,7 @@ afterwards, by whoever coordinates then.
 
 from ottla.broker.transactions import decisions
 from ottla.broker.transactions.config import TransactionConfig
-from ottla.broker.transactions.coordinator import TransactionCoordinator
+from ottla.broker.transactions.coordinator import TransactionCoordinator, TransactionSummary
 from ottla.broker.transactions.model import (
     IDLE,
     TRANSITIONS,
@@ -35,6 +35,7 @@ __all__ = [
     "Transaction",
     "TransactionConfig",
     "TransactionCoordinator",
+    "TransactionSummary",
     "Verifier",
     "decisions",
     "transactions_topic",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import NamedTuple
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -16,11 +17,22 @@ from ottla.broker.replication import Partition, ReplicaManager
 from ottla.broker.transactions.config import TransactionConfig
 from ottla.broker.transactions.marker_sender import MarkerSender
 from ottla.broker.transactions.markers import Pending
+from ottla.broker.transactions.model import State
 from ottla.broker.transactions.shard import Shard
 from ottla.controller import Delta, MetadataImage, PartitionImage, RpcError
 from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
+
+
+class TransactionSummary(NamedTuple):
+    """For metrics: ids by their state, the age of the oldest transaction that is under way (s; 0 for none), and
+    partitions that have not got their marker yet."""
+
+    states: Mapping[str, int]
+    oldest_s: float
+    markers: int
+
 
 EXPIRE_AT_ONCE = 1000
 """Ids of one shard that are given up before others get their turn."""
@@ -75,6 +87,17 @@ class TransactionCoordinator:
     def shards(self) -> Iterable[Shard]:
         """Those that this broker leads, ready or not."""
         return self._shards.led()
+
+    def summary(self) -> TransactionSummary:
+        """What is served here."""
+        states: Counter[str] = Counter()
+        oldest_ms = now_ms = self.clock()
+        for shard in self.shards():
+            for _, found in shard.transactions if shard.log.ready else ():
+                states[found.state.label] += 1
+                if found.state is State.ONGOING:
+                    oldest_ms = min(oldest_ms, found.started_at)
+        return TransactionSummary(states, (now_ms - oldest_ms) / 1000, self._sender.missing)
 
     # For shards
 

@@ -55,6 +55,11 @@ class MarkerSender:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
+    @property
+    def missing(self) -> int:
+        """Partitions that have not got their marker yet."""
+        return sum(len(each.missing) for owned in self._pending.values() for each in owned.values())
+
     def send(self, pending: Pending) -> None:
         self._pending.setdefault(pending.owner, {})[pending.id] = pending
         self._queue.add(pending)

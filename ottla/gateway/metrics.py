@@ -57,11 +57,35 @@ class NodeCollector:
         yield from _offsets(rows)
         yield from _replicas(views.node_id, rows)
         yield from _groups(views.node_id, list(views.groups()), rows)
+        yield from self._transactions()
         yield from self._controller(image)
         yield from self._raft()
         yield from self._traffic()
         yield from self._changes()
         yield from self._cleaner()
+
+    def _transactions(self) -> Iterator[Metric]:
+        found, node = self._views.transactions(), self._views.node_id
+        if found is None:
+            return
+        yield _gauge(
+            "ottla_transactional_ids",
+            "Transactional ids that this node coordinates, by state.",
+            ["node", "state"],
+            [([node, state], count) for state, count in sorted(found.states.items())],
+        )
+        yield _gauge(
+            "ottla_transaction_oldest_seconds",
+            "Age of the oldest transaction under way of those that this node coordinates; 0 for none.",
+            ["node"],
+            [([node], found.oldest_s)],
+        )
+        yield _gauge(
+            "ottla_transaction_markers_missing",
+            "Partitions that this node has yet to tell how a transaction ended.",
+            ["node"],
+            [([node], found.markers)],
+        )
 
     def _controller(self, image: MetadataImage) -> Iterator[Metric]:
         node, active = self._views.node_id, self._views.is_active_controller()

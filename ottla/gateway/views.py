@@ -75,13 +75,24 @@ class Cleaner(Protocol):
     def max_dirty_ratio(self) -> float: ...
 
 
+class Transactions(Protocol):
+    """The transactional ids that the node coordinates (`ottla.broker.TransactionSummary`)."""
+
+    @property
+    def states(self) -> Mapping[str, int]: ...
+    @property
+    def oldest_s(self) -> float: ...
+    @property
+    def markers(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class NodeViews:
     """Callables, so that nothing is held on to and nothing is worked out before a request asks for it.
 
     `reasons_not_ready` is empty when the node is registered, unfenced and caught up. `raft_log_end` is the index after
     the last entry here. `standings` is the death watch's opinion of every peer. On a node without the broker role
-    `replicas`, `groups`, `traffic` and `cleaner` yield nothing.
+    `replicas`, `groups`, `transactions`, `traffic` and `cleaner` yield nothing.
     """
 
     node_id: int
@@ -94,6 +105,7 @@ class NodeViews:
     standings: Callable[[], Mapping[int, str]] = dict
     replicas: Callable[[], Iterable[ReplicaRow]] = tuple
     groups: Callable[[], Iterable[GroupRow]] = tuple
+    transactions: Callable[[], Transactions | None] = lambda: None
     traffic: Callable[[], Traffic | None] = lambda: None
     changes: Callable[[], Changes | None] = lambda: None
     cleaner: Callable[[], Cleaner | None] = lambda: None

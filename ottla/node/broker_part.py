@@ -20,6 +20,7 @@ from ottla.broker import (
     ReplicationConfig,
     TopicSettings,
     TransactionConfig,
+    TransactionSummary,
     load_schemas,
     topic_settings,
 )
@@ -214,6 +215,10 @@ class BrokerPart:
     def groups(self) -> Iterable[GroupSummary]:
         """The groups that this broker coordinates."""
         return () if self._broker is None else self._broker.groups.summaries()
+
+    def transactions(self) -> TransactionSummary | None:
+        """The transactional ids that this broker coordinates."""
+        return None if self._broker is None else self._broker.transactions.summary()
 
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         """The node has one data directory; as in Kafka, a broker without any cannot go on."""

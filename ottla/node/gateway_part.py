@@ -30,6 +30,7 @@ class GatewayPart:
                 standings=self._standings,
                 replicas=self._replicas,
                 groups=self._groups,
+                transactions=lambda: node.broker.transactions() if node.broker else None,
                 traffic=self._traffic,
                 changes=self._seen_changes,
                 cleaner=self._cleaner,

@@ -274,3 +274,20 @@ async def test_what_is_stuck_holds_nobody_up_for_long(world: World) -> None:
     answer_at_once, _ = world.start(26, 5, {"transactional_id": "tid", "producer_id": producer.id})
     await asyncio.sleep(0)
     assert answer_at_once.done()
+
+
+async def test_what_metrics_tell(world: World) -> None:
+    async def answer(node_id: int, key: int, request: Any) -> Mapping[str, Any]:
+        return marker_answers(request, lambda *_: ErrorCode.not_leader_or_follower)
+
+    write, world.peers.answer = world.peers.answer, answer
+    await world.coordinate_transactions()
+    assert world.broker.transactions.summary() == ({}, 0.0, 0)
+    other = await begin(world, "other")
+    await add_as_leader(world, other, name="other")
+    world.now_ms += 2500
+    await prepared(world, ("t", 0), ("t", 1))
+    assert world.broker.transactions.summary() == ({"Ongoing": 1, "PrepareCommit": 1}, 2.5, 2)
+    world.peers.answer = write
+    await settled(world)
+    assert world.broker.transactions.summary() == ({"Ongoing": 1, "CompleteCommit": 1}, 2.5, 0)
