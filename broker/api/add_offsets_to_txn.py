@@ -2,11 +2,13 @@
 
 v2 PRODUCER_FENCED · v3 flexible · v4 TRANSACTION_ABORTABLE.
 
-Differences from Kafka: while `__consumer_offsets` does not exist the answer is COORDINATOR_NOT_AVAILABLE. (Kafka makes
-no check, and counts partitions by its configuration.)
+Differences from Kafka: where `__consumer_offsets` does not exist yet the answer waits until it was made. (Kafka counts
+its partitions by the configuration.)
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from kio.schema.errors import ErrorCode
 
@@ -21,17 +23,29 @@ KEY = 25
 
 
 def handle(context: BrokerContext, request: Request) -> Reply:
-    body, coordinator = request.body, context.transactions
+    body = request.body
     if not body.transactional_id:
         return {"error_code": ErrorCode.invalid_request}
     home = context.groups.home(body.group_id)
+    return _after_creation(context, request) if home is None else _add(context, request, home[0])
+
+
+async def _after_creation(context: BrokerContext, request: Request) -> Answer:
+    await context.groups.topic.ensure()
+    home = context.groups.home(request.body.group_id)
     if home is None:
         return {"error_code": ErrorCode.coordinator_not_available}
+    answer = _add(context, request, home[0])
+    return answer if isinstance(answer, Mapping) else await answer
+
+
+def _add(context: BrokerContext, request: Request, index: int) -> Reply:
+    body, coordinator = request.body, context.transactions
     shard = coordinator.shard_of(body.transactional_id)
     if isinstance(shard, ErrorCode):
         return {"error_code": shard}
     producer = Producer(body.producer_id, body.producer_epoch)
-    partitions = frozenset({(OFFSETS_TOPIC, home[0])})
+    partitions = frozenset({(OFFSETS_TOPIC, index)})
 
     def decide(transaction: Transaction | None, _fresh: int | None) -> Decision:
         return decisions.add(transaction, producer, partitions, VERSION_1, coordinator.clock())

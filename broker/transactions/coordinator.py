@@ -34,6 +34,7 @@ class TransactionSummary(NamedTuple):
     markers: int
 
 
+MAX_WANTING_IDS = 10_000
 EXPIRE_AT_ONCE = 1000
 """Ids of one shard that are given up before others get their turn."""
 
@@ -126,7 +127,10 @@ class TransactionCoordinator:
         shard.marked(pending)
 
     def fresh_id(self, then: Callable[[int | None], None]) -> None:
-        """Call `then` with a producer id that nobody had, or None if the controller gives none now; not at once."""
+        """Call `then` with a producer id that nobody had, or None if there is none to be had now."""
+        if len(self._wanting_ids) >= MAX_WANTING_IDS:
+            then(None)
+            return
         self._wanting_ids.append(then)
         if self._allocating is None or self._allocating.done():
             self._allocating = start_task(self._allocate(), "transactional-producer-ids")

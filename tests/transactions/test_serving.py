@@ -285,10 +285,13 @@ async def test_offsets_belong_to_the_transaction_by_the_partition_of_their_group
     await world.coordinate_transactions()
     producer = await begin(world)
     values = {"transactional_id": ID, "producer_id": producer.id, "producer_epoch": 0, "group_id": "g"}
-    response = await world.call(OFFSETS, 4, values)
-    assert response.error_code is ErrorCode.coordinator_not_available, "there is no __consumer_offsets yet"
-    world.add_topic(OFFSETS_TOPIC)
-    assert (await world.call(OFFSETS, 4, values)).error_code is NONE
+
+    def make(request: Any) -> CreateTopicsResponse:
+        world.add_topic(OFFSETS_TOPIC)
+        return CreateTopicsResponse(topics=(TopicResult(name=OFFSETS_TOPIC),), offset=3)
+
+    world.controller.answers[CreateTopics] = make
+    assert (await world.call(OFFSETS, 4, values)).error_code is NONE, "__consumer_offsets was made for it"
     found = state(world)
     assert found is not None and found.partitions == {(OFFSETS_TOPIC, 0)}
     for version, error in ((1, ErrorCode.invalid_producer_epoch), (2, FENCED)):
