@@ -33,7 +33,10 @@ class BrokerMetadata(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PartitionMetadata:
-    """One partition as the brokers describe it. `leader` is -1 when there is none."""
+    """One partition as the brokers describe it. `leader` is -1 when there is none.
+
+    `elr` and `last_known_elr` are the eligible leader replicas (KIP-966), None where brokers do not tell.
+    """
 
     topic: str
     partition: int
@@ -43,6 +46,8 @@ class PartitionMetadata:
     isr: tuple[int, ...]
     offline_replicas: tuple[int, ...] = ()
     error: ErrorCode = ErrorCode.none
+    elr: tuple[int, ...] | None = None
+    last_known_elr: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,25 @@
-"""CreateTopics, DeleteTopics, CreatePartitions, and Metadata as a description."""
+"""CreateTopics, DeleteTopics, CreatePartitions, DescribeTopicPartitions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
 from ottla.client.admin.structs import NewPartitions
-from ottla.client.errors import error_for
+from ottla.client.errors import UnsupportedVersionError, error_for
 from ottla.client.metadata import ClusterMetadata
 from ottla.client.network import Network, Values
-from ottla.client.structs import NewTopic, TopicMetadata
+from ottla.client.structs import NewTopic, PartitionMetadata, TopicMetadata
 
 CREATE_TOPICS: Final = 19
 DELETE_TOPICS: Final = 20
 CREATE_PARTITIONS: Final = 37
+DESCRIBE_TOPIC_PARTITIONS: Final = 75
+PAGE_PARTITIONS: Final = 2000
 CHANGE_PATIENCE: Final = 5.0
 """Seconds that one broker may take over a change: it forwards it to the active controller, if it can reach that."""
 
@@ -110,14 +113,67 @@ async def add_partitions(
 
 
 async def describe(network: Network, names: Collection[str] | None, timeout: float) -> dict[str, TopicMetadata]:
-    """Metadata of the topics, as one broker sees it now."""
-    answer = await network.fetch_metadata(names, timeout)
-    view = ClusterMetadata()
-    view.update(answer)
-    for topic in view.topics.values():
+    """DescribeTopicPartitions (key 75), version 0, page by page; Metadata where brokers do not have it.
+
+    As one broker sees it now. Raises what is wrong with one of `names`; of all topics those are left out.
+    """
+    try:
+        found = await _describe_pages(network, names, timeout)
+    except UnsupportedVersionError:
+        view = ClusterMetadata()
+        view.update(await network.fetch_metadata(names, timeout))
+        found = view.topics
+    for topic in found.values():
         if topic.error is not ErrorCode.none and names is not None:
             raise error_for(topic.error, f"topic {topic.name!r}")
-    return {name: topic for name, topic in sorted(view.topics.items()) if topic.error is ErrorCode.none}
+    return {name: topic for name, topic in sorted(found.items()) if topic.error is ErrorCode.none}
+
+
+async def _describe_pages(network: Network, names: Collection[str] | None, timeout: float) -> dict[str, TopicMetadata]:
+    if names is not None and not names:
+        return {}
+    found: dict[str, TopicMetadata] = {}
+    cursor: dict[str, Any] | None = None
+    while True:
+        values = {
+            "topics": [{"name": name} for name in sorted(set(names or ()))],
+            "response_partition_limit": PAGE_PARTITIONS,
+            "cursor": cursor,
+        }
+        answer = await network.call_any(
+            DESCRIBE_TOPIC_PARTITIONS, (0, 0), values, timeout=timeout, patience=CHANGE_PATIENCE
+        )
+        for raw in answer.topics:
+            topic = _described(raw)
+            # A page may end in the middle of a topic.
+            before = found[topic.name].partitions if topic.name in found else {}
+            found[topic.name] = replace(topic, partitions={**before, **topic.partitions})
+        following = answer.next_cursor
+        if following is None:
+            return found
+        after = {"topic_name": following.topic_name, "partition_index": following.partition_index}
+        if after == cursor:
+            raise error_for(ErrorCode.unknown_server_error, "a page of topics leads to itself")
+        cursor = after
+
+
+def _described(raw: Any) -> TopicMetadata:
+    partitions = {
+        row.partition_index: PartitionMetadata(
+            raw.name,
+            row.partition_index,
+            row.leader_id,
+            row.leader_epoch,
+            tuple(row.replica_nodes),
+            tuple(row.isr_nodes),
+            tuple(row.offline_replicas),
+            row.error_code,
+            None if row.eligible_leader_replicas is None else tuple(row.eligible_leader_replicas),
+            None if row.last_known_elr is None else tuple(row.last_known_elr),
+        )
+        for row in raw.partitions
+    }
+    return TopicMetadata(raw.name, raw.topic_id, raw.is_internal, partitions, raw.error_code)
 
 
 def to_retry(results: Iterable[Any]) -> ErrorCode | None:

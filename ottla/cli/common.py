@@ -46,6 +46,17 @@ def positive(text: str) -> int:
     return number
 
 
+def key_values(pairs: Iterable[str]) -> dict[str, str]:
+    """`KEY=VALUE` arguments. Raises CommandError for one that is none."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise CommandError(f"{pair!r} is not KEY=VALUE", status=2)
+        found[key] = value
+    return found
+
+
 def run_client(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run async work; what the client library raises becomes one line for the user."""
     from ottla.client import KafkaError

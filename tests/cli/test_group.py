@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
 from collections.abc import AsyncIterator
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from ottla.cli import main
 from ottla.client import Admin, Consumer, NewTopic, Producer, TopicPartition
 from ottla.cluster import Supervisor, free_base_port, prepare
+from tests.cli.running import ottla
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETTINGS = {"group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 3}
@@ -41,16 +38,6 @@ async def topic(bootstrap: str, request: pytest.FixtureRequest) -> AsyncIterator
             moment = 1_700_000_000_000 + number // 2 * 1000
             await producer.send(name, b"%d" % number, partition=number % 2, timestamp_ms=moment)
     yield name
-
-
-async def ottla(*words: str, bootstrap: str) -> tuple[int, str, str]:
-    """Exit status, standard output, standard error of the command, in a thread: it has an event loop of its own."""
-    out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        status = await asyncio.to_thread(main, [*words, "--bootstrap", bootstrap])
-    out.flush()
-    out.seek(0)
-    return status, out.read(), err.getvalue()
 
 
 async def asked(*words: str, bootstrap: str) -> Any:
