@@ -52,6 +52,7 @@ from ottla.broker.api import (
     sasl_authenticate,
     sasl_handshake,
     sync_group,
+    txn_offset_commit,
     unregister_broker,
 )
 from ottla.broker.context import BrokerContext
@@ -106,6 +107,7 @@ TABLE = (
     Row(24, "AddPartitionsToTxn", (0, 5), add_partitions_to_txn.handle),
     Row(25, "AddOffsetsToTxn", (0, 4), add_offsets_to_txn.handle, limit=1 * MIB),
     Row(26, "EndTxn", (0, 5), end_txn.handle, limit=1 * MIB),
+    Row(28, "TxnOffsetCommit", (0, 5), txn_offset_commit.handle),
     Row(32, "DescribeConfigs", (1, 4), describe_configs.handle),
     Row(33, "AlterConfigs", (0, 2), alter_configs.handle),
     Row(35, "DescribeLogDirs", (1, 5), describe_log_dirs.handle),

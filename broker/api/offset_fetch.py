@@ -3,17 +3,18 @@
 v2 all topics, and an error for the group · v5 leader epochs (KIP-320) · v7 require_stable (KIP-447) · v8 many groups
 (KIP-709) · v9 member epochs (KIP-848) · v10 topic ids.
 
-Differences from Kafka: without transactions every offset is stable, so that require_stable changes nothing.
+Differences from Kafka: none known. With require_stable a position is UNSTABLE_OFFSET_COMMIT from the moment that a
+transaction writes it until that is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.groups import At, OffsetValue
+from ottla.broker.groups import At, OffsetValue, Shard
 from ottla.wire import Request
 
 _GROUP_ERROR = 2
@@ -23,24 +24,40 @@ _BY_ID = 10
 
 def handle(context: BrokerContext, request: Request) -> Answer:
     body, version = request.body, request.api_version
+    stable: bool = getattr(body, "require_stable", False)
     if version >= _MANY:
-        return {"groups": [_group(context, wanted, version) for wanted in body.groups]}
-    found = _group(context, body, version)
+        return {"groups": [_group(context, wanted, version, stable) for wanted in body.groups]}
+    found = _group(context, body, version, stable)
     if version < _GROUP_ERROR and found["error_code"] is not ErrorCode.none:
         error = found["error_code"]
         return {"topics": [_refused(topic, error) for topic in body.topics]}
     return found
 
 
-def _group(context: BrokerContext, wanted: object, version: int) -> dict[str, object]:
+class _Rows:
+    """The positions of a group. `stable`: only those that no transaction is about to change (KIP-447)."""
+
+    def __init__(self, shard: Shard, group_id: str, *, stable: bool) -> None:
+        self.committed = shard.offsets.of(group_id)
+        self._shard = shard
+        self._group_id = group_id
+        self._stable = stable
+
+    def row(self, at: At) -> dict[str, object]:
+        if self._stable and self._shard.commits.is_undecided(self._group_id, at):
+            return _row(at[1], None, ErrorCode.unstable_offset_commit)
+        return _row(at[1], self.committed.get(at))
+
+
+def _group(context: BrokerContext, wanted: object, version: int, stable: bool) -> dict[str, object]:
     group_id: str = getattr(wanted, "group_id", "")
     shard = context.groups.shard_of(group_id)
     if isinstance(shard, ErrorCode):
         return {"group_id": group_id, "topics": [], "error_code": shard}
-    error = shard.check_fetch(group_id, getattr(wanted, "member_id", None), getattr(wanted, "member_epoch", -1))
+    error = shard.commits.check_fetch(group_id, getattr(wanted, "member_id", None), getattr(wanted, "member_epoch", -1))
     if error is not ErrorCode.none:
         return {"group_id": group_id, "topics": [], "error_code": error}
-    rows = shard.offsets.of(group_id)
+    rows = _Rows(shard, group_id, stable=stable)
     topics: Iterable[object] | None = getattr(wanted, "topics", None)
     answer = (
         _all(context, rows, version) if topics is None else [_some(context, rows, each, version) for each in topics]
@@ -48,28 +65,28 @@ def _group(context: BrokerContext, wanted: object, version: int) -> dict[str, ob
     return {"group_id": group_id, "topics": answer, "error_code": ErrorCode.none}
 
 
-def _all(context: BrokerContext, rows: Mapping[At, OffsetValue], version: int) -> list[dict[str, object]]:
+def _all(context: BrokerContext, rows: _Rows, version: int) -> list[dict[str, object]]:
     """Everything that is committed; by id only what still has one."""
     topics: dict[str, list[dict[str, object]]] = {}
-    for (topic, partition), value in rows.items():
-        topics.setdefault(topic, []).append(_row(partition, value))
+    for topic, partition in rows.committed:
+        topics.setdefault(topic, []).append(rows.row((topic, partition)))
     if version < _BY_ID:
         return [{"name": name, "partitions": partitions} for name, partitions in topics.items()]
     image = context.view.image.topics
     return [{"topic_id": image[name].id, "partitions": each} for name, each in topics.items() if name in image]
 
 
-def _some(context: BrokerContext, rows: Mapping[At, OffsetValue], wanted: object, version: int) -> dict[str, object]:
+def _some(context: BrokerContext, rows: _Rows, wanted: object, version: int) -> dict[str, object]:
     indexes: tuple[int, ...] = getattr(wanted, "partition_indexes", ())
     if version < _BY_ID:
         name: str = getattr(wanted, "name", "")
-        return {"name": name, "partitions": [_row(index, rows.get((name, index))) for index in indexes]}
+        return {"name": name, "partitions": [rows.row((name, index)) for index in indexes]}
     topic_id = getattr(wanted, "topic_id", None)
     topic = None if topic_id is None else context.view.image.topic_by_id(topic_id)
     if topic is None:
         unknown = ErrorCode.unknown_topic_id
         return {"topic_id": topic_id, "partitions": [_row(index, None, unknown) for index in indexes]}
-    return {"topic_id": topic_id, "partitions": [_row(index, rows.get((topic.name, index))) for index in indexes]}
+    return {"topic_id": topic_id, "partitions": [rows.row((topic.name, index)) for index in indexes]}
 
 
 def _row(partition: int, value: OffsetValue | None, error: ErrorCode = ErrorCode.none) -> dict[str, object]:

@@ -5,7 +5,7 @@ coordinator of the names (groups, transactional ids) that belong to that partiti
 from ottla.broker.coordination.deadlines import Deadlines
 from ottla.broker.coordination.partitioning import INTERNAL_TOPICS, OFFSETS_TOPIC, TRANSACTIONS_TOPIC, partition_for
 from ottla.broker.coordination.primitives import BadRecord, Reader, Writer
-from ottla.broker.coordination.shard_log import Appender, Codec, ShardLog
+from ottla.broker.coordination.shard_log import Appender, Codec, InTransaction, Place, ShardLog
 from ottla.broker.coordination.shards import LedShard, Shards
 from ottla.broker.coordination.tickets import Ticket, Tickets
 from ottla.broker.coordination.topic import InternalTopic, TopicSpec
@@ -18,8 +18,10 @@ __all__ = [
     "BadRecord",
     "Codec",
     "Deadlines",
+    "InTransaction",
     "InternalTopic",
     "LedShard",
+    "Place",
     "Reader",
     "ShardLog",
     "Shards",

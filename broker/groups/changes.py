@@ -108,7 +108,7 @@ class Changes:
 
     async def drop_group(self, group_id: str) -> ErrorCode:
         """Tombstones for an empty group and all its offsets."""
-        keys = [OffsetKey(group_id, *at) for at in self._shard.offsets.of(group_id)]
+        keys = [OffsetKey(group_id, *at) for at in self._shard.offsets.known(group_id)]
         split = max(len(keys) - MAX_BATCH, 0)
         error = await self.bury(keys[:split])
         return error if error is not ErrorCode.none else await self.drop(group_id, keys[split:])

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from ottla.broker.coordination import Place
 from ottla.broker.groups.records import OffsetKey, OffsetValue
 
 At: TypeAlias = tuple[str, int]
@@ -27,27 +28,86 @@ class Position(NamedTuple):
     metadata: str | None
 
 
+@dataclass(slots=True, eq=False)
+class Undecided:
+    """A position that a transaction will commit, or not. `place` is the offset of its record; `outdated`: the group has
+    committed something later since."""
+
+    value: OffsetValue
+    place: int
+    outdated: bool = False
+
+
 class OffsetStore:
-    """Committed and replicated positions, by group."""
+    """Committed and replicated positions, by group; and those of transactions whose outcome is not known yet (KIP-447).
+
+    `undecided` has these by group and producer id: what else a producer does in the same transaction is elsewhere.
+    """
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[At, OffsetValue]] = {}
+        self.undecided: dict[str, dict[int, dict[At, Undecided]]] = {}
+        self._in: dict[int, dict[str, None]] = {}
 
-    def replay(self, key: OffsetKey, value: OffsetValue | None) -> None:
+    def replay(self, key: OffsetKey, value: OffsetValue | None, place: Place) -> None:
         """A committed record, in the live path and on recovery alike."""
-        if value is not None:
-            self._groups.setdefault(key.group, {})[key.topic, key.partition] = value
-            return
-        rows = self._groups.get(key.group)
-        if rows is not None and rows.pop((key.topic, key.partition), None) is not None and not rows:
-            del self._groups[key.group]
+        at = key.topic, key.partition
+        if value is None:
+            self._remove(key.group, at)
+        elif place.producer_id < 0:
+            self._put(key.group, at, value, place.offset)
+        else:
+            rows = self.undecided.setdefault(key.group, {}).setdefault(place.producer_id, {})
+            rows[at] = Undecided(value, place.offset)
+            self._in.setdefault(place.producer_id, {})[key.group] = None
+
+    def _put(self, group: str, at: At, value: OffsetValue, place: int) -> None:
+        self._groups.setdefault(group, {})[at] = value
+        for rows in self.undecided.get(group, {}).values():
+            if at in rows and rows[at].place < place:
+                rows[at].outdated = True
+
+    def _remove(self, group: str, at: At) -> None:
+        """Also of transactions: who deletes an offset means whatever it will be."""
+        rows = self._groups.get(group)
+        if rows is not None and rows.pop(at, None) is not None and not rows:
+            del self._groups[group]
+        for producer_id, undecided in tuple(self.undecided.get(group, {}).items()):
+            if undecided.pop(at, None) is not None and not undecided:
+                self._forget(group, producer_id)
+
+    def _forget(self, group: str, producer_id: int) -> None:
+        producers = self.undecided[group]
+        del producers[producer_id], self._in[producer_id][group]
+        if not producers:
+            del self.undecided[group]
+        if not self._in[producer_id]:
+            del self._in[producer_id]
+
+    def end(self, producer_id: int, *, commit: bool) -> None:
+        """A transaction has ended. Of two records of a position the later one counts, not the later end: it is what the
+        log has of it after it was compacted."""
+        for group in tuple(self._in.get(producer_id, ())):
+            rows = self.undecided[group][producer_id]
+            self._forget(group, producer_id)
+            for at, row in rows.items():
+                if commit and not row.outdated:
+                    self._put(group, at, row.value, row.place)
+
+    def is_undecided(self, group: str, at: At) -> bool:
+        return any(at in rows for rows in self.undecided.get(group, {}).values())
+
+    def known(self, group: str) -> Sequence[At]:
+        """Every position of a group that is committed, or may come to be."""
+        undecided = [at for rows in self.undecided.get(group, {}).values() for at in rows]
+        return list(dict.fromkeys([*self.of(group), *undecided]))
 
     def __contains__(self, group: object) -> bool:
-        return group in self._groups
+        return group in self._groups or group in self.undecided
 
     def __iter__(self) -> Iterator[str]:
-        """Groups that have offsets."""
-        return iter(self._groups)
+        """Groups that have offsets, or may come to have some."""
+        return iter(dict.fromkeys([*self._groups, *self.undecided]))
 
     def of(self, group: str) -> Mapping[At, OffsetValue]:
         """All positions of a group; not to be kept across events."""

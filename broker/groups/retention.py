@@ -24,9 +24,10 @@ async def expire(shard: Shard, now_ms: int, retention_ms: int) -> int:
         if not shard.log.ready or shard.is_writing(group_id):
             continue
         rows = shard.offsets.of(group_id)
-        gone = expired(rows, standing(shard, group_id), now_ms, retention_ms)
+        old = expired(rows, standing(shard, group_id), now_ms, retention_ms)
+        gone = [at for at in old if not shard.offsets.is_undecided(group_id, at)]
         count += len(gone)
-        if len(gone) == len(rows) and shard.is_empty(group_id):
+        if len(gone) == len(rows) and shard.is_empty(group_id) and group_id not in shard.offsets.undecided:
             await shard.changes.drop_group(group_id)
         elif gone:
             await shard.changes.bury([OffsetKey(group_id, *at) for at in gone])
@@ -38,6 +39,7 @@ async def expire(shard: Shard, now_ms: int, retention_ms: int) -> int:
 
 async def forget_topics(shard: Shard, topics: frozenset[str]) -> None:
     """The topics are deleted, and with them what was committed for them, also what is not replicated yet."""
-    keys = {OffsetKey(group_id, *at) for group_id in shard.offsets for at in shard.offsets.of(group_id)}
+    offsets = shard.offsets
+    keys = {OffsetKey(group_id, *at) for group_id in offsets for at in offsets.known(group_id)}
     keys |= {entry.key for entry in shard.log.in_flight if isinstance(entry.key, OffsetKey)}
     await shard.changes.bury(sorted((key for key in keys if key.topic in topics), key=repr))

@@ -14,15 +14,16 @@ from typing import Final, Protocol
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.coordination import Appender, Codec, ShardLog, Tickets
+from ottla.broker.coordination import Appender, Codec, InTransaction, Place, ShardLog, Tickets
 from ottla.broker.groups import classic
 from ottla.broker.groups.changes import Changes, settle
 from ottla.broker.groups.classic import Answer, ClassicGroup, Effects, Identity, Now, State, Write
 from ottla.broker.groups.classic_members import ClassicMembers, Left
+from ottla.broker.groups.commits import Commits
 from ottla.broker.groups.config import GroupConfig, MemberTimes
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ConsumerGroup, Topic
 from ottla.broker.groups.consumer_groups import ConsumerGroups
-from ottla.broker.groups.offsets import At, OffsetStore, Position, value_of
+from ottla.broker.groups.offsets import At, OffsetStore
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup, decode, encode
 from ottla.broker.replication import Partition
 
@@ -64,7 +65,6 @@ class Shard:
         self.groups: dict[str, ClassicGroup] = {}
         self.tickets: Tickets[Answer] = Tickets()
         self.failed = False
-        self.commits = 0
         self.rebalances = 0
         self._host = host
         self._stored: dict[str, StoredGroup] = {}
@@ -73,6 +73,7 @@ class Shard:
         self._pending = 0
         self.consumers = ConsumerGroups(self)
         self.changes = Changes(self)
+        self.commits = Commits(self)
         self._classic_members = ClassicMembers(self.consumers, self)
         self.log = ShardLog(
             partition,
@@ -82,18 +83,19 @@ class Shard:
             max_bytes=host.max_bytes,
             timeout_s=host.config.offsets_commit_timeout_ms / 1000,
             replay=self._replay,
+            ended=lambda producer_id, marker: self.offsets.end(producer_id, commit=marker.commit),
             loaded=self._loaded,
             lost=self._lost,
         )
 
     # Log
 
-    def _replay(self, entry: Entry) -> None:
+    def _replay(self, entry: Entry, place: Place) -> None:
         """The one place that changes what is stored."""
         key, value = entry.key, entry.value
         if isinstance(key, OffsetKey):
             assert value is None or isinstance(value, OffsetValue)
-            self.offsets.replay(key, value)
+            self.offsets.replay(key, value, place)
         elif not isinstance(key, GroupKey):
             assert value is None or not isinstance(value, OffsetValue | StoredGroup)
             self.consumers.replay(key, value)
@@ -171,6 +173,9 @@ class Shard:
     def now(self) -> Now:
         return self._host.now()
 
+    def clock(self) -> int:
+        return self._host.clock()
+
     def topics(self) -> Mapping[str, Topic]:
         return self._host.topics()
 
@@ -203,13 +208,6 @@ class Shard:
             return not found.members
         group = self.groups.get(group_id)
         return group is not None and group.state is State.EMPTY and not group.pending
-
-    def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> ErrorCode:
-        """Whether the group's offsets may be read. Members of classic groups have no epoch, and need none."""
-        found = self.consumers.groups.get(group_id)
-        if found is None or (member_id is None and member_epoch < 0):
-            return ErrorCode.none
-        return self.consumers.check_epoch(found, member_id, member_epoch)
 
     # Members
 
@@ -328,6 +326,8 @@ class Shard:
         entries: Sequence[Entry],
         done: Callable[[ErrorCode], None],
         decided: Callable[[ErrorCode], None] | None = None,
+        *,
+        within: InTransaction | None = None,
     ) -> None:
         """See `ShardLog.write`."""
         touched = {entry.key.group for entry in entries}
@@ -341,38 +341,7 @@ class Shard:
             if decided is not None:
                 decided(error)
 
-        self.log.write(entries, done, finished)
-
-    # Offsets
-
-    def check_commit(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:
-        """Whether the member may commit; a group that does not exist takes commits of those who have no generation."""
-        found = self.consumers.groups.get(group_id)
-        if found is not None:
-            return self.consumers.check_epoch(found, member_id, generation)
-        group = self.groups.get(group_id)
-        if group is not None:
-            error, effects = classic.check_commit(group, member_id, instance_id, generation, self._host.now())
-            self.carry_out(group, effects)
-            return error
-        if generation < 0:
-            return ErrorCode.none
-        return ErrorCode.unknown_member_id if group_id in self.offsets else ErrorCode.illegal_generation
-
-    def commit(self, group_id: str, positions: Sequence[Position], keep_ms: int) -> asyncio.Future[ErrorCode]:
-        """Write the positions down; the future says when they are committed, and so would survive any failover."""
-        now_ms = self._host.clock()
-        entries = [
-            Entry(OffsetKey(group_id, each.topic, each.partition), value_of(each, now_ms, keep_ms))
-            for each in positions
-        ]
-        self.commits += len(entries)
-        return self._written_later(entries)
-
-    def _written_later(self, entries: Sequence[Entry]) -> asyncio.Future[ErrorCode]:
-        future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
-        self.write(entries, partial(settle, future))
-        return future
+        self.log.write(entries, done, finished, within=within)
 
     async def settled(self) -> ErrorCode:
         """Until what was written so far is committed, so that the stored state has it."""
@@ -384,7 +353,7 @@ class Shard:
 
     async def delete_offsets(self, group_id: str, wanted: Sequence[At]) -> ErrorCode:
         """Tombstones for what there is of it."""
-        rows = self.offsets.of(group_id)
+        rows = self.offsets.known(group_id)
         return await self.changes.bury([OffsetKey(group_id, *at) for at in wanted if at in rows])
 
     async def delete_group(self, group_id: str) -> ErrorCode:
@@ -396,6 +365,7 @@ class Shard:
         if group is not None and group.state is State.DEAD:
             return ErrorCode.group_id_not_found
         if group is None and group_id not in self.consumers.groups:
-            return await self.changes.drop_group(group_id) if group_id in self.offsets else ErrorCode.group_id_not_found
+            known = self.offsets.known(group_id)
+            return await self.changes.drop_group(group_id) if known else ErrorCode.group_id_not_found
         empty = group.state is State.EMPTY if group is not None else self.is_empty(group_id)
         return await self.changes.drop_group(group_id) if empty else ErrorCode.non_empty_group

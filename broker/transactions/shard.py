@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.coordination import Appender, Codec, ShardLog
+from ottla.broker.coordination import Appender, Codec, Place, ShardLog
 from ottla.broker.replication import Partition
 from ottla.broker.transactions.decisions import complete, expires_at, is_expired, time_out
 from ottla.broker.transactions.markers import Pending
@@ -110,13 +110,14 @@ class Shard:
             max_bytes=host.max_bytes,
             timeout_s=WRITE_TIMEOUT_S,
             replay=self._replay,
+            ended=lambda _producer_id, _marker: None,  # nobody's transaction has a part in this topic
             loaded=self._loaded,
             lost=self._lost,
         )
 
     # Log
 
-    def _replay(self, entry: Entry) -> None:
+    def _replay(self, entry: Entry, _place: Place) -> None:
         """The one place that changes what is known."""
         try:
             self.transactions.replay(entry)

@@ -32,14 +32,19 @@ from ottla.controller import (
     UnregisterBrokerResponse,
 )
 from ottla.wire import response_type
-from tests.broker.world import World, batch, topic_id
+from tests.broker.world import World, batch, topic_id, verifications
 
 CASES = [(row, version) for row in TABLE for version in range(row.versions[0], row.versions[1] + 1)]
 IDS = [f"{row.name}-v{version}" for row, version in CASES]
 
 
 def agreeable(world: World) -> None:
-    """A controller that says yes to everything."""
+    """A controller and other coordinators that say yes to everything."""
+
+    async def in_the_transaction(_node_id: int, _key: int, request: Any) -> Any:
+        return verifications(request)
+
+    world.peers.answer = in_the_transaction
 
     def topics(request: Any) -> tuple[TopicResult, ...]:
         return tuple(
@@ -149,6 +154,18 @@ CONTENT: dict[int, dict[str, Any]] = {
     },
     25: {"transactional_id": "tid", "producer_id": 1000, "producer_epoch": 0, "group_id": "g"},
     26: {"transactional_id": "tid", "producer_id": 1000, "producer_epoch": 0, "committed": False},
+    28: {
+        "transactional_id": "tid",
+        "group_id": "g",
+        "producer_id": 1000,
+        "producer_epoch": 0,
+        "topics": [
+            {
+                "name": "t",
+                "partitions": [{"partition_index": 0, "committed_offset": 5, "committed_metadata": "m"}],
+            }
+        ],
+    },
     23: {"replica_id": -1, "topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 5}]}]},
     32: {
         "resources": [

@@ -140,6 +140,27 @@ class FakeReplicas:
         return FetchWait(asyncio.get_running_loop(), min_bytes, deadline, news_within)
 
 
+def verifications(request: Any, error: ErrorCode = ErrorCode.none) -> Mapping[str, Any]:
+    """An AddPartitionsToTxn response in which every partition gets the error."""
+    return {
+        "results_by_transaction": [
+            {
+                "transactional_id": transaction.transactional_id,
+                "topic_results": [
+                    {
+                        "name": topic.name,
+                        "results_by_partition": [
+                            {"partition_index": index, "partition_error_code": error} for index in topic.partitions
+                        ],
+                    }
+                    for topic in transaction.topics
+                ],
+            }
+            for transaction in request.transactions
+        ]
+    }
+
+
 def _future(later: Later) -> asyncio.Future[Any]:
     """What the wire makes of it; cancelling it stands for a client that goes away."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -7,6 +7,7 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination.shard_log import ShardLog
+from ottla.broker.groups.commits import Commits
 from ottla.broker.groups.consumer import heartbeat
 from ottla.broker.groups.records import OffsetKey
 from ottla.broker.groups.shard import Shard
@@ -31,18 +32,18 @@ def plan(seed, kinds, seconds=10.0, rate=20.0):
 def answer_commits_before_replication(patch):
     original = ShardLog.write
 
-    def write(self, entries, done, decided=None):
+    def write(self, entries, done, decided=None, *, within=None):
         if all(isinstance(entry.key, OffsetKey) for entry in entries) and self.leads and self.ready:
             done(ErrorCode.none)
-            original(self, entries, lambda _: None, decided)
+            original(self, entries, lambda _: None, decided, within=within)
         else:
-            original(self, entries, done, decided)
+            original(self, entries, done, decided, within=within)
 
     patch.setattr(ShardLog, "write", write)
 
 
 def take_commits_of_any_generation(patch):
-    patch.setattr(Shard, "check_commit", lambda *_: ErrorCode.none)
+    patch.setattr(Commits, "check", lambda *_: ErrorCode.none)
 
 
 def give_what_others_have(patch):
@@ -61,7 +62,7 @@ def serve_before_everything_is_read(patch):
     async def load(self):
         self._replayed = True
         self._advance()
-        self._replay = lambda _: None
+        self._replay = lambda *_: None
         await original(self)
 
     patch.setattr(ShardLog, "load", load)

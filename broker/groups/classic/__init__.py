@@ -2,7 +2,15 @@
 
 from ottla.broker.groups.classic.group import CONSUMER, ClassicGroup
 from ottla.broker.groups.classic.joining import join
-from ottla.broker.groups.classic.membership import check_commit, end, heartbeat, leave, rejoin, tick
+from ottla.broker.groups.classic.membership import (
+    check_commit,
+    check_commit_in_transaction,
+    end,
+    heartbeat,
+    leave,
+    rejoin,
+    tick,
+)
 from ottla.broker.groups.classic.model import (
     TRANSITIONS,
     Answer,
@@ -37,6 +45,7 @@ __all__ = [
     "SyncAnswer",
     "Write",
     "check_commit",
+    "check_commit_in_transaction",
     "end",
     "heartbeat",
     "join",

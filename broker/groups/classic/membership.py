@@ -102,6 +102,19 @@ def rejoin(group: ClassicGroup, now: Now, reason: str) -> Effects:
     return effects
 
 
+def check_commit_in_transaction(
+    group: ClassicGroup, member_id: str, instance_id: str | None, generation: int
+) -> ErrorCode:
+    """Whether offsets may be committed as a part of a transaction (KIP-447): also by who does not say who it is, as
+    older producers, and while a rebalance is being completed. It is no sign of life."""
+    if group.state is State.DEAD:
+        return ErrorCode.coordinator_not_available
+    if generation < 0 and (group.state is State.EMPTY or (member_id == "" and instance_id is None)):
+        return ErrorCode.none
+    error = group.check_member(member_id, instance_id)
+    return ErrorCode.illegal_generation if error is ErrorCode.none and generation != group.generation else error
+
+
 def check_commit(
     group: ClassicGroup, member_id: str, instance_id: str | None, generation: int, now: Now
 ) -> tuple[ErrorCode, Effects]:
