@@ -1,6 +1,7 @@
 """The data plane: what answers Kafka's clients, and what replicates partitions."""
 
 from ottla.broker.api import TABLE, build_registry, load_schemas
+from ottla.broker.api.coverage import Coverage, coverage
 from ottla.broker.broker import Broker
 from ottla.broker.context import BrokerConfig, BrokerContext, Clock, QuorumMember, QuorumStatus
 from ottla.broker.fetch_sessions import SessionCache
@@ -26,6 +27,7 @@ __all__ = [
     "Clock",
     "ClusterConnector",
     "ClusterCredentials",
+    "Coverage",
     "GroupConfig",
     "GroupSummary",
     "LeaderState",
@@ -41,6 +43,7 @@ __all__ = [
     "TransactionConfig",
     "TransactionSummary",
     "build_registry",
+    "coverage",
     "load_schemas",
     "topic_settings",
 ]

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
-from kio.schema.index import api_key_map, schema_name_map
 from prometheus_client.metrics_core import Metric
 
-from ottla.broker import TABLE, QuorumStatus, TransactionSummary
+from ottla.broker import TABLE, Coverage, QuorumStatus, TransactionSummary, coverage
 from ottla.broker.api import Row
 from ottla.broker.groups.classic import TRANSITIONS as GROUP_TRANSITIONS
 from ottla.broker.groups.classic import State
@@ -39,7 +38,7 @@ from ottla.node.definitions import BROKER_CONFIGS
 from ottla.node.reference import WITHOUT_EFFECT, describe_settings
 from ottla.simulation.faults import GROUPS, needs_sync
 from ottla.simulation.whims import CHOICES, RATES
-from ottla.wire import Registry, Stats
+from ottla.wire import Stats
 
 WIDTH = 120
 FOLDER = Path(__file__).resolve().parent
@@ -145,21 +144,20 @@ def apis() -> str:
 
 
 def _apis() -> Iterator[str]:
-    served = {api.key: (api.min_version, api.max_version) for api in Registry()}
-    names = {api.key: api.name for api in Registry()}
-    for row in TABLE:
-        served[row.key], names[row.key] = row.versions, row.name
     yield "# APIs\n"
     yield from _prose(
-        "What a broker serves: the versions that ApiVersions announces, beside those that Kafka's own schema has (as "
-        "far as kio, the codec, knows it). A client uses the largest version that both sides have."
+        "What a broker serves of Kafka's protocol, against what Kafka 4 has in its own schema (as far as kio, the "
+        "codec, knows it), and why the rest is missing. A client uses the largest version that both sides have. `ottla "
+        "apis` prints the same, and with `--bootstrap` what any running broker says of itself."
     )
-    yield "| Key | API | Served | In Kafka's schema |"
-    yield "|---:|---|---|---|"
-    for key in sorted(served):
-        low, high = served[key]
-        yield f"| {key} | {names[key]} | {_versions(low, high)} | {_kafka_versions(key)} |"
-    yield ""
+    rows = coverage()
+    yield from _coverage_table([row for row in rows if row.for_clients])
+    yield "## Between Kafka's servers\n"
+    yield from _prose(
+        "The rest of Kafka's schema passes between Kafka's own brokers and controllers, which here is the business of "
+        "the controller listener; no client has a use for it."
+    )
+    yield from _prose(", ".join(f"{row.name} ({row.key})" for row in rows if not row.for_clients) + ".")
     yield "## Version notes and differences from Kafka\n"
     for row in TABLE:
         yield f"### {row.name} ({row.key})\n"
@@ -169,13 +167,17 @@ def _apis() -> Iterator[str]:
         "Answered by the registry that dispatches requests. A version that is not known gets the v0 body with "
         "UNSUPPORTED_VERSION and the range of ApiVersions itself (KIP-511)."
     )
-    yield "## Not served\n"
-    yield from _prose(
-        "The other APIs of Kafka's schema. Part of them pass only between Kafka's own servers, which here is the "
-        "business of the controller listener."
-    )
-    missing = [f"{_camel(name)} ({key})" for key, name in sorted(api_key_map.items()) if key not in served]
-    yield from _prose(", ".join(missing) + ".")
+
+
+def _coverage_table(rows: Iterable[Coverage]) -> Iterator[str]:
+    yield "| Key | API | Kafka | Served | Missing | Why |"
+    yield "|---:|---|---|---|---|---|"
+    for row in rows:
+        served = _versions(*row.served) if row.served is not None else "-"
+        missing = "all" if row.served is None else ", ".join(f"v{version}" for version in row.missing)
+        cells = (row.key, row.name, _versions(*row.kafka), served, missing, row.reason or "")
+        yield "| " + " | ".join(map(str, cells)) + " |"
+    yield ""
 
 
 def _notes(row: Row) -> Iterator[str]:
@@ -187,15 +189,6 @@ def _notes(row: Row) -> Iterator[str]:
 
 def _versions(low: int, high: int) -> str:
     return f"v{low}" if low == high else f"v{low}-v{high}"
-
-
-def _kafka_versions(key: int) -> str:
-    versions = schema_name_map[api_key_map[key]]
-    return _versions(min(versions), max(versions))
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
 
 
 # faults.md

@@ -1,8 +1,9 @@
-"""Fetch, v4-v17: records for consumers and for followers.
+"""Fetch, v4-v18: records for consumers and for followers.
 
 v4 isolation level · v5 log start offset · v7 sessions (KIP-227) · v9 leader epochs (KIP-320) · v10 zstd · v11 rack ·
 v12 last fetched epoch and diverging epoch (KIP-595) · v13 topic ids (KIP-516) · v15 replica epoch (KIP-903) ·
-v16 the new leader's address with the error (KIP-951) · v17 directory ids.
+v16 the new leader's address with the error (KIP-951) · v17 directory ids · v18 the high watermark that a follower
+knows (KIP-1166; it is not looked at).
 
 Differences from Kafka: a follower serves a consumer (KIP-392) only while it is in the ISR and has heard from its leader
 in this epoch, and only one that gives its rack or a leader epoch: another one comes with old metadata, and is told

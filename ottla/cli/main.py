@@ -44,6 +44,7 @@ COMMANDS: dict[str, Row] = {
     "log-dirs": Row("ottla.cli.log_dirs", "show what lies in the data directories of the brokers"),
     "group": Row("ottla.cli.group", "list, describe and delete consumer groups, and reset their offsets"),
     "txn": Row("ottla.cli.txn", "list, describe and abort transactions, and find those that hang"),
+    "apis": Row("ottla.cli.apis", "show what is served of Kafka's protocol, version by version, and what is missing"),
     "produce": Row("ottla.cli.produce", "send lines from standard input to a topic"),
     "consume": Row("ottla.cli.consume", "print the records of a topic"),
 }

@@ -1,8 +1,9 @@
-"""Fetch requests (key 1), versions 4 to 17, without an object per field.
+"""Fetch requests (key 1), versions 4 to 18, without an object per field.
 
 Versions: 5 adds the log start offset, 7 sessions (KIP-227), 9 the leader epoch (KIP-320), 11 the rack
 (KIP-392), 12 is flexible and adds the last fetched epoch (KIP-595), 13 has topic ids (KIP-516), 15 moves
-the replica into a tagged field with its epoch (KIP-903), 17 adds a directory id, which is not looked at.
+the replica into a tagged field with its epoch (KIP-903), 17 adds a directory id and
+18 a high watermark (KIP-1166), which are not looked at.
 """
 
 import struct
@@ -16,7 +17,7 @@ from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
 from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
 
-MIN_VERSION, MAX_VERSION = 4, 17
+MIN_VERSION, MAX_VERSION = 4, 18
 MAX_ELEMENTS = 50_000
 """Most topics, partitions and forgotten partitions in one request."""
 

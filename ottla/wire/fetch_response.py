@@ -1,4 +1,4 @@
-"""Fetch responses (key 1), versions 4 to 17: encoded around record chunks, decoded into slices of the frame.
+"""Fetch responses (key 1), versions 4 to 18: encoded around record chunks, decoded into slices of the frame.
 
 Versions: 5 adds the log start offset, 7 the error and session (KIP-227), 11 the preferred replica (KIP-392),
 12 is flexible and adds the diverging epoch and the current leader (KIP-595), 13 has topic ids, 16 adds

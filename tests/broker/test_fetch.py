@@ -24,7 +24,7 @@ def bases(records: bytes | None) -> list[int]:
 
 
 class TestWhatIsReturned:
-    @pytest.mark.parametrize("version", range(4, 18))
+    @pytest.mark.parametrize("version", range(4, 19))
     async def test_whole_batches_from_the_one_that_holds_the_offset(self, world: World, version: int) -> None:
         world.add_topic("t")
         for _ in range(3):

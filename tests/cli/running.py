@@ -11,11 +11,12 @@ from typing import Any
 from ottla.cli import main
 
 
-async def ottla(*words: str, bootstrap: str) -> tuple[int, str, str]:
+async def ottla(*words: str, bootstrap: str | None = None) -> tuple[int, str, str]:
     """Exit status, standard output, standard error of the command, in a thread: it has an event loop of its own."""
     out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = await asyncio.to_thread(main, [*words, "--bootstrap", bootstrap])
+        where = [] if bootstrap is None else ["--bootstrap", bootstrap]
+        status = await asyncio.to_thread(main, [*words, *where])
     out.flush()
     out.seek(0)
     return status, out.read(), err.getvalue()

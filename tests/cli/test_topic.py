@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from ottla.client import Admin, NewTopic, Producer
 from ottla.cluster import Supervisor, free_base_port, prepare
-from tests.cli.running import asked, refused, told
+from tests.cli.running import asked, ottla, refused, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -177,6 +177,22 @@ class TestConfig:
         )
         assert "not KEY=VALUE" in await refused("config", "set", "a", "--default", bootstrap=bootstrap, status=2)
         assert "not the id" in await refused("config", "describe", "--broker", "x", bootstrap=bootstrap, status=2)
+
+
+async def test_apis(bootstrap: str) -> None:
+    """What a running broker announces is what the code says; the reasons are the code's."""
+    first = bootstrap.split(",")[0]
+    asked_of = {row["key"]: row["served"] for row in await asked("apis", "--all", bootstrap=first)}
+    status, out, err = await ottla("apis", "--format", "json", "--all")
+    assert (status, err) == (0, "")
+    known = json.loads(out)
+    assert {row["key"]: row["served"] for row in known} == asked_of
+    assert all(row["reason"] for row in known if row["missing"])
+    status, out, _ = await ottla("apis", "--gaps")
+    assert out.splitlines()[0].split() == ["KEY", "API", "KAFKA", "SERVED", "MISSING", "WHY"]
+    assert not [line for line in out.splitlines() if " Metadata " in line]
+    assert "not HOST:PORT" in await refused("apis", bootstrap="nowhere", status=2)
+    assert "cannot connect" in await refused("apis", bootstrap="127.0.0.1:1")
 
 
 async def test_log_directories(bootstrap: str, topic: str) -> None:
