@@ -241,7 +241,9 @@ class ReplicaFetcher:
                 continue
             if not isinstance(error, DiskError | LogError):
                 raise error
-            followed.partition.fail(error)
+            if followed.current:
+                # Otherwise it may well have been closed, and deleted, because this is no replica any more.
+                followed.partition.fail(error)
 
     def _bring_back(self, now: float) -> None:
         for key, followed in tuple(self._aside.items()):

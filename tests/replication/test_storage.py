@@ -9,11 +9,14 @@ from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.replication import Acks, FetchWant, Partition, ProduceWait, leading
+from ottla.broker.replication import Acks, FetchWant, Partition, ProduceWait, ReplicationConfig, leading
+from ottla.broker.replication.connecting import Endpoint
+from ottla.broker.replication.fetcher import ReplicaFetcher
 from ottla.broker.replication.host import PartitionHost
 from ottla.controller import PartitionImage
-from ottla.log import DiskFull, GroupCommit, LogConfig, ModelledDisk, PartitionLog
+from ottla.log import DiskFull, GroupCommit, LogConfig, LogOffline, ModelledDisk, PartitionLog
 from ottla.records import Record, encode_batch, verify_batch
+from ottla.wire import KafkaConnection
 from tests.replication.live import WAIT_S
 from tests.replication.waiting import errors_of
 
@@ -117,3 +120,38 @@ async def test_a_retried_batch_is_acknowledged_like_the_first() -> None:
     assert not wait.done
     leading.read_for_follower(replica.partition, FetchWant(1, 100, 3, 3, replica_id=2, broker_epoch=2))
     assert wait.done and not wait.errors
+
+
+class HeldGroup(GroupCommit):
+    """Syncs end when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def synced(self, log: PartitionLog, offset: int) -> asyncio.Future[None]:
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        return self.waiting[-1]
+
+
+async def test_a_log_that_is_deleted_while_a_follower_syncs_it_is_no_failure() -> None:
+    """The partition was moved away, or its topic deleted."""
+    replica, group = Replica(synced=True, isr=(1, 2)), HeldGroup()
+    assert isinstance(replica.produce(1), ProduceWait)
+    partition = replica.partition
+    partition.become_follower(PartitionImage((1, 2), (1, 2), 2, 4, 1))
+    fetcher = ReplicaFetcher(2, ReplicationConfig(1), _nowhere, group, lambda: 1)
+    fetcher.assign(partition)
+    syncing = asyncio.ensure_future(fetcher._sync())
+    await asyncio.sleep(0)
+    fetcher.remove(partition.topic_id, partition.index)
+    partition.retire()
+    assert partition.log is not None
+    partition.log.abandon()
+    group.waiting[0].set_exception(LogOffline("closed"))
+    await syncing
+    assert partition.failure is None and not replica.failures
+
+
+async def _nowhere(endpoint: Endpoint) -> KafkaConnection:
+    raise AssertionError(endpoint)
