@@ -54,7 +54,8 @@ def controller(cluster: SimulatedCluster) -> int:
 
 
 class SimulatedCluster(Links, DiskFaults):
-    """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside of a simulation.
+    """Nodes 1 to `nodes`, each a broker and a controller, as an async context manager inside of a simulation. Brokers
+    may be added while it runs.
 
     A `seed` given here counts instead of the world's, as long as nothing was drawn from that; `settings` are given to
     every node, by Kafka's names; with `racks` node n stands in `rack-n`; `world` is the running one if not said
@@ -78,9 +79,8 @@ class SimulatedCluster(Links, DiskFaults):
             self.world.reseed(seed)
         voters = ",".join(f"{node_id}@10.0.0.{node_id}:{CONTROLLER_PORT}" for node_id in range(1, nodes + 1))
         replicas = min(3, nodes)
-        common = {
+        self._common = {
             "cluster.id": "simulated-cluster",
-            "process.roles": "broker,controller",
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
@@ -93,17 +93,36 @@ class SimulatedCluster(Links, DiskFaults):
         }
         self.racks = [f"rack-{node_id}" for node_id in range(1, nodes + 1)] if racks else []
         self.nodes: dict[int, SimulatedNode] = {}
+        self.former: list[SimulatedNode] = []
         for node_id in range(1, nodes + 1):
-            address = f"10.0.0.{node_id}"
-            own = {
-                "node.id": str(node_id),
-                "listeners": f"PLAINTEXT://{address}:{KAFKA_PORT},CONTROLLER://{address}:{CONTROLLER_PORT}",
-                "advertised.listeners": f"PLAINTEXT://{address}:{KAFKA_PORT}",
-            }
-            if racks:
-                own["broker.rack"] = f"rack-{node_id}"
-            self.nodes[node_id] = SimulatedNode(self.world, node_id, common | own)
+            self.nodes[node_id] = self._make(node_id, "broker,controller")
         self.invariants = Invariants(self)
+
+    def _make(self, node_id: int, roles: str) -> SimulatedNode:
+        address = f"10.0.0.{node_id}"
+        own = {
+            "node.id": str(node_id),
+            "process.roles": roles,
+            "listeners": f"PLAINTEXT://{address}:{KAFKA_PORT},CONTROLLER://{address}:{CONTROLLER_PORT}",
+            "advertised.listeners": f"PLAINTEXT://{address}:{KAFKA_PORT}",
+        }
+        if self.racks:
+            own["broker.rack"] = f"rack-{node_id}"
+        return SimulatedNode(self.world, node_id, self._common | own)
+
+    def add_broker(self) -> int:
+        """One more node, without the controller role, and started. Returns its number: one that there never was."""
+        node_id = max(node.id for node in (*self.nodes.values(), *self.former)) + 1
+        self.nodes[node_id] = node = self._make(node_id, "broker")
+        node.start()
+        return node_id
+
+    def forget(self, node_id: int) -> None:
+        """This node, which is down, is none of the cluster any more; it is found in `former`."""
+        node = self.nodes[node_id]
+        if node.alive:
+            raise SimulationError(f"node {node_id} is alive")
+        self.former.append(self.nodes.pop(node_id))
 
     async def __aenter__(self) -> Self:
         self.invariants.watch()
@@ -133,8 +152,8 @@ class SimulatedCluster(Links, DiskFaults):
     def consumer(self, *topics: str, **options: Any) -> Consumer:
         return Consumer(*topics, **self._client("consumer") | options)
 
-    def admin(self) -> Admin:
-        return Admin(**self._client("admin"))
+    def admin(self, **options: Any) -> Admin:
+        return Admin(**self._client("admin") | options)
 
     def traffic(self, topic: str, partitions: int, *, interval: float = 0.01) -> Traffic:
         return Traffic(self.bootstrap, topic, partitions, interval=interval, rng=self._client("traffic")["rng"])

@@ -14,13 +14,13 @@ from contextlib import AsyncExitStack
 from ottla.simulation.checker import Finding, Progress, check, progress
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly, SimulationError
-from ottla.simulation.faults import Fault, draw, kinds_for, needs_sync, swarm
+from ottla.simulation.faults import Fault, draw, kinds_for, moves_replicas, needs_sync, swarm
 from ottla.simulation.groups import SETTINGS, GroupWorkload, check_groups
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import replicas_are_equal, settled
-from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_settings
+from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_repairs, draw_settings
 from ottla.simulation.workload import Workload
 from ottla.simulation.world import World
 
@@ -93,6 +93,8 @@ def _complete(plan: Plan, world: World) -> Plan:
     settings, rate = plan.settings, plan.rate
     if settings is None:
         settings = draw_settings(world.rng("settings"), synced=synced) | draw_readers(world.rng("readers"))
+        if moves_replicas(kinds):
+            settings |= draw_repairs(world.rng("repairs"))
     if plan.groups:
         settings = {**SETTINGS, **settings}
     if rate is None:
@@ -139,7 +141,8 @@ class _Storm:
                         await check_everything(cluster, workload, self._groups, partitions)
                 finally:
                     self._ended_at = world.loop.time()
-                failures = {node.id: node.failures for node in cluster.nodes.values() if node.failures}
+                everybody = (*cluster.nodes.values(), *cluster.former)
+                failures = {node.id: node.failures for node in everybody if node.failures}
                 if world.complaints or failures:
                     raise Anomaly(f"nobody handled {world.complaints[:3]}; nodes that ended by themselves: {failures}")
         finally:

@@ -42,6 +42,13 @@ def draw_readers(rng: random.Random) -> dict[str, str]:
     return {NEARBY: RACK_AWARE} if rng.random() < 0.2 else {}
 
 
+def draw_repairs(rng: random.Random) -> dict[str, str]:
+    """In a part of the runs replicas of brokers that are away are soon rebuilt elsewhere."""
+    if rng.random() < 0.5:
+        return {}
+    return {"ottla.repair.after.ms": rng.choice(("500", "3000")), "ottla.repair.partitions": rng.choice(("1", "20"))}
+
+
 def draw_rate(rng: random.Random) -> float:
     """Records per second."""
     return rng.choices(list(RATES), list(RATES.values()))[0]

@@ -61,10 +61,11 @@ class Scene:
         return [node.machine for node in self.cluster.nodes.values()]
 
     def revive(self, *nodes: int) -> None:
-        """Start those that are down."""
+        """Start those that are down, and have not left the cluster."""
         for node_id in nodes:
-            if not self.cluster.nodes[node_id].alive:
-                self.cluster.start(node_id)
+            node = self.cluster.nodes.get(node_id)
+            if node is not None and not node.alive:
+                node.start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,15 @@ class Kind:
     alone where harms add up (links). Elsewhere it leads to the healthy state and not to what was before: that may be
     the harm of another fault, which ends earlier.
 
-    `doc` is one line for people. `nodes` is the smallest cluster that this kind makes sense in.
+    `doc` is one line for people. `nodes` is the smallest cluster that this kind makes sense in. One that is not
+    `usual` strikes only where it is asked for by name.
     """
 
     do: Callable[[Scene], Undo | None]
     doc: str
     loses: Loses = Loses.NOTHING
     nodes: int = 1
+    usual: bool = True
 
 
 def nothing() -> None:

@@ -28,11 +28,11 @@ def _stop(scene: Scene) -> Undo | None:
 
 
 def _pause(scene: Scene) -> Undo | None:
-    victim = scene.victim()
-    if not scene.cluster.nodes[victim].running:
+    node = scene.victim_node()
+    if not node.running:
         return None
-    scene.cluster.pause(victim)
-    return lambda: scene.cluster.resume(victim)
+    node.pause()
+    return node.resume
 
 
 def _power_off(scene: Scene) -> Undo | None:

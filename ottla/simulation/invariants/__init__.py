@@ -36,7 +36,7 @@ class Invariants:
         self._cluster = cluster
         self._found: Anomaly | None = None
         self.raft = RaftTruth()
-        self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings, self._joined)
+        self.metadata = MetadataTruth(next(iter(cluster.nodes.values())).settings, self._joined, self._dropped)
         self.partitions: dict[tuple[UUID, int], PartitionTruth] = {}
 
     def watch(self) -> None:
@@ -64,6 +64,12 @@ class Invariants:
         truth = self.partitions.get((topic_id, partition))
         if truth is not None:
             truth.joined(node)
+
+    def _dropped(self, topic_id: UUID, partition: int, node: int) -> None:
+        """Should it become a replica again, it begins with nothing, and owes nothing of what it had."""
+        truth = self.partitions.get((topic_id, partition))
+        if truth is not None:
+            truth.replicas.pop(node, None)
 
     def acknowledged(self, topic: str, partition: int, offset: int, how: str = "acknowledged") -> None:
         """A client was told that its record is at `offset`, and that it is safe (acks=all), or has read it there.

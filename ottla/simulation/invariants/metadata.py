@@ -16,12 +16,18 @@ class MetadataTruth:
     """The images that nodes had, by offset, the latest few; `latest` is the one with the highest offset.
 
     `settings` are those of every node, by Kafka's names. `joined(topic id, partition, node)` is called when a node was
-    put into an ISR.
+    put into an ISR, `dropped` when it is no replica any more.
     """
 
-    def __init__(self, settings: Mapping[str, str], joined: Callable[[UUID, int, int], None]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        joined: Callable[[UUID, int, int], None],
+        dropped: Callable[[UUID, int, int], None],
+    ) -> None:
         self._settings = settings
         self._joined = joined
+        self._dropped = dropped
         self._blocks: dict[int, tuple[int, int]] = {}  # end -> (node, life)
         self.latest = MetadataImage(cluster_id="")
         self._images: dict[int, tuple[int, MetadataImage]] = {}
@@ -79,6 +85,8 @@ class MetadataTruth:
                 was = None if before is None or before.id != topic.id else before.partitions.get(index)
                 if was is not state:
                     self._partition(f"{where}: {name}-{index}", was, state)
+                    for member in () if was is None else set(was.replicas).difference(state.replicas):
+                        self._dropped(topic.id, index, member)
                     if was is not None and was.leader_epoch == state.leader_epoch:
                         for member in set(state.isr).difference(was.isr):
                             self._joined(topic.id, index, member)
