@@ -23,12 +23,13 @@ class TopicPartition(NamedTuple):
 
 
 class BrokerMetadata(NamedTuple):
-    """Where one broker is."""
+    """Where one broker is. A fenced one is away, or has not caught up with the metadata yet."""
 
     node_id: int
     host: str
     port: int
     rack: str | None = None
+    is_fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

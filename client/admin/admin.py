@@ -182,9 +182,9 @@ class Admin(ConfigAdmin, LogAdmin, TransactionAdmin):
         """Forget a broker that will not come back. Raises a BrokerResponseError of BROKER_ID_NOT_REGISTERED."""
         await partitions.unregister(self._ready(), broker_id, self._timeout)
 
-    async def describe_cluster(self) -> ClusterDescription:
-        """The cluster's id, controller and live brokers."""
-        return await cluster.describe(self._ready(), self._timeout)
+    async def describe_cluster(self, *, include_fenced_brokers: bool = False) -> ClusterDescription:
+        """The cluster's id, controller and live brokers; also the fenced ones on request (KIP-1073)."""
+        return await cluster.describe(self._ready(), self._timeout, include_fenced_brokers=include_fenced_brokers)
 
     async def describe_quorum(self) -> QuorumDescription:
         """The metadata quorum. Raises UnsupportedVersionError where brokers cannot tell."""

@@ -19,17 +19,23 @@ DESCRIBE_QUORUM_VERSIONS: Final = (0, 2)
 _QUESTION: Final = {"topics": [{"topic_name": METADATA_TOPIC, "partitions": [{"partition_index": 0}]}]}
 
 
-async def describe(network: Network, timeout: float) -> ClusterDescription:
-    """DescribeCluster (key 60), versions 0 and 1; from Metadata where brokers do not have it."""
+async def describe(network: Network, timeout: float, *, include_fenced_brokers: bool = False) -> ClusterDescription:
+    """DescribeCluster (key 60), versions 0 to 2, the last for fenced brokers; from Metadata where brokers do not have
+    it."""
+    versions, values = ((2, 2), {"include_fenced_brokers": True}) if include_fenced_brokers else ((0, 2), {})
     try:
-        answer = await network.call_any(DESCRIBE_CLUSTER, (0, 1), {}, timeout=timeout, patience=PATIENCE)
+        answer = await network.call_any(DESCRIBE_CLUSTER, versions, values, timeout=timeout, patience=PATIENCE)
     except UnsupportedVersionError:
+        if include_fenced_brokers:
+            raise
         answer = await network.fetch_metadata((), timeout)
         brokers = tuple(BrokerMetadata(b.node_id, b.host, b.port, b.rack) for b in answer.brokers)
         return ClusterDescription(answer.cluster_id or "", answer.controller_id, brokers)
     if answer.error_code is not ErrorCode.none:
         raise error_for(answer.error_code, answer.error_message)
-    brokers = tuple(BrokerMetadata(b.broker_id, b.host, b.port, b.rack) for b in answer.brokers)
+    brokers = tuple(
+        BrokerMetadata(b.broker_id, b.host, b.port, b.rack, getattr(b, "is_fenced", False)) for b in answer.brokers
+    )
     return ClusterDescription(answer.cluster_id, answer.controller_id, brokers)
 
 

@@ -6,12 +6,13 @@ from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import elect_leaderless, take_out
-from ottla.controller.metadata.image import BrokerImage, MetadataImage
+from ottla.controller.metadata.image import CORDONED, BrokerImage, MetadataImage
 from ottla.controller.metadata.min_insync import pin_min_insync
 from ottla.controller.metadata.records import (
     BrokerChanged,
     BrokerRegistered,
     BrokerUnregistered,
+    ConfigChanged,
     ProducerIdsAllocated,
     Record,
 )
@@ -138,8 +139,8 @@ def _no_heartbeat(policy: Policy, code: ErrorCode) -> Decision[HeartbeatResponse
 def unregister_broker(
     image: MetadataImage, policy: Policy, request: UnregisterBroker
 ) -> Decision[UnregisterBrokerResponse]:
-    """The broker leaves as if it were fenced, and its registration is gone. It stays a replica where it is one, for
-    that is for a reassignment to change. Answers BROKER_ID_NOT_REGISTERED."""
+    """The broker leaves as if it were fenced, and its registration is gone, and with it a cordon. It stays a replica
+    where it is one, for that is for a reassignment to change. Answers BROKER_ID_NOT_REGISTERED."""
     broker = image.brokers.get(request.broker_id)
     if broker is None:
         return Decision(
@@ -150,7 +151,10 @@ def unregister_broker(
             ),
         )
     gone = BrokerUnregistered(id=broker.id, epoch=broker.epoch)
-    return Decision((gone, *take_out(image, policy, {broker.id})), UnregisterBrokerResponse())
+    name = str(broker.id)
+    cordoned = CORDONED in image.configs.get(("broker", name), {})
+    cordon = (ConfigChanged(kind="broker", name=name, key=CORDONED),) if cordoned else ()
+    return Decision((gone, *cordon, *take_out(image, policy, {broker.id})), UnregisterBrokerResponse())
 
 
 def fence(image: MetadataImage, policy: Policy, broker_ids: Collection[int]) -> tuple[Record, ...]:
