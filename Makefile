@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint unit simulate docs clean
+.PHONY: demo test lint unit peers simulate docs clean
 
 demo: $(VENV)/.ready
 	$(BIN)/ottla demo
@@ -19,6 +19,10 @@ lint: $(VENV)/.ready
 unit: $(VENV)/.ready
 	$(BIN)/python -m pytest -n logical tests/simulation
 	$(BIN)/python -m pytest --ignore=tests/simulation
+
+# Against tools that are no Python packages: kcat (Debian: apt install kcat).
+peers: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/compatibility/peer_*.py
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Ottla needs Python 3.11 or newer: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'

@@ -1,0 +1,105 @@
+"""kcat, a tool from outside of Python (Debian: `apt install kcat`), against the cluster.
+
+`make peers` runs this; its name keeps it out of `make test`, which must not ask for more than Python packages.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.compatibility.cluster import Cluster, eventually
+from tests.compatibility.kafka_python import KafkaPython
+
+WITHIN_S = 60
+CODECS = ("none", "gzip", "snappy", "lz4")
+
+
+def kcat(cluster: Cluster, *words: str, stdin: str = "") -> str:
+    """What it prints; it is an error if it complains."""
+    found = shutil.which("kcat") or shutil.which("kafkacat")
+    assert found is not None, "kcat is not installed"
+    line = [found, "-b", cluster.bootstrap, *words]
+    done = subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def made(cluster: Cluster, topic: str) -> str:
+    with KafkaPython().admin(cluster.bootstrap) as admin:
+        cluster.make(admin, topic, 3, 3)
+    return topic
+
+
+def listed(cluster: Cluster, *words: str) -> Any:
+    return json.loads(kcat(cluster, "-L", "-J", *words))
+
+
+def test_the_cluster_and_a_topic(cluster: Cluster, made: str) -> None:
+    found = listed(cluster, "-t", made)
+    assert {broker["id"] for broker in found["brokers"]} == {1, 2, 3}
+    assert found["controllerid"] in (1, 2, 3)
+    (row,) = found["topics"]
+    assert [partition["partition"] for partition in row["partitions"]] == [0, 1, 2]
+    assert all(len(partition["isrs"]) == 3 for partition in row["partitions"])
+    text = kcat(cluster, "-L", "-t", made)
+    assert " 3 brokers:" in text
+    assert f'  topic "{made}" with 3 partitions:' in text
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_goes_in_comes_out(cluster: Cluster, made: str, codec: str) -> None:
+    lines = [f"key-{number}:value-{number}" for number in range(100)]
+    kcat(cluster, "-P", "-t", made, "-p", "1", "-K", ":", "-z", codec, "-X", "acks=all", stdin="\n".join(lines))
+    out = kcat(cluster, "-C", "-t", made, "-p", "1", "-o", "beginning", "-e", "-q", "-f", "%o %k:%s\n")
+    assert out.splitlines() == [f"{offset} {line}" for offset, line in enumerate(lines)]
+    last = kcat(cluster, "-C", "-t", made, "-p", "1", "-o", "-3", "-e", "-q", "-f", "%s\n")
+    assert last.splitlines() == [f"value-{number}" for number in (97, 98, 99)]
+
+
+def test_headers_keys_and_null_values(cluster: Cluster, made: str) -> None:
+    kcat(cluster, "-P", "-t", made, "-p", "0", "-K", ":", "-Z", "-H", "a=1", "-H", "b=2", stdin="key:")
+    row = json.loads(kcat(cluster, "-C", "-t", made, "-p", "0", "-o", "beginning", "-e", "-q", "-J"))
+    assert (row["key"], row["payload"], row["headers"]) == ("key", None, ["a", "1", "b", "2"])
+
+
+def test_idempotent(cluster: Cluster, made: str) -> None:
+    sent = "\n".join(map(str, range(500)))
+    kcat(cluster, "-P", "-t", made, "-p", "2", "-X", "enable.idempotence=true", stdin=sent)
+    assert kcat(cluster, "-C", "-t", made, "-p", "2", "-o", "beginning", "-e", "-q").strip() == sent
+
+
+def test_offsets_by_time(cluster: Cluster, made: str) -> None:
+    kcat(cluster, "-P", "-t", made, "-p", "0", stdin="a\nb\nc")
+    row = json.loads(kcat(cluster, "-C", "-t", made, "-p", "0", "-o", "beginning", "-c", "1", "-q", "-J"))
+    found = kcat(cluster, "-Q", "-t", f"{made}:0:{row['ts']}")
+    assert found.strip() == f"{made} [0] offset 0"
+    ends = kcat(cluster, "-Q", "-t", f"{made}:0:-1", "-t", f"{made}:0:-2")
+    assert "offset 3" in ends or "offset 0" in ends
+
+
+def test_a_group_goes_on_where_it_was(cluster: Cluster, made: str) -> None:
+    """`-G` joins a consumer group; it ends with the partitions, and commits."""
+    kcat(cluster, "-P", "-t", made, "-p", "0", stdin="1\n2")
+    group = ("-G", f"group-of-{made}", "-X", "auto.offset.reset=earliest", "-e", "-q", made)
+    assert sorted(kcat(cluster, *group).split()) == ["1", "2"]
+    kcat(cluster, "-P", "-t", made, "-p", "0", stdin="3")
+    assert kcat(cluster, *group).split() == ["3"]
+
+
+def test_a_leader_dies_meanwhile(cluster: Cluster, made: str) -> None:
+    partition = listed(cluster, "-t", made)["topics"][0]["partitions"][0]
+    kcat(cluster, "-P", "-t", made, "-p", "0", "-X", "acks=all", stdin="before")
+    cluster.kill(partition["leader"])
+    kcat(cluster, "-P", "-t", made, "-p", "0", "-X", "acks=all", stdin="after")
+    out = kcat(cluster, "-C", "-t", made, "-p", "0", "-o", "beginning", "-e", "-q")
+    assert out.split() == ["before", "after"]
+    cluster.start(partition["leader"])
+    eventually(
+        lambda: len(listed(cluster, "-t", made)["topics"][0]["partitions"][0]["isrs"]) == 3, "it is in sync again"
+    )
