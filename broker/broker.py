@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.groups import GroupConfig, GroupCoordinator, offsets_topic
 from ottla.broker.peers import Peers
 from ottla.broker.producer_ids import ProducerIdBlock, ProducerIds
+from ottla.broker.quotas import REQUESTS, ClientQuotas
 from ottla.broker.recompression import Recompression
 from ottla.broker.replication import ClusterCredentials, OpenConnection, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
@@ -34,7 +36,7 @@ from ottla.controller import (
     Delta,
     MetadataImage,
 )
-from ottla.wire import Registry
+from ottla.wire import Registry, Request
 
 PRODUCER_ID_TIMEOUT_S = 5.0
 OFFSETS_TOPIC_TIMEOUT_S = 5.0
@@ -98,6 +100,7 @@ class Broker:
         self._verifier = Verifier(
             Peers(open_connection, lambda: view.image, inter_broker_listener), self.transactions.home
         )
+        self._quotas = ClientQuotas(lambda: asyncio.get_running_loop().time())
         self.context = BrokerContext(
             node_id=config.node_id,
             config=config,
@@ -110,6 +113,7 @@ class Broker:
             credentials=credentials,
             nonce=nonce,
             limits=limits,
+            quotas=self._quotas,
             producer_ids=producer_ids,
             recompression=Recompression(replicas.run_blocking),
             quorum=quorum,
@@ -131,6 +135,11 @@ class Broker:
         """Follow the metadata, after the replica manager has; `delta` None stands for everything."""
         self.groups.apply(image, delta)
         self.transactions.apply(image, delta)
+        self._quotas.apply(image, delta)
+        self.registry.meter = self._meter if self._quotas.requests else None
+
+    def _meter(self, request: Request, seconds: float) -> int:
+        return self._quotas.charge(REQUESTS, seconds, request)
 
     def _internal(self, spec: TopicSpec) -> InternalTopic:
         return InternalTopic(spec, lambda: self._view.image, self._expected_brokers, self._create_topics)

@@ -13,6 +13,7 @@ import structlog
 from ottla.broker.fetch_sessions import SessionCache
 from ottla.broker.groups import GroupCoordinator
 from ottla.broker.producer_ids import ProducerIds
+from ottla.broker.quotas import ClientQuotas
 from ottla.broker.recompression import Recompression
 from ottla.broker.replication import ClusterCredentials, ReplicaManager
 from ottla.broker.topic_limits import TopicLimits
@@ -144,6 +145,7 @@ class BrokerContext:
     credentials: ClusterCredentials
     nonce: Callable[[], bytes]
     limits: TopicLimits
+    quotas: ClientQuotas
     producer_ids: ProducerIds
     recompression: Recompression
     quorum: Callable[[], QuorumStatus]

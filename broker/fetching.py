@@ -205,7 +205,7 @@ class Fetching:
 
     # Answering
 
-    def answer(self) -> Raw:
+    def answer(self, throttle_ms: int = 0) -> Raw:
         lost = self._plan.lost
         if lost is not ErrorCode.none:
             return encode_fetch_response(self._version, (), error_code=lost)
@@ -241,6 +241,7 @@ class Fetching:
             self._version,
             list(topics.values()),
             session_id=self._plan.session_id,
+            throttle_ms=throttle_ms,
             node_endpoints=hinted_endpoints(self._context, hints, self.listener) if hints else (),
         )
 

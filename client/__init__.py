@@ -1,7 +1,16 @@
 """The client library: producer, consumer by assignment, admin. Names follow aiokafka and Kafka's keys."""
 
 from ottla.client.admin import Admin
-from ottla.client.admin.structs import AlterConfigOp, LogDirDescription, NewPartitions, OffsetSpec, ReplicaInfo
+from ottla.client.admin.structs import (
+    ANY_NAME,
+    AlterConfigOp,
+    AnyName,
+    ClientQuota,
+    LogDirDescription,
+    NewPartitions,
+    OffsetSpec,
+    ReplicaInfo,
+)
 from ottla.client.consumer import Consumer, ConsumerRebalanceListener
 from ottla.client.consumer.settings import parse_duration
 from ottla.client.errors import (
@@ -76,11 +85,14 @@ from ottla.client.structs import (
 )
 
 __all__ = [
+    "ANY_NAME",
     "AbortableTransactionError",
     "Admin",
     "AlterConfigOp",
+    "AnyName",
     "BrokerMetadata",
     "BrokerResponseError",
+    "ClientQuota",
     "ClusterDescription",
     "CommitFailedError",
     "ConfigEntry",

@@ -4,6 +4,7 @@ from ottla.controller.active import RepairSettings
 from ottla.controller.client import ControllerClient
 from ottla.controller.controller import ActiveController, ControllerSettings
 from ottla.controller.metadata import (
+    CLIENT_QUOTA,
     GROUP_CONFIGS,
     LONG_MAX,
     NO_LEADER,
@@ -31,6 +32,7 @@ from ottla.controller.metadata import (
     SnapshotMismatch,
     Synonym,
     TopicImage,
+    client_quotas,
     decode_records,
     decode_snapshot,
     diff,
@@ -65,12 +67,17 @@ from ottla.controller.rpc import (
     Address,
     AllocateProducerIds,
     AllocateProducerIdsResponse,
+    AlterClientQuotas,
+    AlterClientQuotasResponse,
     AlterPartition,
     AlterPartitionReassignments,
     AlterPartitionReassignmentsResponse,
     AlterPartitionResponse,
     AnyRequest,
     BadMessage,
+    ClientQuotaEntry,
+    ClientQuotaOp,
+    ClientQuotaResult,
     ClusterIdentity,
     ConfigKind,
     ConfigOp,
@@ -128,6 +135,7 @@ from ottla.controller.rpc import (
 from ottla.controller.view import MetadataView
 
 __all__ = [
+    "CLIENT_QUOTA",
     "GROUP_CONFIGS",
     "LONG_MAX",
     "NO_LEADER",
@@ -138,6 +146,8 @@ __all__ = [
     "Address",
     "AllocateProducerIds",
     "AllocateProducerIdsResponse",
+    "AlterClientQuotas",
+    "AlterClientQuotasResponse",
     "AlterPartition",
     "AlterPartitionReassignments",
     "AlterPartitionReassignmentsResponse",
@@ -147,6 +157,9 @@ __all__ = [
     "BrokenInvariant",
     "BrokerImage",
     "Candidate",
+    "ClientQuotaEntry",
+    "ClientQuotaOp",
+    "ClientQuotaResult",
     "ClusterIdentity",
     "ConfigDef",
     "ConfigKind",
@@ -235,6 +248,7 @@ __all__ = [
     "Transport",
     "UnregisterBroker",
     "UnregisterBrokerResponse",
+    "client_quotas",
     "decode_message",
     "decode_records",
     "decode_snapshot",

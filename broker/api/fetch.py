@@ -13,6 +13,8 @@ must have authenticated itself as the broker whose id it gives, and hears of the
 where replica.selector.class sends consumers to followers. A
 consumer that asks from above the high watermark, but not above the log end, waits as in Kafka.
 
+What a quota does not allow any more is sent all the same, and waited for afterwards; Kafka answers without records.
+
 A long poll is woken by an append, a move of the high watermark or a change of role; it is never polled. Requests of a
 session look only at partitions that had such an event, or that the client named.
 """
@@ -27,6 +29,7 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.context import BrokerContext
 from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key, key_of
 from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching, selects_by_rack
+from ottla.broker.quotas import FETCH
 from ottla.broker.replication import NEWS_WITHIN_S, FetchWait
 from ottla.wire import FetchPartitionResponse, FetchRequest, Later, Raw, Request, encode_fetch_response
 
@@ -46,24 +49,29 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
     fetching = Fetching(context, version, body, plan, request.connection.listener)
     fetching.look(first=True)
     if fetching.size >= body.min_bytes or fetching.urgent or body.max_wait_ms <= 0 or fetching.nothing_asked:
-        return fetching.answer()
+        return fetching.answer(_charge(context, request, fetching) if context.quotas.fetches else 0)
     deadline = now + min(body.max_wait_ms / 1000, MAX_WAIT_S)
     news_within = 0.0 if selects_by_rack(context) else NEWS_WITHIN_S
     if fetching.news:
         deadline = min(deadline, now + news_within)
     wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline, news_within=news_within)
     fetching.watch(wait)
-    return _answer_after(wait, fetching)
+    return _answer_after(context, request, wait, fetching)
 
 
-def _answer_after(wait: FetchWait, fetching: Fetching) -> Later:
+def _charge(context: BrokerContext, request: Request, fetching: Fetching) -> int:
+    """Count what goes to a consumer against its quota; followers have throttles of their own."""
+    return 0 if fetching.follower else context.quotas.charge(FETCH, fetching.size, request)
+
+
+def _answer_after(context: BrokerContext, request: Request, wait: FetchWait, fetching: Fetching) -> Later:
     """The answer once the wait is over."""
     later = Later(wait.give_up)
 
     def over() -> None:
         try:
             fetching.look(first=False)
-            answer = fetching.answer()
+            answer = fetching.answer(_charge(context, request, fetching) if context.quotas.fetches else 0)
         except Exception as error:  # noqa: BLE001 - handed on to the wire
             later.fail(error)
         else:

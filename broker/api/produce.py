@@ -23,6 +23,7 @@ from ottla.broker.batch_checks import BadBatch, check_batch
 from ottla.broker.context import BrokerContext
 from ottla.broker.coordination import INTERNAL_TOPICS
 from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
+from ottla.broker.quotas import PRODUCE
 from ottla.broker.recompression import Batch
 from ottla.broker.replication import Acks, Partition
 from ottla.wire import (
@@ -53,6 +54,8 @@ def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close
         return CLOSE if body.acks == 0 else _refuse_all(request.api_version, body, refusal)
     production = Production(context, request, body)
     production.append_all()
+    if context.quotas.produces:
+        production.charge(request)
     if production.wait.done:
         return production.answer(production.wait.errors)
     return production.answer_later()
@@ -77,7 +80,19 @@ def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
 class Production:
     """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request."""
 
-    __slots__ = ("_acks", "_admin", "_body", "_broken", "_context", "_listener", "_rows", "_version", "failed", "wait")
+    __slots__ = (
+        "_acks",
+        "_admin",
+        "_body",
+        "_broken",
+        "_context",
+        "_listener",
+        "_rows",
+        "_throttle_ms",
+        "_version",
+        "failed",
+        "wait",
+    )
 
     def __init__(self, context: BrokerContext, request: Request, body: ProduceRequest) -> None:
         self._context = context
@@ -88,8 +103,14 @@ class Production:
         self._acks = cast(Acks, body.acks)
         self._rows: Rows = []
         self._broken: Exception | None = None
+        self._throttle_ms = 0
         self.wait = context.replicas.produce_wait()
         self.failed = False
+
+    def charge(self, request: Request) -> None:
+        """Count the record bytes against the client's quota."""
+        size = sum(len(records or b"") for _, partitions in self._body.topics for _, records in partitions)
+        self._throttle_ms = self._context.quotas.charge(PRODUCE, size, request)
 
     def append_all(self) -> None:
         now_ms = self._context.clock()
@@ -205,10 +226,12 @@ class Production:
         if self._acks == 0:
             return CLOSE if self.failed else NO_RESPONSE
         if not self.failed:
-            return encode_produce_response(self._version, self._rows)
+            return encode_produce_response(self._version, self._rows, throttle_ms=self._throttle_ms)
         leaders = {row.leader_id for _, rows in self._rows for row in rows if row.leader_id >= 0}
         endpoints = hinted_endpoints(self._context, leaders, self._listener) if leaders else ()
-        return encode_produce_response(self._version, self._rows, node_endpoints=endpoints)
+        return encode_produce_response(
+            self._version, self._rows, throttle_ms=self._throttle_ms, node_endpoints=endpoints
+        )
 
     def _row(self, slot: int) -> tuple[str, ProducePartitionResponse]:
         for topic, rows in self._rows:

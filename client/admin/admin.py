@@ -12,6 +12,7 @@ from uuid import UUID
 from ottla.client.admin import cluster, groups, partitions, topics
 from ottla.client.admin.config_admin import ConfigAdmin
 from ottla.client.admin.log_admin import LogAdmin
+from ottla.client.admin.quota_admin import QuotaAdmin
 from ottla.client.admin.structs import NewPartitions
 from ottla.client.admin.transaction_admin import TransactionAdmin
 from ottla.client.errors import IllegalStateError
@@ -30,7 +31,7 @@ from ottla.client.structs import (
 )
 
 
-class Admin(ConfigAdmin, LogAdmin, TransactionAdmin):
+class Admin(ConfigAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
     """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
 
     Any broker is asked, since all of them forward to the active controller; another one after two seconds without an

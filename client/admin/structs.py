@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Literal, NamedTuple
 
 from ottla.client.structs import TopicPartition
@@ -16,6 +16,23 @@ class AlterConfigOp(NamedTuple):
 
     op: Literal["set", "delete", "append", "subtract"]
     value: str | None = None
+
+
+class AnyName(Enum):
+    """`ANY_NAME`, for `describe_client_quotas`: whatever the name is, the default included."""
+
+    ANY_NAME = "any name"
+
+
+ANY_NAME = AnyName.ANY_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class ClientQuota:
+    """The quotas of one entity: names by part ("user", "client-id"; None is the default), and values by quota."""
+
+    entity: Mapping[str, str | None]
+    values: Mapping[str, float]
 
 
 class OffsetSpec(IntEnum):

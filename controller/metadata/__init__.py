@@ -7,6 +7,7 @@ from ottla.controller.metadata.apply import BrokenInvariant, apply
 from ottla.controller.metadata.balance import Plan, plan_balance, plan_evacuation
 from ottla.controller.metadata.broker_config import TOPIC_DEFAULTS
 from ottla.controller.metadata.brokers import fence
+from ottla.controller.metadata.client_quotas import client_quotas
 from ottla.controller.metadata.config_def import (
     LONG_MAX,
     ConfigDef,
@@ -21,6 +22,7 @@ from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import MAX_REBALANCE, elect_leaderless, rebalance
 from ottla.controller.metadata.group_config import GROUP_CONFIGS
 from ottla.controller.metadata.image import (
+    CLIENT_QUOTA,
     NO_LEADER,
     BrokerImage,
     Delta,
@@ -39,6 +41,7 @@ from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
 from ottla.controller.metadata.topic_name import topic_name_error
 
 __all__ = [
+    "CLIENT_QUOTA",
     "GROUP_CONFIGS",
     "LONG_MAX",
     "MAX_REBALANCE",
@@ -69,6 +72,7 @@ __all__ = [
     "Synonym",
     "TopicImage",
     "apply",
+    "client_quotas",
     "decide",
     "decode_records",
     "decode_snapshot",

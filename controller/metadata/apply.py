@@ -11,6 +11,7 @@ from functools import singledispatchmethod
 from uuid import UUID
 
 from ottla.controller.metadata.image import (
+    CLIENT_QUOTA,
     NO_LEADER,
     BrokerImage,
     Delta,
@@ -222,7 +223,7 @@ class _Builder:
 
     @apply.register
     def _config(self, record: ConfigChanged) -> None:
-        require(record.kind in ("topic", "broker", "group"), record, "configs of this kind do not exist")
+        require(record.kind in ("topic", "broker", "group", CLIENT_QUOTA), record, "configs of this kind do not exist")
         require(record.kind != "topic" or record.name in self._topics, record, "configs of no topic")
         resource = (record.kind, record.name)
         values = dict(self._configs.get(resource, {}))

@@ -8,6 +8,7 @@ from ottla.controller.metadata.brokers import (
     register_broker,
     unregister_broker,
 )
+from ottla.controller.metadata.client_quotas import alter_client_quotas
 from ottla.controller.metadata.configs import alter_configs
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import elect_leaders
@@ -18,6 +19,7 @@ from ottla.controller.metadata.topic_create import create_partitions, create_top
 from ottla.controller.metadata.topic_delete import delete_topics
 from ottla.controller.rpc.models import (
     AllocateProducerIds,
+    AlterClientQuotas,
     AlterPartition,
     AlterPartitionReassignments,
     AnyRequest,
@@ -61,6 +63,8 @@ def decide(
             return create_partitions(image, policy, request, rng)
         case IncrementalAlterConfigs():
             return alter_configs(image, policy, request)
+        case AlterClientQuotas():
+            return alter_client_quotas(image, request)
         case ElectLeaders():
             return elect_leaders(image, request)
         case AlterPartitionReassignments():

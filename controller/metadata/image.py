@@ -14,6 +14,9 @@ NO_LEADER = -1
 CORDONED = "cordoned.log.dirs"
 """The broker config of KIP-1066."""
 
+CLIENT_QUOTA = "client-quota"
+"""The kind of configs that hold client quotas; the name is that of an entity."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -106,8 +109,8 @@ class TopicImage:
 
 @dataclass(frozen=True, slots=True)
 class MetadataImage:
-    """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic", "group" and
-    "broker", the broker "" holding the default of all brokers."""
+    """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic", "group",
+    CLIENT_QUOTA and "broker", the broker "" holding the default of all brokers."""
 
     cluster_id: str
     offset: int = 0

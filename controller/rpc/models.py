@@ -335,6 +335,40 @@ class IncrementalAlterConfigs(RpcRequest[IncrementalAlterConfigsResponse]):
     validate_only: bool = False
 
 
+QuotaEntity = tuple[tuple[str, str | None], ...]
+"""Parts of an entity, (type, name); a name of None stands for the default."""
+
+
+class ClientQuotaOp(RpcModel):
+    """`value` None removes the quota."""
+
+    key: str
+    value: float | None
+
+
+class ClientQuotaEntry(RpcModel):
+    entity: QuotaEntity
+    ops: tuple[ClientQuotaOp, ...]
+
+
+class ClientQuotaResult(RpcModel):
+    entity: QuotaEntity
+    error: int = 0
+    message: str | None = None
+
+
+class AlterClientQuotasResponse(RpcResponse):
+    entries: tuple[ClientQuotaResult, ...] = ()
+
+
+class AlterClientQuotas(RpcRequest[AlterClientQuotasResponse]):
+    """Each entry is changed wholly or not at all."""
+
+    response_type = AlterClientQuotasResponse
+    entries: tuple[ClientQuotaEntry, ...]
+    validate_only: bool = False
+
+
 AnyRequest = RpcRequest[Any]
 
 # By name, as it stands in the path of the HTTP request.
@@ -354,6 +388,7 @@ REQUESTS: Mapping[str, type[AnyRequest]] = MappingProxyType(
             DeleteTopics,
             CreatePartitions,
             IncrementalAlterConfigs,
+            AlterClientQuotas,
         )
     }
 )

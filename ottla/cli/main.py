@@ -41,6 +41,7 @@ COMMANDS: dict[str, Row] = {
     "status": Row("ottla.cli.status", "show brokers, controller, topics, leaders and in-sync replicas"),
     "topic": Row("ottla.cli.topic", "create, list, describe, alter and delete topics, and delete records"),
     "config": Row("ottla.cli.config", "show and change the configs of topics, brokers and groups"),
+    "quota": Row("ottla.cli.quota", "show and change what users and client ids may use"),
     "log-dirs": Row("ottla.cli.log_dirs", "show what lies in the data directories of the brokers"),
     "partition": Row("ottla.cli.partition", "reassign replicas of partitions, and elect leaders"),
     "broker": Row("ottla.cli.broker", "list brokers, empty one, and remove it"),

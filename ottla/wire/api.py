@@ -63,11 +63,16 @@ class Later:
         self._receive(None, error)
 
 
+def deaf(seconds: float) -> None:
+    """Nothing is read from a connection that is none."""
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """One client's connection, as handlers know it; compared by identity.
 
-    `principal` is "ANONYMOUS" until an authentication handler sets it. `state` belongs to the APIs.
+    `principal` is "ANONYMOUS" until an authentication handler sets it. `state` belongs to the APIs. `mute` takes
+    seconds for which no further request is looked at (KIP-219); the longest one counts.
     """
 
     listener: str
@@ -76,6 +81,7 @@ class Connection:
     client_software: str = ""
     closed: bool = False
     state: dict[str, Any] = field(default_factory=dict)
+    mute: Callable[[float], None] = deaf
 
 
 @dataclass(slots=True)
@@ -94,6 +100,8 @@ class Request:
 
 Answer: TypeAlias = Mapping[str, Any] | Entity | Raw | NoResponse | Close
 Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer] | Later]
+Meter: TypeAlias = Callable[[Request, float], int]
+"""Called with every request that was handled and the seconds that took; returns the ms that its client has to wait."""
 Parser: TypeAlias = Callable[[bytes | memoryview, int, int], object]
 """Called with frame, version and the position where the body starts in the frame; raises ProtocolError."""
 

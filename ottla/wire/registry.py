@@ -13,7 +13,7 @@ from typing import Any, Final
 from kio.index import KioIndexError
 from kio.schema.errors import ErrorCode
 
-from ottla.wire.api import Answer, Api, Raw, Request
+from ottla.wire.api import Answer, Api, Meter, Raw, Request
 from ottla.wire.framing import Frame
 from ottla.wire.schema import (
     decode,
@@ -76,9 +76,10 @@ class Route:
 
 class Registry:
     """APIs by key. `features` is asked each time a client asks for versions; it returns the features and the
-    epoch of their finalized levels (-1: none)."""
+    epoch of their finalized levels (-1: none). `meter`, if there is one, is told of every request that was handled."""
 
     def __init__(self, features: Callable[[], tuple[list[Feature], int]] | None = None) -> None:
+        self.meter: Meter | None = None
         self._features = features
         self._apis: dict[int, Api] = {}
         self._routes: dict[tuple[int, int], Route] = {}

@@ -5,15 +5,16 @@ at once costs no Future and no Task, nor does a `Later`; one that returns a Futu
 """
 
 import asyncio
+import datetime
 import struct
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Later, Raw, Request
+from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Later, Meter, Raw, Request, deaf
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame, FrameReader
 from ottla.wire.heads import REQUEST_HEAD, ClientIds, encode_response, skip_request_tags
@@ -56,6 +57,9 @@ class Session(asyncio.BufferedProtocol):
         self._out_size = 0
         self._held = 0
         self._resting = False
+        self._muted_until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self.connection.mute = self._mute
         self.unsent = 0
         self._client_ids = ClientIds()
 
@@ -74,6 +78,9 @@ class Session(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.closed = True
+        self.connection.mute = deaf
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._closing = True
         self._server.forget(self)
         self._server.account(arriving=-self._allocated)
@@ -166,8 +173,24 @@ class Session(asyncio.BufferedProtocol):
         self._set_reading(not self._starved and (reader.has_room or not self._blocked))
 
     def _go_on(self) -> None:
+        now = self._loop.time()
+        if self._closing:
+            return
+        if now < self._muted_until:
+            self._wake_at(self._muted_until)  # a timer may be early by its resolution
+            return
         self._resting = False
-        self._process(self._loop.time())
+        self._process(now)
+
+    def _mute(self, seconds: float) -> None:
+        self._muted_until = max(self._muted_until, self._loop.time() + seconds)
+        self._resting = True
+        self._wake_at(self._muted_until)
+
+    def _wake_at(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when, self._go_on)
 
     def _handle(self, frame: Frame, now: float) -> None:
         try:
@@ -191,7 +214,8 @@ class Session(asyncio.BufferedProtocol):
         counts = self._server.stats.requests
         counts[key] = counts.get(key, 0) + 1
         try:
-            answer = route.api.handler(request)
+            meter = self._server.registry.meter
+            answer = route.api.handler(request) if meter is None else self._metered(route, request, meter)
         except ProtocolError:
             raise
         except Exception as error:  # noqa: BLE001  a bug in a handler takes its connection, not the server
@@ -204,6 +228,14 @@ class Session(asyncio.BufferedProtocol):
             self._answer_later(route, request, answer, len(frame))
         else:
             self._answer_now(route, correlation_id, answer, request)
+
+    def _metered(self, route: Route, request: Request, meter: Meter) -> Answer | Awaitable[Answer] | Later:
+        began = self._loop.time()
+        answer = route.api.handler(request)
+        wait_ms = meter(request, self._loop.time() - began)
+        if wait_ms and isinstance(answer, Mapping):
+            return {**answer, "throttle_time": datetime.timedelta(milliseconds=wait_ms)}
+        return answer
 
     # -- answers
 

@@ -11,8 +11,11 @@ from ottla.broker import TABLE
 from ottla.controller import (
     AllocateProducerIds,
     AllocateProducerIdsResponse,
+    AlterClientQuotas,
+    AlterClientQuotasResponse,
     AlterPartitionReassignments,
     AlterPartitionReassignmentsResponse,
+    ClientQuotaResult,
     ConfigResult,
     CreatePartitions,
     CreatePartitionsResponse,
@@ -65,6 +68,9 @@ def agreeable(world: World) -> None:
         CreateTopics: lambda request: CreateTopicsResponse(topics=topics(request), offset=5),
         DeleteTopics: lambda request: DeleteTopicsResponse(topics=topics(request), offset=5),
         CreatePartitions: lambda request: CreatePartitionsResponse(topics=topics(request), offset=5),
+        AlterClientQuotas: lambda request: AlterClientQuotasResponse(
+            entries=tuple(ClientQuotaResult(entity=one.entity) for one in request.entries), offset=5
+        ),
         AllocateProducerIds: lambda request: AllocateProducerIdsResponse(first=1000, count=2),
         IncrementalAlterConfigs: lambda request: IncrementalAlterConfigsResponse(
             resources=tuple(ConfigResult(kind=one.kind, name=one.name) for one in request.resources), offset=5
@@ -187,6 +193,15 @@ CONTENT: dict[int, dict[str, Any]] = {
     43: {"election_type": 1, "topic_partitions": [{"topic": "t", "partitions": [0]}]},
     45: {"topics": [{"name": "t", "partitions": [{"partition_index": 0, "replicas": [2]}]}]},
     46: {"topics": [{"name": "t", "partition_indexes": [0]}]},
+    48: {"components": [{"entity_type": "user", "match_type": 2, "match": None}], "strict": True},
+    49: {
+        "entries": [
+            {
+                "entity": [{"entity_type": "user", "entity_name": "u"}],
+                "ops": [{"key": "producer_byte_rate", "value": 5.0, "remove": False}],
+            }
+        ]
+    },
     64: {"broker_id": 2},
     44: {
         "resources": [

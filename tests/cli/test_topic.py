@@ -1,4 +1,4 @@
-"""`ottla topic`, `ottla config` and `ottla log-dirs` against nodes of our own."""
+"""`ottla topic`, `ottla config`, `ottla quota` and `ottla log-dirs` against nodes of our own."""
 
 from __future__ import annotations
 
@@ -209,3 +209,30 @@ async def test_log_directories(bootstrap: str, topic: str) -> None:
     assert out.split("\n")[0].split() == ["BROKER", "DIR", "REPLICAS", "SIZE", "TOTAL", "USABLE"]
     out = await told("log-dirs", "--topic", topic, "--replicas", bootstrap=bootstrap)
     assert len(out.splitlines()) == 5
+
+
+class TestQuota:
+    async def test_set_describe_and_delete(self, bootstrap: str) -> None:
+        whose = ("--user", "alice", "--client-id", "<default>")
+        await told("quota", "set", "producer_byte_rate=2000", "request_percentage=12.5", *whose, bootstrap=bootstrap)
+        (found,) = await asked("quota", "describe", *whose, bootstrap=bootstrap)
+        assert found["entity"] == {"user": "alice", "client-id": None}
+        assert found["values"] == {"producer_byte_rate": 2000.0, "request_percentage": 12.5}
+        lines = (await told("quota", "describe", bootstrap=bootstrap)).splitlines()
+        assert [line.split() for line in lines] == [
+            ["USER", "CLIENT-ID", "QUOTA", "VALUE"],
+            ["alice", "<default>", "producer_byte_rate", "2000"],
+            ["alice", "<default>", "request_percentage", "12.5"],
+        ]
+        words = ("quota", "delete", "producer_byte_rate", "request_percentage")
+        await told(*words, *whose, bootstrap=bootstrap)
+        assert await asked("quota", "describe", bootstrap=bootstrap) == []
+
+    async def test_what_cannot_be(self, bootstrap: str) -> None:
+        async def why(*words: str, status: int) -> str:
+            return await refused("quota", "set", *words, bootstrap=bootstrap, status=status)
+
+        assert "greater than 0" in await why("producer_byte_rate=0", "--user", "u", status=1)
+        assert "does not exist" in await why("speed=1", "--user", "u", status=1)
+        assert "not a number" in await why("speed=x", "--user", "u", status=2)
+        assert "say whose" in await why("speed=1", status=2)
