@@ -9,6 +9,7 @@ Differences from Kafka: none known.
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 from kio.schema.errors import ErrorCode
@@ -28,14 +29,14 @@ async def handle(context: BrokerContext, request: Request) -> Answer:
     else:
         asked = [(name, None) for name in body.topic_names]
     rows: list[dict[str, object]] = []
-    wanted: dict[TopicRef, None] = {}
-    for name, topic_id in asked:
+    wanted: list[TopicRef] = []
+    for (name, topic_id), times in Counter(asked).items():
         if (name is None) == (topic_id is None):
             rows.append(_row(name, topic_id, ErrorCode.invalid_request, "Give either a name or an id of a topic."))
-        elif TopicRef(name=name, topic_id=topic_id) in wanted:
+        elif times > 1:
             rows.append(_row(name, topic_id, ErrorCode.invalid_request, "Duplicate topic."))
         else:
-            wanted[TopicRef(name=name, topic_id=topic_id)] = None
+            wanted.append(TopicRef(name=name, topic_id=topic_id))
     if not context.config.delete_topic_enable:
         disabled = ErrorCode.topic_deletion_disabled
         return {

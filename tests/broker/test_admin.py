@@ -99,15 +99,16 @@ async def test_delete_topics_by_name_and_id(world: World) -> None:
         return DeleteTopicsResponse(topics=results, offset=9)
 
     world.controller.answers[DeleteTopics] = delete
-    asked = [{"name": "a"}, {"name": None, "topic_id": topic_id("b")}, {"name": None}, {"name": "a"}]
+    twice = {"name": "twice"}
+    asked = [{"name": "a"}, twice, {"name": None, "topic_id": topic_id("b")}, {"name": None}, twice]
     response = await world.call(20, 6, {"topics": asked})
     assert [(one.name, one.topic_id) for one in world.controller.calls[0].topics] == [
         ("a", None),
         (None, topic_id("b")),
     ]
     assert [(row.name, row.error_code) for row in response.responses] == [
+        ("twice", ErrorCode.invalid_request),
         (None, ErrorCode.invalid_request),
-        ("a", ErrorCode.invalid_request),
         ("a", ErrorCode.none),
         ("b", ErrorCode.none),
     ]

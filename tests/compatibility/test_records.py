@@ -61,6 +61,25 @@ def test_every_library_reads_what_one_wrote(
                 assert reading.take(len(messages)) == as_seen(messages), f"{writer.name} to {reader.name}"
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd", "uncompressed"])
+def test_every_library_reads_what_the_broker_compressed_anew(
+    cluster: Cluster, libraries: tuple[Library, ...], topic: str, codec: str
+) -> None:
+    """compression.type: none of the three sends in the topic's codec, and the second batch is a large one."""
+    with libraries[0].admin(cluster.bootstrap) as admin:
+        cluster.make(admin, topic, len(libraries), configs={"compression.type": codec})
+    messages = (*MESSAGES, Message(b"large " * 100_000, b"large", timestamp=T0 + 300))
+    how = How(codec="lz4" if codec == "gzip" else "gzip", linger_ms=50, idempotent=True)
+    for partition, writer in enumerate(libraries):
+        results = writer.write(cluster.bootstrap, topic, messages, partition=partition, how=how)
+        assert [(result.offset, result.error) for result in results] == [(i, 0) for i in range(len(messages))]
+    for reader in libraries:
+        for partition, writer in enumerate(libraries):
+            with reader.reader(cluster.bootstrap, topic, partition) as reading:
+                reading.seek(0)
+                assert reading.take(len(messages)) == as_seen(messages), f"{writer.name} to {reader.name}"
+
+
 @pytest.mark.parametrize("acks", [0, 1, "all"])
 def test_acknowledgements(cluster: Cluster, library: Library, topic: str, acks: int) -> None:
     with library.admin(cluster.bootstrap) as admin:
