@@ -230,7 +230,8 @@ class ConsumerGroupMetadata(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionPattern:
-    """A regular expression for whole names of topics, in the syntax of RE2, that the broker resolves (KIP-848).
+    """A regular expression for whole names of topics, in the syntax of RE2, that the broker resolves (KIP-848). It may
+    match internal topics, too.
 
     Raises ValueError when it is empty.
     """

@@ -103,6 +103,7 @@ class Program(ConsumerRebalanceListener):
             request_timeout_ms=1500,
             fetch_max_wait_ms=300,
             max_poll_records=rng.choice((3, 500)),
+            client_rack=rng.choice(workload.cluster.racks) if workload.cluster.racks else "",
             **PROGRAMS[kind],
         )
 
