@@ -237,6 +237,8 @@ class Replica:
             self._seek(self.log.log_start_offset)
         while self.offset < end and not self._rotten:
             contents = self._contents()
+            if not self._reads(contents):
+                return
             base, length, epoch, _, crc, _, delta = _BATCH.unpack_from(contents, self._position)
             batch = (base, base + delta + 1, epoch, crc)
             if self._at < len(batches):
@@ -250,6 +252,12 @@ class Replica:
             self._at += 1
             self._position += length + LOG_OVERHEAD
             self.offset = batch[1]
+
+    def _reads(self, contents: bytearray) -> bool:
+        """Whether a batch can begin here: a length that rotted leads anywhere."""
+        if self._position + _BATCH.size > len(contents):
+            self._rotten = True
+        return not self._rotten
 
     def _differs(self, batch: Batch, contents: bytearray) -> None:
         try:
@@ -281,7 +289,7 @@ class Replica:
         self._path = segment.path(".log")
         self.offset = segment.base_offset
         contents = self._disk.peek(self._path)
-        while self._position < segment.size:
+        while self._position < segment.size and self._reads(contents):
             base, length, _, _, _, _, delta = _BATCH.unpack_from(contents, self._position)
             if base + delta + 1 > offset:
                 break
