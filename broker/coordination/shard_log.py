@@ -19,8 +19,8 @@ import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination.primitives import BadRecord
-from ottla.broker.replication import Acks, Partition
-from ottla.log import Appended, DiskError, LogError, Verification
+from ottla.broker.replication import Acks, Partition, damaged
+from ottla.log import Appended, CorruptFile, DiskError, LogError, Verification
 from ottla.records import (
     BatchHeader,
     CorruptBatch,
@@ -162,7 +162,11 @@ class ShardLog(Generic[E]):
         """Go on from where the log was applied to, but not beyond `end`. How many records, None for no batch."""
         held = self.partition.log
         assert held is not None, "what leads has a log"
-        data = held.read(self._applied, SLICE_BYTES, up_to=end)
+        try:
+            data = held.read(self._applied, SLICE_BYTES, up_to=end)
+        except (CorruptBatch, CorruptFile) as found:
+            damaged(self.partition, found)
+            raise
         records = None
         for position, header in iter_headers(data):
             if header.base_offset >= end:

@@ -17,6 +17,7 @@ from ottla.broker.replication.connecting import ClusterConnector, Endpoint, Open
 from ottla.broker.replication.fetch_wait import NEWS_WITHIN_S, WAKE, FetchWait, Unwatch, Watcher
 from ottla.broker.replication.follower import EpochEnd
 from ottla.broker.replication.leader import LeaderState
+from ottla.broker.replication.leading import damaged
 from ottla.broker.replication.log_start import delete_records, low_watermark
 from ottla.broker.replication.manager import ReplicaManager
 from ottla.broker.replication.nearby import nearest_replica
@@ -49,6 +50,7 @@ __all__ = [
     "TopicSettings",
     "Unwatch",
     "Watcher",
+    "damaged",
     "delete_records",
     "low_watermark",
     "nearest_replica",

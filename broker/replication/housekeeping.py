@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 REMOVAL_MS = 1_000
 """How often the files of deleted logs are looked for that have waited for file.delete.delay.ms."""
 
+COOLING_MS = 5_000
+"""After one to two times as long what was written is checked when it is read."""
+
 Interval = Callable[[ReplicationConfig], int]
 """Milliseconds between two rounds."""
 
@@ -48,6 +51,7 @@ class Housekeeping:
             ("log-flush", lambda config: config.log_flush_offset_checkpoint_interval_ms, self._logs.flush_pass),
             ("log-retention", lambda config: config.log_retention_check_interval_ms, self._retain),
             ("log-removal", lambda _: REMOVAL_MS, self._logs.removal_pass),
+            ("log-cooling", lambda _: COOLING_MS, self._logs.cooling_pass),
             ("log-cleaner", lambda config: config.log_cleaner_backoff_ms, self._clean),
         )
         self._tasks = [start_task(self._every(interval, name, what), name) for name, interval, what in work]

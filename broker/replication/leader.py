@@ -20,9 +20,19 @@ UNKNOWN = -1
 
 
 class Follower:
-    """What the leader knows of one follower. `end_offset` is -1 until it has fetched in this leader epoch."""
+    """What the leader knows of one follower. `end_offset` is -1 until it has fetched in this leader epoch; `given` is
+    the offset from which it was last given records, -1 before."""
 
-    __slots__ = ("broker_epoch", "caught_up_at", "end_offset", "fetched_at", "id", "leader_end_then", "log_start")
+    __slots__ = (
+        "broker_epoch",
+        "caught_up_at",
+        "end_offset",
+        "fetched_at",
+        "given",
+        "id",
+        "leader_end_then",
+        "log_start",
+    )
 
     def __init__(self, id: int, caught_up_at: float) -> None:
         self.id = id
@@ -32,6 +42,7 @@ class Follower:
         self.fetched_at = -inf
         self.leader_end_then = UNKNOWN
         self.log_start = UNKNOWN
+        self.given = UNKNOWN
 
     def fetched(self, broker_epoch: int, offset: int, leader_end: int, now: float, log_start: int = UNKNOWN) -> None:
         """It asks for `offset`, so it has everything from its `log_start` up to there.

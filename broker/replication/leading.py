@@ -77,10 +77,11 @@ def _again(held: PartitionLog, found: Duplicate) -> Appended:
     return Appended(found.base_offset, found.last_offset, found.timestamp, append_time, held.log_start_offset)
 
 
-def read(partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
+def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked: bool = False) -> FetchResult:
     """Read for a consumer (below the high watermark) or a follower (all), after checking the epochs (KIP-320, KIP-595).
 
-    With `min_one`, the first batch comes whole even if it is larger than `want.max_bytes`.
+    With `min_one`, the first batch comes whole even if it is larger than `want.max_bytes`. With `checked` nothing comes
+    that does not check, however lately it was written.
     """
     error = partition.check_leader(want.current_leader_epoch)
     if error is not ErrorCode.none:
@@ -99,10 +100,13 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True) -> Fetc
             return _out_of_range(partition)
         if diverges(offset, fetched_epoch, epoch_end):
             return _result(partition, diverging=epoch_end)
-    return read_below(partition, want, end if want.replica_id >= 0 else partition.last_stable_offset, min_one=min_one)
+    up_to = end if want.replica_id >= 0 else partition.last_stable_offset
+    return read_below(partition, want, up_to, min_one=min_one, checked=checked)
 
 
-def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bool) -> FetchResult:
+def read_below(
+    partition: Partition, want: FetchWant, up_to: int, *, min_one: bool, checked: bool = False
+) -> FetchResult:
     """The batches from `want.offset` on that end at or before `up_to`."""
     held, offset = partition.log, want.offset
     assert held is not None
@@ -119,11 +123,11 @@ def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bo
         # Even if others come first: they may do so every time.
         min_one = True
     try:
-        records = held.read(offset, max_bytes, up_to=up_to, min_one=min_one)
+        records = held.read(offset, max_bytes, up_to=up_to, min_one=min_one, checked=checked)
     except OffsetOutOfRange:
         return _out_of_range(partition)
     except (CorruptBatch, CorruptFile) as corrupt:
-        return FetchResult(_damaged(partition, held, corrupt))
+        return FetchResult(damaged(partition, corrupt))
     except (DiskError, LogError) as broken:
         partition.fail(broken)
         return FetchResult(ErrorCode.kafka_storage_error)
@@ -132,13 +136,14 @@ def read_below(partition: Partition, want: FetchWant, up_to: int, *, min_one: bo
     return _result(partition, records)
 
 
-def _damaged(partition: Partition, held: PartitionLog, found: Exception) -> ErrorCode:
-    """The bytes on disk have changed under us, and are not served.
+def damaged(partition: Partition, found: CorruptBatch | CorruptFile) -> ErrorCode:
+    """A read has found that the bytes on disk have changed under us: they are not served.
 
     Where others have all that is committed, this replica gives way and starts over from them. Alone it goes on: the
     rest of its log is all that there is.
     """
-    role = partition.role
+    role, held = partition.role, partition.log
+    assert held is not None
     if isinstance(role, LeaderState) and role.isr.committed == {partition.host.node_id}:
         log.error("corrupt_log", topic=partition.topic, partition=partition.index, error=str(found))
         return ErrorCode.corrupt_message
@@ -173,7 +178,8 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     """A follower's fetch, once per request: read, and count what its offset says it has.
 
     A fetch from a broker that is no replica, or from an earlier incarnation of one (KIP-903), counts for nothing and
-    is refused. A fetch that diverges or is out of range proves nothing about what the follower holds.
+    is refused. A fetch that diverges or is out of range proves nothing about what the follower holds. One that asks for
+    what it was given before could perhaps not take it: it gets nothing that does not check.
     """
     role = partition.role
     if not isinstance(role, LeaderState) or partition.failure is not None:
@@ -183,10 +189,12 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     known = eligible.get(want.replica_id, -1)
     if follower is None or want.broker_epoch < max(known, follower.broker_epoch):
         return FetchResult(ErrorCode.not_leader_or_follower)
-    result = read(partition, want, min_one=min_one)
+    result = read(partition, want, min_one=min_one, checked=want.offset == follower.given)
     if result.error is not ErrorCode.none or result.diverging is not None:
         return result
     follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now(), want.log_start)
+    if result.records:
+        follower.given = want.offset
     partition.release_starts()
     proposal = role.expand(follower, eligible)
     if proposal is not None:

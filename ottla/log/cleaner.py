@@ -180,7 +180,7 @@ class Cleaning:
                     self.check()
                     chunk, start = file.pread(position, min(max(CHUNK, header.size), source.size - position)), position
                 data = chunk[position - start : position - start + header.size]
-                check_batches(data, offset, self.epochs.epoch_for_offset, gaps=self.sparse)
+                check_batches(data, offset, self.epochs, gaps=self.sparse)
                 yield header, data
                 position, offset = position + header.size, header.next_offset
             if position != source.size or offset != source.next_offset:

@@ -14,14 +14,14 @@ the first of them is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 
 import structlog
 
 from ottla.log.disk import Disk
+from ottla.log.epochs import EpochCache
 from ottla.log.errors import CorruptFile, DiskError
 from ottla.log.segment import Segment
-from ottla.records import CorruptBatch, verify_batch
+from ottla.records import CorruptBatch, iter_verified
 
 log = structlog.get_logger(__name__)
 
@@ -29,25 +29,26 @@ DAMAGED_FILE, UNSYNCED_FILE, COMPACTED_FILE = "damaged", "unsynced", "compacted"
 _CHUNK = 1 << 20
 
 
-def check_batches(data: bytes, offset: int, epoch_for: Callable[[int], int], *, gaps: bool) -> None:
+def check_batches(data: bytes, offset: int, epochs: EpochCache, *, gaps: bool) -> None:
     """Whether these are the whole batches that were asked for with `offset`, and nothing of them has changed.
 
     The checksum of a batch does not cover its offset and epoch; those must follow from what stands around them. `gaps`:
     offsets may be missing, as in a compacted log. Raises CorruptBatch.
     """
-    position, expected = 0, offset
-    while position < len(data):
-        header = verify_batch(data, position)
-        first = position == 0
-        if header.last_offset < expected or (header.base_offset > expected and not gaps):
-            raise CorruptBatch(f"a batch of offsets {header.base_offset} to {header.last_offset} at {expected}")
-        if not first and header.base_offset < expected:
-            raise CorruptBatch(f"a batch of offset {header.base_offset} after {expected - 1}")
-        epoch = epoch_for(header.base_offset)
-        if epoch >= 0 and epoch != header.leader_epoch:
-            raise CorruptBatch(f"epoch {header.leader_epoch} at offset {header.base_offset}, in epoch {epoch}")
-        expected = header.next_offset
-        position += header.size
+    expected, known, known_below = offset, -1, -1
+    first = True
+    for base, last, epoch in iter_verified(data):
+        if base != expected or last < base:
+            if last < expected or (base > expected and not gaps):
+                raise CorruptBatch(f"a batch of offsets {base} to {last} at {expected}")
+            if not first and base < expected:
+                raise CorruptBatch(f"a batch of offset {base} after {expected - 1}")
+        if base >= known_below:
+            known, known_below = epochs.stretch(base)
+        if epoch != known and known >= 0:
+            raise CorruptBatch(f"epoch {epoch} at offset {base}, in epoch {known}")
+        expected = last + 1
+        first = False
 
 
 def leave_mark(disk: Disk, directory: str, name: str, why: str) -> None:

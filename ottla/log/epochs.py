@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 
 UNDEFINED = (-1, -1)
+_NEVER = 2**63 - 1
 
 
 class EpochCache:
@@ -49,6 +50,11 @@ class EpochCache:
         """The epoch of the record at `offset`, -1 if the offset lies before the first known epoch."""
         at = bisect_right(self._starts, offset)
         return self._epochs[at - 1] if at else -1
+
+    def stretch(self, offset: int) -> tuple[int, int]:
+        """`epoch_for_offset`, and the first offset above for which that is another one."""
+        at = bisect_right(self._starts, offset)
+        return self._epochs[at - 1] if at else -1, self._starts[at] if at < len(self._starts) else _NEVER
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
         """`(largest known epoch <= epoch, where it ends)`, as OffsetsForLeaderEpoch answers.

@@ -101,6 +101,7 @@ class LogMaintenance(LogSwapping):
 
     def _finish_cut(self, end: int) -> None:
         self.log_end_offset = end
+        self._hot_from, self._cooling_from = min(self._hot_from, end), min(self._cooling_from, end)
         self.log_start_offset = min(self.log_start_offset, end)
         self._epochs.truncate_from_end(end)
         self.last_epoch = self._epochs.epoch_for_offset(end - 1)

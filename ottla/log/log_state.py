@@ -63,8 +63,9 @@ class LogState:
         self._io_lock = threading.Lock()
         self._epochs_lock = threading.Lock()
         self._purge_lock = threading.Lock()
-        # From here on the active segment holds what this process has written itself, or has checked when it began.
-        self._proven_from = 0
+        # From here on the active segment holds what this process has written or scanned lately; see `cool`.
+        self._hot_from = 0
+        self._cooling_from = self.log_end_offset
         # Offsets may be missing, also after the log was told not to be compacted any more.
         self._sparse = disk.exists(f"{directory}/{COMPACTED_FILE}")
         self._rng: random.Random | None = None
@@ -161,6 +162,11 @@ class LogState:
     def has_rolled_unflushed(self) -> bool:
         """Whether a segment that is no longer written to waits for a flush."""
         return self._active.base_offset > self.recovery_point
+
+    def cool(self) -> None:
+        """What was written before the last call of this is checked from now on when it is read: by then it may have
+        changed on the disk. To be called every few seconds, on the event loop."""
+        self._hot_from, self._cooling_from = self._cooling_from, self.log_end_offset
 
     def _aborted_of(self, segment: Segment) -> AbortedIndex:
         """The transactions that markers in `segment` aborted. Those of the active one are always at hand.

@@ -303,6 +303,11 @@ class LogManager:
         for path in self._removal.due(self._clock()):
             await self._commits.run_blocking(functools.partial(self._removal.remove, path))
 
+    async def cooling_pass(self) -> None:
+        """What was written before the last pass is checked from now on when it is read: see `LogState.cool`."""
+        for _, each in self:
+            each.cool()
+
     async def flush_pass(self) -> None:
         """Flush logs that rolled since their last flush, then checkpoint: bounds what a start after a crash scans."""
         for _, each in self:

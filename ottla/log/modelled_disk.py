@@ -46,7 +46,6 @@ class ModelledDisk:
         self.generation = 0
         self.boots = 0
         self.locks: set[str] = set()
-        self.rotten: set[str] = set()
         self.mutex = threading.RLock()
         self._rng = rng
         self._names: dict[str, Contents | None] = {}  # None: a directory
@@ -144,11 +143,16 @@ class ModelledDisk:
         """Rot one bit of a file, durable and visible. A random byte unless said. Returns its position."""
         node = self._file(path)
         at = self._rng.randrange(len(node.data)) if position is None else position
-        self.rotten.add(posixpath.normpath(path))
+        node.rotten = True
         node.data[at] ^= 1 << bit
         if at < len(node.durable):
             node.durable[at] ^= 1 << bit
         return at
+
+    @property
+    def rotten(self) -> set[str]:
+        """The files in which a bit was flipped, by the names that they have now."""
+        return {path for path, node in self._names.items() if node is not None and node.rotten}
 
     def peek(self, path: str) -> bytearray:
         """A file as programs see it, empty if there is none, without that this is an operation. Not to be changed."""

@@ -21,12 +21,13 @@ class Crashed(BaseException):
 @dataclass(slots=True)
 class Contents:
     """A file: contents as programs see them, contents on the platter, and the changes in between. `reserved`: bytes
-    that are set aside for it, counted from its beginning."""
+    that are set aside for it, counted from its beginning. `rotten`: a bit of it was flipped."""
 
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # (position, bytes) or (size, None: truncate)
     reserved: int = 0
+    rotten: bool = False
 
     def change(self, at: int, data: bytes | None) -> None:
         apply_change(self.data, at, data)

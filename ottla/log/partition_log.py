@@ -81,7 +81,7 @@ class PartitionLog(LogMaintenance):
         start = max(log_start_offset, recovered.segments[0].base_offset)
         self = cls(disk, directory, config, recovered, min(start, recovered.segments[-1].next_offset), recovery_point)
         if clean and recovered.scanned_from is None:
-            self._proven_from = self.log_end_offset
+            self._hot_from = self.log_end_offset
             self.recovery_point = self.log_end_offset
         if start > self.log_end_offset:
             # The records up to the log start were deleted on request, and the file behind it was lost.
@@ -188,12 +188,13 @@ class PartitionLog(LogMaintenance):
 
     # --- read
 
-    def read(self, offset: int, max_bytes: int, *, up_to: int, min_one: bool = True) -> bytes:
+    def read(self, offset: int, max_bytes: int, *, up_to: int, min_one: bool = True, checked: bool = False) -> bytes:
         """Whole batches from the one that contains `offset`, about `max_bytes`, none that begins at or above `up_to`.
 
         The first batch comes even if it is larger than `max_bytes`, unless `min_one` is false. b"" at the end. One
-        read ends with its segment. What this process has neither written nor checked lately is checked: it may have
-        changed on the disk. Raises OffsetOutOfRange, DiskError, and CorruptFile or CorruptBatch for bytes that have.
+        read ends with its segment. What this process has not written lately (see `cool`) is checked, and with
+        `checked` that as well: it may have changed on the disk. Raises OffsetOutOfRange, DiskError, and CorruptFile or
+        CorruptBatch for bytes that have.
         """
         if offset < self.log_start_offset or offset > self.log_end_offset:
             raise OffsetOutOfRange(f"{self.directory}: {offset} of {self.log_start_offset}..{self.log_end_offset}")
@@ -201,7 +202,7 @@ class PartitionLog(LogMaintenance):
             return b""
         segment = self._active
         if offset >= segment.base_offset:
-            if offset >= self._proven_from:
+            if offset >= self._hot_from and not checked:
                 return read_segment(segment, offset, max_bytes, up_to, min_one)
             return self._read_checked(segment, offset, max_bytes, up_to, min_one)
         for at in range(self._segment_index(offset), len(self._segments)):
@@ -214,14 +215,14 @@ class PartitionLog(LogMaintenance):
         return b""
 
     def _read_checked(self, segment: Segment, offset: int, max_bytes: int, up_to: int, min_one: bool) -> bytes:
-        """Read and check. What does not check is read once more with a new index, for that may be what is wrong."""
+        """Read and check. What does not check is read once more with an index that is right, in case that was wrong."""
         try:
             data = read_segment(segment, offset, max_bytes, up_to, min_one)
-            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._sparse)
+            check_batches(data, offset, self._epochs, gaps=self._sparse)
         except (CorruptBatch, CorruptFile) as error:
-            segment.rebuild_indexes(str(error))
+            segment.distrust(str(error))
             data = read_segment(segment, offset, max_bytes, up_to, min_one)
-            check_batches(data, offset, self._epochs.epoch_for_offset, gaps=self._sparse)
+            check_batches(data, offset, self._epochs, gaps=self._sparse)
         if not data and min_one and offset < min(up_to, segment.next_offset) and not self._sparse:
             raise CorruptFile(f"{segment.path('.log')}: no batch at offset {offset}")
         return data

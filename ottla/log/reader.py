@@ -1,7 +1,7 @@
 """Reading from one segment: finding a batch by offset or by time, and taking whole batches from there.
 
-At run time a read checks what it walks over (lengths, magic, offsets that increase) but not the CRC of every batch it
-passes on: the follower and the consumer check it themselves, and recovery checks all it cannot take as synced.
+These functions check what they walk over (lengths, magic, offsets that increase) but not the CRC of every batch that
+is passed on. Whoever calls them does that, unless the process has written the batch lately.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def locate(segment: Segment, offset: int) -> int:
         return segment.size
     position = _walk(segment, offset)
     if position is None:
-        segment.rebuild_indexes(f"entry for offset {offset} is not at a batch boundary")
+        segment.distrust(f"entry for offset {offset} is not at a batch boundary")
         position = _walk(segment, offset)
         if position is None:
             raise CorruptFile(f"{segment.path('.log')}: no batch boundary before offset {offset}")

@@ -37,6 +37,7 @@ class Segment:
     __slots__ = (
         "_file",
         "_index",
+        "_index_made_here",
         "_interval",
         "_since_entry",
         "_time_index",
@@ -72,6 +73,7 @@ class Segment:
         self._since_entry = 0
         self._file: File | None = None
         self._index: OffsetIndex | None = None
+        self._index_made_here = False
         self._time_index: TimeIndex | None = None
         self.aborted = AbortedFile(disk, self.path(""))
 
@@ -177,6 +179,7 @@ class Segment:
     def reset_indexes(self) -> None:
         """Forget all that is derived from the file; `note` builds it again."""
         self._index = OffsetIndex(self.base_offset)
+        self._index_made_here = True
         self._time_index = TimeIndex(self.base_offset)
         self._since_entry = 0
         self.first_timestamp = None
@@ -196,6 +199,14 @@ class Segment:
             return
         self.max_timestamp, self.max_timestamp_offset = self._time_index.last()
         self._since_entry = self.size - self._index.last_position()
+        self._index_made_here = False
+
+    def distrust(self, reason: str) -> None:
+        """What was found by means of the index is not right. An index that was read from the disk is made anew. One
+        that this process made is kept: then it is the batches that changed, and a new index would end before them."""
+        self.boundaries.clear()
+        if not self._index_made_here:
+            self.rebuild_indexes(reason)
 
     def rebuild_indexes(self, reason: str) -> None:
         """Make the indexes anew from the batch headers, in memory; the files follow when next written."""

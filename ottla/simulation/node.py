@@ -98,6 +98,10 @@ class SimulatedNode:
         if not self._ready.done():
             raise SimulationError(f"node {self.id} ended before it was ready: {(self.failures + self.casualties)[-1:]}")
 
+    async def ended(self) -> None:
+        """Until its process has ended, however that came about."""
+        await asyncio.shield(self._ended)
+
     def terminate(self) -> None:
         """Ask it to stop cleanly, as SIGTERM does."""
         if self.alive:
@@ -108,12 +112,12 @@ class SimulatedNode:
         """Ask it to stop, and wait until the process has ended."""
         if self.alive:
             self.terminate()
-            await asyncio.shield(self._ended)
+            await self.ended()
 
     async def stopping(self) -> bool:
         """Whether it is down, or was asked to stop, or has failed: then wait until it is."""
         if self.alive and (self._failing or self._told_to_stop.is_set()):
-            await asyncio.shield(self._ended)
+            await self.ended()
         return not self.alive
 
     def kill(self) -> None:

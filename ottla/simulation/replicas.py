@@ -28,7 +28,7 @@ def replicas_are_equal(cluster: SimulatedCluster, topic: str, partitions: int) -
         for node_id, found in _replicas(cluster, topic, index).items():
             if found.log is not None:
                 if any(path.startswith(found.log.directory + "/") for path in cluster.nodes[node_id].disk.rotten):
-                    continue  # nobody has read there since a bit flipped, or it is in what the process wrote itself
+                    continue  # nobody has read there since a bit flipped, or it was written only lately
                 copies[node_id] = _contents(found.log, found.high_watermark)
                 # An epoch without a record is known to its leader only.
                 epochs[node_id] = tuple(entry for entry in found.log.epochs if entry[1] < found.high_watermark)

@@ -18,8 +18,10 @@ from ottla.simulation.faults import Fault, draw, kinds_for, moves_replicas, need
 from ottla.simulation.groups import SETTINGS, GroupWorkload, check_groups
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
+from ottla.simulation.node import SimulatedNode
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import replicas_are_equal, settled
+from ottla.simulation.upkeep import RESTART_S, kept_up
 from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_repairs, draw_settings
 from ottla.simulation.workload import Workload
 from ottla.simulation.world import World
@@ -135,6 +137,7 @@ class _Storm:
                             self._groups = await stack.enter_async_context(GroupWorkload(cluster, TOPIC, partitions))
                         await self._nemesis.play(plan.schedule, plan.seconds)
                         world.trace.note("simulation", "no more faults")
+                        await stack.enter_async_context(kept_up(cluster))
                         self._healed_in = await _heal(cluster, workload)
                         world.trace.note("simulation", "healed")
                         self._progress = await self._calm(workload)
@@ -201,17 +204,21 @@ async def _heal(cluster: SimulatedCluster, workload: Workload) -> float:
             if await node.stopping():
                 node.start()
         for node in cluster.nodes.values():
-            try:
-                await node.ready()
-            except SimulationError:
-                # What failed on its disk before that was mended may end it only now.
-                if not node.excused:
-                    raise
-                node.start()
-                await node.ready()
+            await _is_ready(node)
         await workload.write_everywhere(within=HEALED_S)
         await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync", within=HEALED_S)
     return cluster.world.loop.time() - began
+
+
+async def _is_ready(node: SimulatedNode) -> None:
+    while True:
+        try:
+            return await node.ready()
+        except SimulationError:
+            # What failed on its disk before that was mended may end it only now; then it is started again.
+            if not node.excused:
+                raise
+        await asyncio.sleep(RESTART_S)
 
 
 async def check_everything(
@@ -226,6 +233,9 @@ async def check_everything(
         done = functools.partial(settled, cluster, TOPIC, partitions)
         await cluster.until(done, "every high watermark is at the end", within=HEALED_S)
         await workload.read_everything(within=HEALED_S)
+        # Reading may have brought damage to light; that, too, has to be mended in time.
+        await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync again", within=HEALED_S)
+        await cluster.until(done, "every high watermark is at the end again", within=HEALED_S)
     except TimeoutError:
         _judge(check(workload.history, unfinished=True))
         raise

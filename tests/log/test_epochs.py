@@ -26,6 +26,9 @@ def test_against_one_epoch_per_record(steps: list[tuple[int, int, int]], data: s
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(entries))
     for offset, expected in enumerate(records):
         assert cache.epoch_for_offset(offset) == expected
+        known, below = cache.stretch(offset)
+        assert known == expected and offset < below
+        assert set(records[offset:below]) == {expected} and expected not in records[below:]
     for asked in range(epoch + 2):
         found, end = cache.end_offset_for(asked, len(records))
         if asked > cache.latest:

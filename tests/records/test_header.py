@@ -13,6 +13,7 @@ from ottla.records import (
     Record,
     encode_batch,
     iter_headers,
+    iter_verified,
     read_header,
     stamped_prefix,
     verify_batch,
@@ -86,8 +87,16 @@ def test_every_flipped_bit_behind_the_epoch_is_found() -> None:
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CorruptBatch):
             verify_batch(data)
+        with pytest.raises(CorruptBatch):
+            list(iter_verified(data))
         data[bit // 8] ^= 1 << bit % 8
     verify_batch(data)
+
+
+def test_one_batch_after_the_other() -> None:
+    data = batch(2, base_offset=5, leader_epoch=3) + batch(1, base_offset=9, leader_epoch=4)
+    assert list(iter_verified(data)) == [(5, 6, 3), (9, 9, 4)]
+    assert list(iter_verified(b"")) == []
 
 
 def test_every_truncation_is_found() -> None:
@@ -95,6 +104,8 @@ def test_every_truncation_is_found() -> None:
     for end in range(len(data)):
         with pytest.raises(CorruptBatch):
             verify_batch(data[:end])
+        with pytest.raises(CorruptBatch):
+            list(iter_verified(data + data[: end or 1]))
         assert list(iter_headers(data[:end])) == []
 
 
@@ -104,6 +115,8 @@ def test_lengths_that_no_batch_has(length: int) -> None:
     struct.pack_into(">i", data, 8, length)
     with pytest.raises(CorruptBatch):
         verify_batch(data)
+    with pytest.raises(CorruptBatch):
+        list(iter_verified(data))
     if length < HEADER_SIZE - 12:
         with pytest.raises(CorruptBatch):
             list(iter_headers(data))
