@@ -44,6 +44,8 @@ class BrokerConfig(Protocol):
         """Most record bytes in one Fetch answer (an oversize first batch is still returned)."""
 
     @property
+    def max_request_partition_size_limit(self) -> int: ...
+    @property
     def max_incremental_fetch_session_cache_slots(self) -> int: ...
     @property
     def replica_selector_class(self) -> str:

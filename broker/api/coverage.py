@@ -38,8 +38,6 @@ REASONS: Mapping[int, str] = MappingProxyType(
         39: _TOKENS,
         40: _TOKENS,
         41: _TOKENS,
-        48: _NOT_YET,
-        49: _NOT_YET,
         50: _SASL,
         51: _SASL,
         57: _NOT_YET,

@@ -1,7 +1,7 @@
 """DescribeTopicPartitions, v0: topics page by page (KIP-966).
 
-Topics are answered in the order of their names. A page ends after `response_partition_limit` partitions (2,000 at
-most); `next_cursor` is where the next one begins.
+Topics are answered in the order of their names. A page ends after `response_partition_limit` partitions, or
+`max.request.partition.size.limit` if that is less; `next_cursor` is where the next one begins.
 
 `last_known_elr` has the last known leader where ISR and ELR are empty, as in Kafka.
 
@@ -17,12 +17,10 @@ from ottla.broker.context import Answer, BrokerContext
 from ottla.controller import NO_LEADER, MetadataImage, topic_name_error
 from ottla.wire import Request
 
-MAX_PARTITIONS = 2000
-
 
 def handle(context: BrokerContext, request: Request) -> Answer:
     body, image, listener = request.body, context.view.image, request.connection.listener
-    limit = min(max(body.response_partition_limit, 1), MAX_PARTITIONS)
+    limit = min(max(body.response_partition_limit, 1), context.config.max_request_partition_size_limit)
     names = sorted({topic.name for topic in body.topics} or image.topics)
     first_index = 0
     if body.cursor is not None:

@@ -101,6 +101,8 @@ class Housekeeping:
         await self._logs.retention_pass(self._high_watermarks())
 
     async def _clean(self) -> None:
+        if not self._config.log_cleaner_enable:
+            return
         await self._cleaner.clean(self._high_watermarks())
 
     def _high_watermarks(self) -> Callable[[str, int], int]:

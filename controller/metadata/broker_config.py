@@ -23,8 +23,7 @@ def _rows() -> Iterator[ConfigDef]:
                 most=topic_config.most,
                 choices=topic_config.choices,
                 synonyms=topic_config.synonyms,
-                # Kafka changes only the most precise unit while it runs.
-                dynamic=synonym.factor == 1,
+                dynamic=synonym.dynamic,
             )
 
 

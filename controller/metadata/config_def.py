@@ -43,10 +43,16 @@ class InvalidConfig(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Synonym:
-    """A broker config whose value, times `factor`, is the default of a topic config."""
+    """A broker config whose value, times `factor`, is the default of a topic config. Kafka changes only the most
+    precise unit while it runs, and not every one of those."""
 
     name: str
     factor: int = 1
+    static: bool = False
+
+    @property
+    def dynamic(self) -> bool:
+        return self.factor == 1 and not self.static
 
 
 @dataclass(frozen=True, slots=True)

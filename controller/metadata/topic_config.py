@@ -134,7 +134,7 @@ _ROWS = (
         "flush.ms",
         _LONG,
         LONG_MAX,
-        "log.flush.interval.ms",
+        (Synonym("log.flush.interval.ms"), Synonym("log.flush.scheduler.interval.ms", static=True)),
         "Any value but the default syncs records to disk before they are acknowledged, as flush.messages does.",
         least=0,
     ),

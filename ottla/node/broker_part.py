@@ -27,6 +27,7 @@ from ottla.broker import (
 from ottla.controller import ClusterIdentity, Delta, ListenerModel, MetadataImage, resolve
 from ottla.log import Disk, DiskError, GroupCommit, LogConfig, LogManager
 from ottla.node.config import NodeConfig
+from ottla.node.endpoints import parse_overrides
 from ottla.node.errors import NodeError
 from ottla.node.quorum import Quorum
 from ottla.node.registration import Advertisement, Registration
@@ -117,7 +118,13 @@ class BrokerPart:
         replicas.start()
         self.server = KafkaServer(self._broker.registry, limits=limits(self._in_force))
         for endpoint in self._config.broker_listeners:
-            await self.server.start(loop, endpoint.host or None, endpoint.port, endpoint.name)
+            await self.server.start(
+                loop,
+                endpoint.host or None,
+                endpoint.port,
+                endpoint.name,
+                backlog=self._config.socket_listen_backlog_size,
+            )
         beating = await registration.unfence()
         beating.add_done_callback(self._beating_ended)
 
@@ -264,6 +271,8 @@ def replication_config(config: NodeConfig) -> ReplicationConfig:
         ottla_repair_throttled_rate=config.ottla_repair_throttled_rate,
         replica_high_watermark_checkpoint_interval_ms=config.replica_high_watermark_checkpoint_interval_ms,
         log_retention_check_interval_ms=config.log_retention_check_interval_ms,
+        replica_socket_timeout_ms=config.replica_socket_timeout_ms,
+        log_cleaner_enable=config.log_cleaner_enable,
         log_cleaner_backoff_ms=config.log_cleaner_backoff_ms,
         log_cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
         log_flush_offset_checkpoint_interval_ms=config.log_flush_offset_checkpoint_interval_ms,
@@ -287,6 +296,8 @@ def limits(config: NodeConfig) -> Limits:
         max_request_bytes=config.socket_request_max_bytes,
         max_small_request_bytes=min(default.max_small_request_bytes, config.socket_request_max_bytes),
         max_connections=config.max_connections,
+        max_connections_per_ip=config.max_connections_per_ip,
+        per_ip=parse_overrides(config.max_connections_per_ip_overrides),
         max_buffered_bytes=config.queued_max_request_bytes,
         idle_s=config.connections_max_idle_ms / 1000,
     )

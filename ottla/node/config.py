@@ -13,6 +13,7 @@ from ottla.node.endpoints import (
     Voter,
     parse_address,
     parse_listeners,
+    parse_overrides,
     parse_protocol_map,
     parse_voters,
     split_list,
@@ -31,6 +32,35 @@ WITHOUT_EFFECT = frozenset(
         "num.recovery.threads.per.data.dir",
         "num.replica.fetchers",
         "background.threads",
+        "broker.id.generation.enable",
+        "controlled.shutdown.max.retries",
+        "controlled.shutdown.retry.backoff.ms",
+        "delete.records.purgatory.purge.interval.requests",
+        "fetch.purgatory.purge.interval.requests",
+        "group.coordinator.append.linger.ms",
+        "group.coordinator.new.enable",
+        "group.coordinator.rebalance.protocols",
+        "group.coordinator.threads",
+        "initial.broker.registration.timeout.ms",
+        "log.cleaner.io.buffer.load.factor",
+        "log.cleaner.io.buffer.size",
+        "log.cleaner.io.max.bytes.per.second",
+        "log.cleaner.threads",
+        "log.dir.failure.timeout.ms",
+        "log.initial.task.delay.ms",
+        "metadata.log.max.snapshot.interval.ms",
+        "metadata.log.segment.bytes",
+        "metadata.log.segment.ms",
+        "metadata.max.idle.interval.ms",
+        "metadata.max.retention.bytes",
+        "metadata.max.retention.ms",
+        "num.replica.alter.log.dirs.threads",
+        "offsets.load.buffer.size",
+        "offsets.topic.compression.codec",
+        "producer.id.expiration.check.interval.ms",
+        "producer.purgatory.purge.interval.requests",
+        "replica.socket.receive.buffer.bytes",
+        "reserved.broker.max.id",
         "socket.send.buffer.bytes",
         "socket.receive.buffer.bytes",
         "security.inter.broker.protocol",
@@ -87,6 +117,12 @@ class NodeConfig(Settings):
     @classmethod
     def _address(cls, value: Any) -> Any:
         return parse_address(value) if isinstance(value, str) else value
+
+    @field_validator("max_connections_per_ip_overrides", mode="after")
+    @classmethod
+    def _overrides(cls, value: str) -> str:
+        parse_overrides(value)
+        return value
 
     @field_validator("inter_broker_listener_name", "controller_listener_names", mode="after")
     @classmethod

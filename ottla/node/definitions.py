@@ -35,6 +35,7 @@ def _definitions() -> Iterator[ConfigDef]:
             doc=field.description or "",
             least=least,
             most=most,
+            check=extra["check"],
             dynamic=extra["dynamic"],
             sensitive=SecretStr in get_args(field.annotation),
         )

@@ -89,3 +89,23 @@ def parse_protocol_map(text: str) -> dict[str, str]:
             raise ValueError(f"listener {name} is there twice")
         protocols[name] = protocol
     return protocols
+
+
+def parse_overrides(text: str) -> dict[str, int]:
+    """Numbers of connections by address. Raises ValueError for anything that is not `ADDRESS:NUMBER,...`."""
+    found = {}
+    for item in split_list(text):
+        address, _, number = item.rpartition(":")
+        if not address or not (number.isascii() and number.isdigit()):
+            raise ValueError(f"{item!r} is not ADDRESS:NUMBER")
+        found[address.strip("[]")] = int(number)
+    return found
+
+
+def overrides_error(text: str) -> str | None:
+    """What is wrong with such a list."""
+    try:
+        parse_overrides(text)
+    except ValueError as error:
+        return str(error)
+    return None

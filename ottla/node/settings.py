@@ -5,21 +5,30 @@ the row says so; `ottla.` begins what Kafka does not have. Settings that are the
 (`log.retention.ms`, `min.insync.replicas`, ...) are not here but in the controller's table, `TOPIC_DEFAULTS`.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from ottla.node.endpoints import Endpoint, Voter
+from ottla.node.endpoints import Endpoint, Voter, overrides_error
 
 _INT_MAX = 2**31 - 1
 _LONG_MAX = 2**63 - 1
 _MiB = 1024 * 1024
 
 
-def _key(default: object, doc: str, *, kind: str | None = None, dynamic: bool = False, **bounds: Any) -> Any:
+def _key(
+    default: object,
+    doc: str,
+    *,
+    kind: str | None = None,
+    dynamic: bool = False,
+    check: Callable[[Any], str | None] | None = None,
+    **bounds: Any,
+) -> Any:
     """`kind` is Kafka's type where it is not what the annotation suggests. A `dynamic` one can be changed while the
-    node runs, for one broker or for all (KIP-226)."""
-    extra: Any = {"kind": kind, "dynamic": dynamic}
+    node runs, for one broker or for all (KIP-226). `check` finds what else is wrong with a value."""
+    extra: Any = {"kind": kind, "dynamic": dynamic, "check": check}
     return Field(default=default, description=doc, validate_default=False, json_schema_extra=extra, **bounds)
 
 
@@ -103,6 +112,9 @@ class Settings(BaseModel):
         kind="long",
         dynamic=True,
     )
+    replica_socket_timeout_ms: int = _key(
+        30_000, "How long a follower's fetch may take beyond its wait before its leader is taken for dead.", ge=1
+    )
     replica_selector_class: Literal["", "org.apache.kafka.common.replica.RackAwareReplicaSelector"] = _key(
         "",
         "Who picks the replica that a consumer reads from (KIP-392): by default it is the leader, with Kafka's "
@@ -144,6 +156,7 @@ class Settings(BaseModel):
         "os", "os: the page cache, as Kafka. synced: records are on disk before they are acknowledged."
     )
     log_retention_check_interval_ms: int = _key(300_000, "How often old segments are looked for.", ge=1, kind="long")
+    log_cleaner_enable: bool = _key(True, "Whether compacted logs are compacted.")
     log_cleaner_backoff_ms: int = _key(
         15_000, "How often compacted logs are looked at.", ge=1, kind="long", dynamic=True
     )
@@ -230,6 +243,21 @@ class Settings(BaseModel):
     max_connections: int = _key(
         10_000, "Client connections at once. (Kafka: without a limit.)", ge=1, le=_INT_MAX, dynamic=True
     )
+    max_connections_per_ip: int = _key(
+        _INT_MAX, "Client connections at once from one address.", ge=0, le=_INT_MAX, dynamic=True
+    )
+    max_connections_per_ip_overrides: str = _key(
+        "",
+        "The same for single addresses, as ADDRESS:NUMBER,... (In Kafka names of hosts may stand there too.)",
+        dynamic=True,
+        check=overrides_error,
+    )
+    socket_listen_backlog_size: int = _key(
+        128, "Connections that may wait to be accepted. (Kafka: 50.)", ge=1, le=_INT_MAX
+    )
     connections_max_idle_ms: int = _key(600_000, "Idle time after which a connection is closed.", ge=1, kind="long")
     max_incremental_fetch_session_cache_slots: int = _key(1000, "Fetch sessions kept (KIP-227).", ge=0)
+    max_request_partition_size_limit: int = _key(
+        2000, "Most partitions in one answer that describes topics (KIP-966).", ge=1, le=_INT_MAX
+    )
     fetch_max_bytes: int = _key(55 * _MiB, "Most record bytes in one Fetch answer.", ge=1024)

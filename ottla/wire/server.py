@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl as ssl_module
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -22,7 +22,8 @@ class Limits:
     """What a server takes. Sizes in bytes, times in seconds.
 
     `max_request_bytes` is Kafka's socket.request.max.bytes; only Produce may be larger than
-    `max_small_request_bytes`. `frame_deadline_s` is for a whole frame from its first byte. `max_pending`
+    `max_small_request_bytes`. `per_ip` has the addresses that may have another number of connections than
+    `max_connections_per_ip` at once. `frame_deadline_s` is for a whole frame from its first byte. `max_pending`
     requests of a connection may wait for their answers. `max_buffered_bytes` bounds the frames that are
     arriving or waiting on all connections together: above it, nothing more of a large frame is read. When the answers
     that clients do not take exceed `max_unsent_bytes`, those who have taken nothing for longest are dropped.
@@ -33,6 +34,8 @@ class Limits:
     frame_deadline_s: float = 30.0
     max_pending: int = 128
     max_connections: int = 10_000
+    max_connections_per_ip: int = 2**31 - 1
+    per_ip: Mapping[str, int] = field(default_factory=dict)
     max_buffered_bytes: int = 512 * 1024 * 1024
     max_unsent_bytes: int = 512 * 1024 * 1024
     idle_s: float = 600.0
@@ -71,6 +74,7 @@ class KafkaServer:
         self._servers: list[asyncio.Server] = []
         # Dicts, as the order of a set of objects is that of their addresses in memory.
         self._sessions: dict[Session, None] = {}
+        self._by_address: dict[str, int] = {}
         self._starved: dict[Session, None] = {}
         self._arriving = 0
         self._waiting = 0
@@ -141,13 +145,23 @@ class KafkaServer:
                 self._full = True
                 log.warning("connections_full", limit=self.limits.max_connections)
             return False
+        address = session.address
+        there = self._by_address.get(address, 0)
+        if there >= self.limits.per_ip.get(address, self.limits.max_connections_per_ip):
+            self.stats.refused += 1
+            return False
+        self._by_address[address] = there + 1
         self._sessions[session] = None
         self.stats.accepted += 1
         self.stats.connections = len(self._sessions)
         return True
 
     def forget(self, session: Session) -> None:
-        self._sessions.pop(session, None)
+        if session in self._sessions:
+            del self._sessions[session]
+            self._by_address[session.address] -= 1
+            if not self._by_address[session.address]:
+                del self._by_address[session.address]
         self._starved.pop(session, None)
         self.hold_unsent(session, 0)
         self.frame_complete(session)

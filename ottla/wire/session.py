@@ -61,6 +61,7 @@ class Session(asyncio.BufferedProtocol):
         self._alarm: asyncio.TimerHandle | None = None
         self.connection.mute = self._mute
         self.unsent = 0
+        self.address = ""
         self._client_ids = ClientIds()
 
     # -- the transport's side
@@ -70,6 +71,7 @@ class Session(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
+            self.address = str(peer[0])
             self.connection.peer = f"{peer[0]}:{peer[1]}"
         self._last_activity = self._loop.time()
         if not self._server.admit(self):

@@ -65,6 +65,7 @@ class FakeConfig:
     delete_topic_enable: bool = True
     fetch_max_bytes: int = 55 * 1024 * 1024
     max_incremental_fetch_session_cache_slots: int = 10
+    max_request_partition_size_limit: int = 2000
     replica_selector_class: str = ""
     values: dict[str, str] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ottla.controller import TOPIC_DEFAULTS, ConfigType, InvalidConfig, MetadataImage
+from ottla.node.broker_part import limits
 from ottla.node.config import NodeConfig, load_config
 from ottla.node.definitions import BROKER_CONFIGS, SETTINGS
 from ottla.node.endpoints import Endpoint, Voter
@@ -264,6 +265,17 @@ def test_definitions_are_of_kafkas_types() -> None:
     with pytest.raises(InvalidConfig):
         BROKER_CONFIGS["max.connections"].parse("0")
     assert [name for name, row in BROKER_CONFIGS.items() if row.sensitive] == ["ottla.cluster.secret"]
+
+
+def test_connections_of_single_addresses() -> None:
+    config = load(MINIMAL | {"KAFKA_MAX_CONNECTIONS_PER_IP_OVERRIDES": "10.0.0.1:5, [::1]:7"})
+    held = limits(config)
+    assert held.per_ip == {"10.0.0.1": 5, "::1": 7}
+    for text in ("10.0.0.1", ":5", "10.0.0.1:-1", "10.0.0.1:x"):
+        with pytest.raises(InvalidConfig, match="not ADDRESS:NUMBER"):
+            BROKER_CONFIGS["max.connections.per.ip.overrides"].parse(text)
+        with pytest.raises(ConfigError, match="not ADDRESS:NUMBER"):
+            load(MINIMAL | {"KAFKA_MAX_CONNECTIONS_PER_IP_OVERRIDES": text})
 
 
 def test_what_the_metadata_says_takes_the_place_of_what_the_file_says() -> None:

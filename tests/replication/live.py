@@ -107,6 +107,7 @@ class NodeConfig:
     auto_create_topics_enable = False
     fetch_max_bytes = 55 * 1024 * 1024
     max_incremental_fetch_session_cache_slots = 100
+    max_request_partition_size_limit = 2000
     definitions: dict[str, ConfigDef] = {}
     replica_selector_class = ""
 

@@ -79,6 +79,32 @@ def test_one_broker_takes_fewer_connections_and_more_again():
     assert second == "served"
 
 
+def test_one_address_takes_too_many_connections():
+    """max.connections.per.ip of all brokers, without a restart; whoever is connected stays so."""
+
+    async def scenario() -> tuple[int, int]:
+        async with SimulatedCluster() as cluster, cluster.admin() as admin:
+            server = cluster.nodes[1].node.broker.server
+            await told(cluster, admin, EVERYBODY, max_connections_per_ip="1000", max_connections_per_ip_overrides="x:0")
+            before = server.stats.refused
+            address = cluster.nodes[1].machine.address
+            connection = await KafkaConnection.open(address, 9092, timeout=5.0)
+            await connection.call(18, 0, {})
+            await told(cluster, admin, EVERYBODY, max_connections_per_ip="0")
+            await connection.call(18, 0, {})
+            with pytest.raises((KafkaConnectionError, OSError)):
+                late = await KafkaConnection.open(address, 9092, timeout=5.0)
+                await late.call(18, 0, {})
+            refused = server.stats.refused
+            await told(cluster, admin, EVERYBODY, max_connections_per_ip=None)
+            connection.abort()
+            return before, refused
+
+    before, refused = run(scenario, 1)
+    assert before == 0
+    assert refused > 0
+
+
 def test_defaults_of_topics():
     """log.segment.bytes of all brokers reaches the logs that do not say otherwise, of one broker only its own."""
 

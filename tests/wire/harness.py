@@ -59,7 +59,7 @@ class FakeTransport(asyncio.Transport):
         self.unsent = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("192.0.2.1", 4242) if name == "peername" else default
+        return (self.peer, 4242) if name == "peername" else default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -158,9 +158,10 @@ class World:
         self.waiting.append((request, future))
         return future
 
-    def connect(self) -> FakeTransport:
+    def connect(self, peer: str = "192.0.2.1") -> FakeTransport:
         session = Session(self.server, "PLAINTEXT")
         transport = FakeTransport(self.loop, session)
+        transport.peer = peer
         session.connection_made(transport)
         return transport
 

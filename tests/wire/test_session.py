@@ -327,6 +327,25 @@ def test_one_connection_too_many(loop: ManualLoop) -> None:
     assert not world.connect().closed
 
 
+def test_one_connection_too_many_from_one_address(loop: ManualLoop) -> None:
+    """max.connections.per.ip and its overrides: others are not concerned, and a place is free again afterwards."""
+    world = World(loop, Limits(max_connections_per_ip=2, per_ip={"192.0.2.7": 1, "192.0.2.8": 3}))
+
+    def connected(address: str, count: int) -> list[bool]:
+        transports = [world.connect(address) for _ in range(count)]
+        loop.turn()
+        return [not transport.closed for transport in transports]
+
+    assert connected("192.0.2.7", 2) == [True, False]
+    assert connected("192.0.2.8", 4) == [True, True, True, False]
+    first = world.connect("192.0.2.1")
+    assert connected("192.0.2.1", 2) == [True, False]
+    assert world.server.stats.refused == 3
+    first.close()
+    loop.turn()
+    assert connected("192.0.2.1", 2) == [True, False]
+
+
 # -- faults of handlers, and ends
 
 
