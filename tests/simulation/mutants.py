@@ -15,7 +15,8 @@ import pytest
 
 from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Partition
-from ottla.controller.metadata import brokers, election
+from ottla.controller.metadata import brokers, election, reassignment
+from ottla.controller.metadata.partition_change import Assignment
 from ottla.controller.raft.core import RaftCore
 from ottla.controller.raft.driver import RaftDriver
 from ottla.controller.raft.election import Elections
@@ -126,6 +127,27 @@ def keep_the_leader_epoch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(election, "change_partition", change)
 
 
+def drop_replicas_when_the_new_ones_are_in_sync(patch: pytest.MonkeyPatch) -> None:
+    """KIP-455: of the wanted replicas those that were there before may be away."""
+
+    def settled(self: Assignment, isr: Any) -> Assignment:
+        target = tuple(replica for replica in self.replicas if replica not in self.removing)
+        done = (self.adding or self.removing) and set(self.adding) <= set(isr) and set(target) & set(isr)
+        return Assignment(target) if done else self
+
+    patch.setattr(Assignment, "settled", settled)
+
+
+def take_new_replicas_for_in_sync(patch: pytest.MonkeyPatch) -> None:
+    """A reassignment that is complete when it begins."""
+    original = reassignment.change_partition
+
+    def change(topic: Any, partition: int, **options: Any) -> Any:
+        return original(topic, partition, **options | {"isr": {*options["isr"], *options["assignment"].adding}})
+
+    patch.setattr(reassignment, "change_partition", change)
+
+
 def give_the_same_producer_ids_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(brokers, "PRODUCER_ID_BLOCK", 0)
     original = brokers.AllocateProducerIdsResponse
@@ -234,6 +256,10 @@ MUTANTS: dict[str, Mutant] = {
     "trust an unclean return": Mutant(
         trust_an_unclean_return, ("lone power off", "stop", "pause"), 15, 6.0, settings=OS
     ),
+    "drop replicas when the new ones are in sync": Mutant(
+        drop_replicas_when_the_new_ones_are_in_sync, ("reassign", "kill", "reassign"), 4
+    ),
+    "take new replicas for in sync": Mutant(take_new_replicas_for_in_sync, ("reassign", "kill"), 2, nodes=5),
     "elect anybody": Mutant(elect_anybody, ("isolate", "kill", "pause"), 30, seconds=10.0),
     "keep the leader epoch": Mutant(keep_the_leader_epoch, ("kill",), 2),
     "give the same producer ids twice": Mutant(give_the_same_producer_ids_twice, ("kill",), 2),

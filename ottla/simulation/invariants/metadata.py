@@ -87,7 +87,7 @@ class MetadataTruth:
                     self._partition(f"{where}: {name}-{index}", was, state)
                     for member in () if was is None else set(was.replicas).difference(state.replicas):
                         self._dropped(topic.id, index, member)
-                    if was is not None and was.leader_epoch == state.leader_epoch:
+                    if was is not None and (was.leader_epoch == state.leader_epoch or was.reassigning):
                         for member in set(state.isr).difference(was.isr):
                             self._joined(topic.id, index, member)
 

@@ -71,8 +71,9 @@ class PartitionTruth:
     def joined(self, node: int) -> None:
         """The controller has put a replica into the ISR. Raises Anomaly when it lacks what is committed."""
         replica = self.replicas.get(node)
-        if replica is not None and replica.held < self.end and not self.loose:
-            raise Anomaly(f"{replica}: joins the ISR with {replica.held} offsets, committed is {self.end}")
+        held = 0 if replica is None else replica.held
+        if held < self.end and not self.loose:
+            raise Anomaly(f"{self.name}: node {node} joins the ISR with {held} offsets, committed is {self.end}")
 
     def acknowledged(self, offset: int, how: str) -> None:
         if offset >= max(self.end, self.unseen_end) and not self.loose:
@@ -126,6 +127,11 @@ class Replica:
     def look(self) -> None:
         """Something has moved. Raises Anomaly."""
         partition, log, truth = self.partition, self.log, self.truth
+        if self.node not in truth.replicas:
+            # It was dropped, and is a replica again: a node that has loaded a snapshot never hears of the time between.
+            state = truth.metadata.latest.partition(truth.topic, truth.index)
+            if state is not None and self.node in state.replicas:
+                truth.replicas[self.node] = self
         role = partition.role
         if role is not self.role:
             last = self.role
