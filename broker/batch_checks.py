@@ -110,8 +110,8 @@ def _check_header(header: BatchHeader, version: int, limits: BatchLimits, now_ms
     if attributes:
         if header.is_control:
             return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to write control records.")
-        if header.is_transactional:
-            return BadBatch(ErrorCode.invalid_txn_state, "This broker takes no transactional records.")
+        if header.is_transactional and header.producer_id < 0:
+            return BadBatch(ErrorCode.invalid_record, "A transactional batch must have a producer id.")
         if header.has_delete_horizon:
             return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to set a delete horizon.")
         codec = header.compression

@@ -42,11 +42,21 @@ def key_of(topic: str | UUID, index: int) -> Key:
 class FetchItem:
     """What a client wants of one partition (`row`), and what it was last told of it.
 
-    `topic` is a name or an id. Offsets are log offsets, -1 stands for "unknown" as it does on the wire. `partition` and
-    `unwatch` belong to the handler: the resolved partition, and how to stop hearing of it.
+    `topic` is a name or an id. Offsets are log offsets, -1 stands for "unknown" as it does on the wire. `partition`,
+    `unwatch` and `committed_only` belong to the handler: the resolved partition, how to stop hearing of it, and whether
+    that is of its last stable offset.
     """
 
-    __slots__ = ("key", "partition", "row", "told_high_watermark", "told_log_start", "topic", "unwatch")
+    __slots__ = (
+        "committed_only",
+        "key",
+        "partition",
+        "row",
+        "told_high_watermark",
+        "told_log_start",
+        "topic",
+        "unwatch",
+    )
 
     def __init__(self, topic: str | UUID, row: FetchPartition) -> None:
         self.key = key_of(topic, row.partition)
@@ -54,6 +64,7 @@ class FetchItem:
         self.row = row
         self.told_high_watermark = -1
         self.told_log_start = -1
+        self.committed_only = False
         self.partition: Any = None
         self.unwatch: Callable[[], None] | None = None
 

@@ -21,6 +21,7 @@ from ottla.wire import FetchPartitionResponse, FetchRequest, Raw, encode_fetch_r
 HINTS_SINCE = 16
 NEARBY_SINCE = 11
 TOPIC_IDS_SINCE = 13
+READ_COMMITTED = 1
 RACK_AWARE = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 
 
@@ -45,6 +46,7 @@ class Fetching:
 
     __slots__ = (
         "_budget",
+        "_committed_only",
         "_context",
         "_goes_elsewhere",
         "_nearby",
@@ -67,6 +69,7 @@ class Fetching:
         self._plan = plan
         self._budget = min(request.max_bytes, context.config.fetch_max_bytes)
         self._nearby = version >= NEARBY_SINCE and request.replica_id < 0
+        self._committed_only = request.isolation_level == READ_COMMITTED and request.replica_id < 0
         self._goes_elsewhere = self._nearby and bool(request.rack_id) and selects_by_rack(context)
         self.listener = listener
         self.found: list[Found] = []
@@ -96,7 +99,12 @@ class Fetching:
         session, incremental = self._plan.session, self._plan.incremental
         for item in self._plan.items():
             partition = item.partition
-            if partition is None or partition.retired or partition.failure is not None:
+            if (
+                partition is None
+                or partition.retired
+                or partition.failure is not None
+                or item.committed_only is not self._committed_only
+            ):
                 partition = self._resolve(item)
             result = partition if isinstance(partition, FetchResult) else self._read(partition, item, first)
             size = len(result.records)
@@ -123,10 +131,12 @@ class Fetching:
         if isinstance(partition, ErrorCode):
             return FetchResult(partition)
         session = self._plan.session
-        if session is not None and item.partition is not partition:
+        committed_only = self._committed_only
+        if session is not None and (item.partition is not partition or item.committed_only is not committed_only):
             item.release()
             item.partition = partition
-            item.unwatch = partition.watch(Alarm(session, item), follower=self.follower)
+            item.committed_only = committed_only
+            item.unwatch = partition.watch(Alarm(session, item), follower=self.follower, committed_only=committed_only)
         return partition
 
     def _read(self, partition: Partition, item: FetchItem, first: bool) -> FetchResult:
@@ -142,6 +152,7 @@ class Fetching:
             request.replica_id,
             request.replica_epoch,
             row.log_start_offset,
+            self._committed_only,
         )
         # KIP-74: the first batch of the first partition that has one comes whole, or a client could be stuck for ever.
         replicas, min_one = self._context.replicas, self.size == 0
@@ -181,7 +192,8 @@ class Fetching:
         if isinstance(partition, FetchResult):
             return False
         if not self.follower:
-            return item.row.fetch_offset >= partition.last_stable_offset
+            end = partition.last_stable_offset if self._committed_only else partition.role.high_watermark
+            return item.row.fetch_offset >= end
         image = partition.image
         return (
             item.row.fetch_offset >= partition.log_end_offset
@@ -201,7 +213,7 @@ class Fetching:
         for item in self._plan.items():
             partition = self._resolve(item)
             if not isinstance(partition, FetchResult):
-                wait.hold(partition.watch(wait.gained, follower=self.follower))
+                wait.hold(partition.watch(wait.gained, follower=self.follower, committed_only=self._committed_only))
 
     # Answering
 
@@ -211,7 +223,7 @@ class Fetching:
             return encode_fetch_response(self._version, (), error_code=lost)
         hints: set[int] = set()
         topics: dict[str | int, tuple[str | UUID, list[FetchPartitionResponse]]] = {}
-        committed_only = self._request.isolation_level == 1
+        committed_only = self._committed_only
         for item, result in self.found:
             hint = None
             if result.error in LED_ELSEWHERE and self._version >= HINTS_SINCE:
@@ -228,8 +240,7 @@ class Fetching:
                     result.last_stable_offset,
                     result.log_start_offset,
                     result.records,
-                    # Without transactions none was ever aborted; consumers of committed records get the empty list.
-                    () if committed_only and result.error is ErrorCode.none else None,
+                    result.aborted if committed_only and result.error is ErrorCode.none else None,
                     result.preferred,
                     result.diverging,
                     hint,

@@ -28,6 +28,7 @@ from ottla.broker.api import (
     describe_configs,
     describe_groups,
     describe_log_dirs,
+    describe_producers,
     describe_quorum,
     describe_topic_partitions,
     describe_transactions,
@@ -56,6 +57,7 @@ from ottla.broker.api import (
     sync_group,
     txn_offset_commit,
     unregister_broker,
+    write_txn_markers,
 )
 from ottla.broker.context import BrokerContext
 from ottla.wire import (
@@ -109,6 +111,7 @@ TABLE = (
     Row(24, "AddPartitionsToTxn", (0, 5), add_partitions_to_txn.handle),
     Row(25, "AddOffsetsToTxn", (0, 4), add_offsets_to_txn.handle, limit=1 * MIB),
     Row(26, "EndTxn", (0, 5), end_txn.handle, limit=1 * MIB),
+    Row(27, "WriteTxnMarkers", (1, 2), write_txn_markers.handle),
     Row(28, "TxnOffsetCommit", (0, 5), txn_offset_commit.handle),
     Row(32, "DescribeConfigs", (1, 4), describe_configs.handle),
     Row(33, "AlterConfigs", (0, 2), alter_configs.handle),
@@ -125,6 +128,7 @@ TABLE = (
     Row(49, "AlterClientQuotas", (0, 1), alter_client_quotas.handle, limit=1 * MIB),
     Row(55, "DescribeQuorum", (0, 2), describe_quorum.handle, limit=1 * MIB),
     Row(60, "DescribeCluster", (0, 2), describe_cluster.handle, limit=64 * KIB),
+    Row(61, "DescribeProducers", (0, 0), describe_producers.handle, limit=1 * MIB),
     Row(64, "UnregisterBroker", (0, 0), unregister_broker.handle, limit=64 * KIB),
     Row(65, "DescribeTransactions", (0, 0), describe_transactions.handle, limit=1 * MIB),
     Row(66, "ListTransactions", (0, 2), list_transactions.handle, limit=1 * MIB),

@@ -29,7 +29,6 @@ _TELEMETRY = "metrics of clients (KIP-714) are not taken; clients that are told 
 REASONS: Mapping[int, str] = MappingProxyType(
     {
         0: "v13 has topic ids in place of names (KIP-516); clients use v12 then, which can do the same",
-        27: _NOT_YET,
         29: _ACLS,
         30: _ACLS,
         31: _ACLS,
@@ -41,7 +40,6 @@ REASONS: Mapping[int, str] = MappingProxyType(
         50: _SASL,
         51: _SASL,
         57: _NOT_YET,
-        61: _NOT_YET,
         71: _TELEMETRY,
         72: _TELEMETRY,
         76: _SHARE,

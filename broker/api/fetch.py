@@ -7,16 +7,16 @@ knows (KIP-1166; it is not looked at).
 
 Differences from Kafka: a follower serves a consumer (KIP-392) only while it is in the ISR and has heard from its leader
 in this epoch, and only one that gives its rack or a leader epoch: another one comes with old metadata, and is told
-where the leader is. It answers OFFSET_NOT_AVAILABLE and never OFFSET_OUT_OF_RANGE, as only the leader knows the range.
-Without transactions the last stable offset is the high watermark. A follower
-must have authenticated itself as the broker whose id it gives, and hears of the high watermark within 0.1 s, or at once
-where replica.selector.class sends consumers to followers. A
-consumer that asks from above the high watermark, but not above the log end, waits as in Kafka.
+where the leader is. It answers OFFSET_NOT_AVAILABLE and never OFFSET_OUT_OF_RANGE, as only the leader
+knows the range. A follower must have authenticated itself as the broker whose id it gives, and hears of the high
+watermark within 0.1 s, or at once where replica.selector.class sends consumers to followers. A consumer that asks from
+above the high watermark, but not above the log end, waits as in Kafka.
 
 What a quota does not allow any more is sent all the same, and waited for afterwards; Kafka answers without records.
 
-A long poll is woken by an append, a move of the high watermark or a change of role; it is never polled. Requests of a
-session look only at partitions that had such an event, or that the client named.
+A long poll is woken by an append, a move of the high watermark (of the last stable offset, for readers of committed
+records) or a change of role; it is never polled. Requests of a session look only at partitions that had such an event,
+or that the client named.
 """
 
 from __future__ import annotations

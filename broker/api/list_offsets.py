@@ -5,8 +5,7 @@ v2 isolation level · v4 leader epochs (KIP-320) · v5 OFFSET_NOT_AVAILABLE (KIP
 remote reads · v11 -6, the earliest offset that waits to be tiered (KIP-1023).
 
 Differences from Kafka: nothing is tiered, so -4 is the log start, -5 and -6 are always -1 with no error, and the
-timeout of v10 has nothing to bound. Without transactions the last stable offset is the high watermark. The log end goes
-only to an authenticated broker, not to whoever says to be one.
+timeout of v10 has nothing to bound. The log end goes only to an authenticated broker, not to whoever says to be one.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ from ottla.records import CorruptBatch
 from ottla.wire import Request
 
 log = structlog.get_logger(__name__)
+
+ISOLATION_SINCE = 2
+READ_COMMITTED = 1
 
 LATEST = -1
 EARLIEST = -2
@@ -51,9 +53,24 @@ class Found(NamedTuple):
     epoch: int = -1
 
 
+class Asker(NamedTuple):
+    """Who asks: by which version, whether as a broker, and whether only what is committed is read."""
+
+    version: int
+    follower: bool
+    committed_only: bool
+
+    def end(self, partition: Partition) -> int:
+        """Where the log ends for it."""
+        if self.follower:
+            return partition.log_end_offset
+        return partition.last_stable_offset if self.committed_only else partition.high_watermark
+
+
 def handle(context: BrokerContext, request: Request) -> Answer:
     body, version = request.body, request.api_version
     follower = body.replica_id >= 0
+    asker = Asker(version, follower, version >= ISOLATION_SINCE and body.isolation_level == READ_COMMITTED)
     allowed = not follower or request.connection.principal == f"node:{body.replica_id}"
     topics = []
     seen: set[tuple[str, int]] = set()
@@ -66,7 +83,7 @@ def handle(context: BrokerContext, request: Request) -> Answer:
             elif (topic.name, index) in seen:
                 found = Found(ErrorCode.invalid_request)
             else:
-                found = _find(context, topic.name, row, version, follower)
+                found = _find(context, topic.name, row, asker)
             seen.add((topic.name, index))
             rows.append(
                 {
@@ -81,34 +98,34 @@ def handle(context: BrokerContext, request: Request) -> Answer:
     return {"topics": topics}
 
 
-def _find(context: BrokerContext, topic: str, row: object, version: int, follower: bool) -> Found:
+def _find(context: BrokerContext, topic: str, row: object, asker: Asker) -> Found:
     timestamp: int = getattr(row, "timestamp", LATEST)
-    if timestamp < 0 and version < _SINCE.get(timestamp, 1 << 15):
+    if timestamp < 0 and asker.version < _SINCE.get(timestamp, 1 << 15):
         return Found(ErrorCode.unsupported_version)
     index: int = getattr(row, "partition_index", -1)
     partition = led_partition(context, topic, index, getattr(row, "current_leader_epoch", -1))
     if isinstance(partition, ErrorCode):
         return Found(partition)
     try:
-        return _offset(partition, timestamp, version, follower)
+        return _offset(partition, timestamp, asker)
     except (DiskError, LogError, CorruptBatch) as error:
         log.error("offset_lookup_failed", topic=topic, partition=index, reason=str(error))
         return Found(ErrorCode.kafka_storage_error)
 
 
-def _offset(partition: Partition, timestamp: int, version: int, follower: bool) -> Found:
+def _offset(partition: Partition, timestamp: int, asker: Asker) -> Found:
     """KIP-207: a new leader does not tell where the log ends before all that was committed is known as such."""
     held = partition.log
     assert held is not None, "what leads has a log"
-    end = held.log_end_offset if follower else partition.high_watermark
+    end = asker.end(partition)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         start = held.log_start_offset
         return Found(ErrorCode.none, start, -1, held.epoch_for_offset(start))
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return Found(ErrorCode.none)
-    catching_up = not follower and not partition.settled
+    catching_up = not asker.follower and not partition.settled
     if timestamp == LATEST:
-        return _not_yet(version) if catching_up else Found(ErrorCode.none, end, -1, partition.leader_epoch)
+        return _not_yet(asker.version) if catching_up else Found(ErrorCode.none, end, -1, partition.leader_epoch)
     if timestamp == MAX_TIMESTAMP:
         hit = held.max_timestamp_offset()
         if hit is not None and not held.log_start_offset <= hit[0] < end:
@@ -117,7 +134,7 @@ def _offset(partition: Partition, timestamp: int, version: int, follower: bool) 
         hit = held.offset_for_timestamp(timestamp, up_to=end)
     if hit is not None:
         return Found(ErrorCode.none, *hit)
-    return _not_yet(version) if catching_up else Found(ErrorCode.none)
+    return _not_yet(asker.version) if catching_up else Found(ErrorCode.none)
 
 
 def _not_yet(version: int) -> Found:

@@ -1,15 +1,17 @@
 """Produce, v3-v12: one record batch per partition.
 
 v5 log start offset · v7 zstd (KIP-110) · v8 error messages (KIP-467) · v10 the new leader's address with the error
-(KIP-951) · v11, v12 transactions (KIP-890; no change in form).
+(KIP-951) · v11 TRANSACTION_ABORTABLE · v12 a batch adds its partition to the transaction (KIP-890; no change in form).
 
 Differences from Kafka: an error of ours never leaves as UNKNOWN_SERVER_ERROR, after which the Java client would write
 again under a new sequence (KAFKA-14034): a disk error is KAFKA_STORAGE_ERROR, anything else closes the connection.
-Transactional ids are refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, transactional batches with INVALID_TXN_STATE.
+A transactional batch in a request without a transactional id is refused by itself with
+TRANSACTIONAL_ID_AUTHORIZATION_FAILED, not the request with it. Partitions are always verified with the coordinator
+(transaction.partition.verification.enable is not read).
 
 This is the hot path: it runs without a task and without a look at a single record; acks=1 is answered before it
 returns, acks=all costs one callback however many partitions there are. Only batches that are not in the codec that
-their topic's `compression.type` names may have to wait for their append.
+their topic's `compression.type` names, and those that begin a transaction, may have to wait for their append.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from ottla.broker.leadership import LED_ELSEWHERE, hinted_endpoints, leader_hint
 from ottla.broker.quotas import PRODUCE
 from ottla.broker.recompression import Batch
 from ottla.broker.replication import Acks, Partition
+from ottla.broker.transactional_produce import Verifying, verify
+from ottla.records import TRANSACTIONAL_BIT
 from ottla.wire import (
     CLOSE,
     NO_RESPONSE,
@@ -44,6 +48,10 @@ MAX_TIMEOUT_S = 300.0
 ADMIN_CLIENT = "__admin_client"
 """The client id by which Kafka knows its own tools; only they may write to internal topics."""
 
+NOT_TRANSACTIONAL = BadBatch(
+    ErrorCode.transactional_id_authorization_failed, "The request has no transactional id, and the batch is of one."
+)
+
 Rows = list[tuple[str, list[ProducePartitionResponse]]]
 
 
@@ -53,6 +61,8 @@ def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close
     if refusal is not None:
         return CLOSE if body.acks == 0 else _refuse_all(request.api_version, body, refusal)
     production = Production(context, request, body)
+    if body.transactional_id is not None:
+        return _produce_verified(context, request, body, production)
     production.append_all()
     if context.quotas.produces:
         production.charge(request)
@@ -64,9 +74,41 @@ def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close
 def _refusal(body: ProduceRequest) -> ErrorCode | None:
     if body.acks not in (-1, 0, 1):
         return ErrorCode.invalid_required_acks
-    if body.transactional_id is not None:
-        return ErrorCode.transactional_id_authorization_failed
+    if body.transactional_id == "":
+        return ErrorCode.invalid_request
     return None
+
+
+def _produce_verified(
+    context: BrokerContext, request: Request, body: ProduceRequest, production: Production
+) -> Raw | NoResponse | Close | Later:
+    """The same within a transaction, once its coordinator has been asked about whatever it has to be."""
+    assert body.transactional_id is not None
+    version = request.api_version
+    verifying = verify(context, version, body, body.transactional_id)
+    if isinstance(verifying, ErrorCode):
+        return CLOSE if body.acks == 0 else _refuse_all(version, body, verifying)
+    production.verifying = verifying
+    if context.quotas.produces:
+        production.charge(request)
+    if not verifying.answers:
+        production.append_all()
+        if production.wait.done:
+            return production.answer(production.wait.errors)
+        return production.answer_later()
+    later = Later(verifying.give_up, holds=True)
+
+    def ready() -> None:
+        try:
+            production.append_all()
+        except Exception as error:  # noqa: BLE001 - handed on to the wire
+            later.fail(error)
+        else:
+            production.answer_later(later)
+            later.let_go()
+
+    verifying.then(version, ready)
+    return later
 
 
 def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
@@ -78,7 +120,10 @@ def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
 
 
 class Production:
-    """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request."""
+    """One request: what was appended where, and what is waited for. A slot is the n-th partition of the request.
+
+    `verifying`: what is known of its transaction, if it is of one.
+    """
 
     __slots__ = (
         "_acks",
@@ -91,6 +136,7 @@ class Production:
         "_throttle_ms",
         "_version",
         "failed",
+        "verifying",
         "wait",
     )
 
@@ -104,6 +150,7 @@ class Production:
         self._rows: Rows = []
         self._broken: Exception | None = None
         self._throttle_ms = 0
+        self.verifying: Verifying | None = None
         self.wait = context.replicas.produce_wait()
         self.failed = False
 
@@ -139,6 +186,13 @@ class Production:
         if isinstance(header, BadBatch):
             return self._bad(index, header)
         assert records is not None
+        verification, verifying = None, self.verifying
+        if verifying is not None:
+            if slot in verifying.refused:
+                return self._bad(index, verifying.refused[slot])
+            verification = verifying.verifications.get(slot)
+        elif header.attributes & TRANSACTIONAL_BIT:
+            return self._bad(index, NOT_TRANSACTIONAL)
         if limits.codec >= 0 or context.recompression.busy:
             batch = Batch(records, header, limits)
             ready = context.recompression.at_once(partition, batch)
@@ -147,7 +201,7 @@ class Production:
             if isinstance(ready, BadBatch):
                 return self._bad(index, ready)
             records, header = ready.records, ready.header
-        appended = context.replicas.append(partition, records, header, acks=self._acks)
+        appended = context.replicas.append(partition, records, header, acks=self._acks, verification=verification)
         if isinstance(appended, ErrorCode):
             return self._error(topic, index, appended)
         partition.acknowledge(appended.last_offset + 1, self._acks, self.wait, slot)
@@ -179,7 +233,10 @@ class Production:
         topic, index = partition.topic, partition.index
         if isinstance(ready, BadBatch):
             return self._bad(index, ready), False
-        appended = self._context.replicas.append(partition, ready.records, ready.header, acks=self._acks)
+        verification = None if self.verifying is None else self.verifying.verifications.get(slot)
+        appended = self._context.replicas.append(
+            partition, ready.records, ready.header, acks=self._acks, verification=verification
+        )
         if isinstance(appended, ErrorCode):
             return self._error(topic, index, appended), False
         waits = partition.acknowledge(appended.last_offset + 1, self._acks, self.wait, slot)
@@ -201,9 +258,12 @@ class Production:
 
     # Answering
 
-    def answer_later(self) -> Later:
-        """The answer, once every partition is acknowledged, failed or timed out."""
-        later = Later(self.wait.cancel)
+    def answer_later(self, later: Later | None = None) -> Later:
+        """The answer, once every partition is acknowledged, failed or timed out; in `later` if there is one already."""
+        if later is None:
+            later = Later(self.wait.cancel)
+        else:
+            later.unwanted = self.wait.cancel
 
         def settled(errors: Mapping[int, ErrorCode]) -> None:
             try:

@@ -76,7 +76,10 @@ async def _commit(context: BrokerContext, shard: Shard, request: Request, positi
         return asked
     if asked is not None:
         home = (OFFSETS_TOPIC, shard.log.partition.index)
-        error = await context.verifier.ask(body.transactional_id, producer, home, add=version >= _ADDS)
+        known_epoch = held.producers.coordinator_epoch(producer.id)
+        error = await context.verifier.ask(
+            body.transactional_id, producer, home, add=version >= _ADDS, known_epoch=known_epoch
+        )
         if error is not ErrorCode.none:
             return _refused(error, version)
         # Meanwhile the group may have gone on to another generation.

@@ -20,6 +20,7 @@ from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.leading import damaged
 from ottla.broker.replication.log_start import delete_records, low_watermark
 from ottla.broker.replication.manager import ReplicaManager
+from ottla.broker.replication.marking import MarkerOrder, append_marker
 from ottla.broker.replication.nearby import nearest_replica
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
@@ -41,6 +42,7 @@ __all__ = [
     "FetchWait",
     "FetchWant",
     "LeaderState",
+    "MarkerOrder",
     "OpenConnection",
     "Partition",
     "ProduceWait",
@@ -50,6 +52,7 @@ __all__ = [
     "TopicSettings",
     "Unwatch",
     "Watcher",
+    "append_marker",
     "damaged",
     "delete_records",
     "low_watermark",

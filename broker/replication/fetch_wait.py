@@ -34,21 +34,38 @@ Unwatch = Callable[[], None]
 
 
 class Watchers:
-    """Who wants to hear of one partition: consumers of committed bytes, followers of appended bytes."""
+    """Who wants to hear of one partition: consumers of committed bytes, or of stable ones if they read only what is
+    committed by its transaction, followers of appended bytes."""
 
-    __slots__ = ("_committed", "_consumers", "_followers", "_marks", "_written")
+    __slots__ = (
+        "_committed",
+        "_consumers",
+        "_followers",
+        "_marks",
+        "_stable",
+        "_stable_consumers",
+        "_stable_offset",
+        "_unstable",
+        "_written",
+    )
 
     def __init__(self) -> None:
         self._consumers: dict[object, Watcher] = {}
+        self._stable_consumers: dict[object, Watcher] = {}
         self._followers: dict[object, Watcher] = {}
         # Where the log ended after an append, and how many bytes had been written by then: tells how many bytes a
         # move of the high watermark commits. Marks may be lost from the front, as the byte counts are running totals.
         self._marks: deque[tuple[int, int]] = deque(maxlen=MAX_MARKS)
         self._written = 0
         self._committed = 0
+        # The same between the last stable offset and the high watermark, as long as a transaction keeps them apart.
+        self._unstable: deque[tuple[int, int]] = deque(maxlen=MAX_MARKS)
+        self._stable = 0
+        self._stable_offset = -1
 
-    def add(self, watcher: Watcher, *, follower: bool) -> Unwatch:
-        table = self._followers if follower else self._consumers
+    def add(self, watcher: Watcher, *, follower: bool, committed_only: bool = False) -> Unwatch:
+        """`committed_only`: a consumer that reads below the last stable offset."""
+        table = self._followers if follower else self._stable_consumers if committed_only else self._consumers
         key = object()
         table[key] = watcher
 
@@ -64,17 +81,36 @@ class Watchers:
             for watcher in tuple(self._followers.values()):
                 watcher(size)
 
-    def committed(self, high_watermark: int) -> None:
-        """The high watermark moved: bytes for consumers, news for followers."""
+    def committed(self, high_watermark: int, stable: int) -> None:
+        """The high watermark moved, and with it perhaps the last stable offset: bytes for consumers, news for
+        followers."""
         before = self._committed
+        apart = stable < high_watermark or self._unstable
         while self._marks and self._marks[0][0] <= high_watermark:
-            self._committed = self._marks.popleft()[1]
+            mark = self._marks.popleft()
+            self._committed = mark[1]
+            if apart:
+                self._unstable.append(mark)
+        if self._stable_consumers or apart:
+            self._became_stable(stable)
+        else:
+            self._stable, self._stable_offset = self._committed, stable
         if self._consumers:
             gained = max(self._committed - before, 1)
             for watcher in tuple(self._consumers.values()):
                 watcher(gained)
         if self._followers:
             self._tell(self._followers, NEWS)
+
+    def _became_stable(self, stable: int) -> None:
+        before, moved = self._stable, stable > self._stable_offset
+        if not self._unstable:
+            self._stable = self._committed
+        while self._unstable and self._unstable[0][0] <= stable:
+            self._stable = self._unstable.popleft()[1]
+        self._stable_offset = stable
+        if moved:
+            self._tell(self._stable_consumers, max(self._stable - before, 1))
 
     def log_start_moved(self) -> None:
         """Followers are to hear of it at once: somebody waits for them."""
@@ -83,9 +119,12 @@ class Watchers:
     def changed(self) -> None:
         """Leader, epoch or existence changed: every wait on the partition must be looked at."""
         self._marks.clear()
-        self._committed = self._written
+        self._unstable.clear()
+        self._committed = self._stable = self._written
+        self._stable_offset = -1
         self._tell(self._followers, WAKE)
         self._tell(self._consumers, WAKE)
+        self._tell(self._stable_consumers, WAKE)
 
     @staticmethod
     def _tell(table: dict[object, Watcher], what: int) -> None:

@@ -49,7 +49,9 @@ def adopt(partition: Partition, high_watermark: int, log_start_offset: int) -> N
     """Take over the leader's high watermark and log start offset, as far as they apply to what is here."""
     role, held = _role(partition), _log(partition)
     if role.learn(high_watermark, held.log_end_offset):
-        partition.watchers.committed(role.high_watermark)
+        apart = held.producers.transactions.unsettled
+        stable = partition.last_stable_offset if apart else role.high_watermark
+        partition.watchers.committed(role.high_watermark, stable)
     start = min(log_start_offset, role.high_watermark)
     if start > held.log_start_offset:
         held.advance_log_start(start)

@@ -5,6 +5,8 @@ Outcomes are data: error codes, never exceptions, except where an invariant of o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from kio.schema.errors import ErrorCode
 
@@ -23,7 +25,7 @@ from ottla.log import (
     PartitionLog,
     Verification,
 )
-from ottla.records import BatchHeader, CorruptBatch
+from ottla.records import CONTROL_BIT, BatchHeader, CorruptBatch
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,8 @@ def append(
     """Append one verified batch to the leader's log.
 
     The first batch of a transaction here needs the `verification` that its coordinator has answered (KIP-890), or is
-    INVALID_TXN_STATE. `sequenced`: not so for what a coordinator writes on behalf of a producer.
+    INVALID_TXN_STATE. `sequenced`: not so for what a coordinator writes on behalf of a producer. A marker is judged by
+    `append_marker`.
 
     A retry of one of the producer's last five batches is not written again and answers with its offsets (KIP-98).
     acks=all is refused before anything is written when the ISR is too small (NOT_ENOUGH_REPLICAS).
@@ -53,7 +56,7 @@ def append(
     assert isinstance(role, LeaderState) and held is not None
     if acks == -1 and role.under_min_isr:
         return ErrorCode.not_enough_replicas
-    if header.producer_id >= 0:
+    if header.producer_id >= 0 and not header.attributes & CONTROL_BIT:
         verdict = held.producers.check(header, verification, sequenced=sequenced)
         if isinstance(verdict, Duplicate):
             return _again(held, verdict)
@@ -78,7 +81,8 @@ def _again(held: PartitionLog, found: Duplicate) -> Appended:
 
 
 def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked: bool = False) -> FetchResult:
-    """Read for a consumer (below the high watermark) or a follower (all), after checking the epochs (KIP-320, KIP-595).
+    """Read for a consumer (below the high watermark or the last stable offset) or a follower (all), after checking the
+    epochs (KIP-320, KIP-595).
 
     With `min_one`, the first batch comes whole even if it is larger than `want.max_bytes`. With `checked` nothing comes
     that does not check, however lately it was written.
@@ -100,7 +104,8 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
             return _out_of_range(partition)
         if diverges(offset, fetched_epoch, epoch_end):
             return _result(partition, diverging=epoch_end)
-    up_to = end if want.replica_id >= 0 else partition.last_stable_offset
+    up_to = partition.last_stable_offset if want.committed_only else partition.role.high_watermark
+    up_to = end if want.replica_id >= 0 else up_to
     return read_below(partition, want, up_to, min_one=min_one, checked=checked)
 
 
@@ -124,6 +129,7 @@ def read_below(
         min_one = True
     try:
         records = held.read(offset, max_bytes, up_to=up_to, min_one=min_one, checked=checked)
+        aborted = held.aborted_in(records, offset) if want.committed_only and offset <= held.last_abort else ()
     except OffsetOutOfRange:
         return _out_of_range(partition)
     except (CorruptBatch, CorruptFile) as corrupt:
@@ -133,7 +139,7 @@ def read_below(
         return FetchResult(ErrorCode.kafka_storage_error)
     if throttle is not None:
         throttle.spend(len(records), partition.host.now())
-    return _result(partition, records)
+    return _result(partition, records, aborted=aborted)
 
 
 def damaged(partition: Partition, found: CorruptBatch | CorruptFile) -> ErrorCode:
@@ -152,7 +158,12 @@ def damaged(partition: Partition, found: CorruptBatch | CorruptFile) -> ErrorCod
     return ErrorCode.kafka_storage_error
 
 
-def _result(partition: Partition, records: bytes = b"", diverging: EpochEnd | None = None) -> FetchResult:
+def _result(
+    partition: Partition,
+    records: bytes = b"",
+    diverging: EpochEnd | None = None,
+    aborted: Sequence[tuple[int, int]] = (),
+) -> FetchResult:
     assert partition.log is not None
     return FetchResult(
         ErrorCode.none,
@@ -161,6 +172,8 @@ def _result(partition: Partition, records: bytes = b"", diverging: EpochEnd | No
         partition.last_stable_offset,
         partition.log.log_start_offset,
         diverging,
+        -1,
+        aborted,
     )
 
 

@@ -59,4 +59,5 @@ def read_as_follower(partition: Partition, want: FetchWant, *, min_one: bool = T
         end = EpochEnd(*held.end_offset_for_epoch(want.last_fetched_epoch))
         if end.epoch < 0 or diverges(want.offset, want.last_fetched_epoch, end):
             return FetchResult(ErrorCode.offset_not_available)
-    return read_below(partition, want, partition.last_stable_offset, min_one=min_one)
+    up_to = partition.last_stable_offset if want.committed_only else role.high_watermark
+    return read_below(partition, want, up_to, min_one=min_one)

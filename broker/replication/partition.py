@@ -89,7 +89,12 @@ class Partition:
 
     @property
     def last_stable_offset(self) -> int:
-        return self.role.high_watermark
+        """Below it every transaction is decided, and its marker committed: the end for who reads only that (KIP-98)."""
+        high_watermark, held = self.role.high_watermark, self.log
+        if held is None or not held.producers.transactions.unsettled:
+            return high_watermark
+        unstable = held.first_unstable_offset(high_watermark)
+        return high_watermark if unstable is None or unstable > high_watermark else unstable
 
     @property
     def log_start_offset(self) -> int:
@@ -150,10 +155,11 @@ class Partition:
             elif image.automatic and own in image.adding:
                 self.fetch_throttle = self.host.repair_throttle
 
-    def watch(self, watcher: Watcher, *, follower: bool = False) -> Unwatch:
-        """Call `watcher` with the number of bytes that became readable (to consumers: committed; to followers:
-        appended), or with WAKE when a fetch of this partition should be answered now. Returns how to stop."""
-        return self.watchers.add(watcher, follower=follower)
+    def watch(self, watcher: Watcher, *, follower: bool = False, committed_only: bool = False) -> Unwatch:
+        """Call `watcher` with the number of bytes that became readable (to consumers: below the high watermark, or the
+        last stable offset if `committed_only`; to followers: appended), or with WAKE when a fetch of this partition
+        should be answered now. Returns how to stop."""
+        return self.watchers.add(watcher, follower=follower, committed_only=committed_only)
 
     # Roles
 
@@ -273,8 +279,10 @@ class Partition:
         if not isinstance(role, LeaderState) or role.durable_end <= role.high_watermark:
             return  # nothing that could be committed: so it is after most fetches of a follower
         if role.advance(self.host.eligible(), self.host.now()):
-            self.commit_acks.release(role.high_watermark)
-            self.watchers.committed(role.high_watermark)
+            high_watermark, held = role.high_watermark, self.log
+            self.commit_acks.release(high_watermark)
+            apart = held is not None and held.producers.transactions.unsettled
+            self.watchers.committed(high_watermark, self.last_stable_offset if apart else high_watermark)
 
     def acknowledge(self, end_offset: int, acks: Acks, wait: ProduceWait, slot: int) -> bool:
         """Let `wait` wait for what `acks` asks for a batch that ends before `end_offset`, unless it is there already;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kio.schema.errors import ErrorCode
@@ -12,8 +13,8 @@ from ottla.broker.replication.follower import EpochEnd
 class FetchWant(NamedTuple):
     """Offsets are log offsets; epochs are -1 when the client does not give them.
 
-    `replica_id` is -1 for consumers, who read below the high watermark only; `broker_epoch` and `log_start`, where the
-    log of that replica begins, go with a replica id.
+    `replica_id` is -1 for consumers, who read below the high watermark only, or with `committed_only` below the last
+    stable offset; `broker_epoch` and `log_start`, where the log of that replica begins, go with a replica id.
     """
 
     offset: int
@@ -23,11 +24,13 @@ class FetchWant(NamedTuple):
     replica_id: int = -1
     broker_epoch: int = -1
     log_start: int = -1
+    committed_only: bool = False
 
 
 class FetchResult(NamedTuple):
     """`diverging` (KIP-595) comes without records: the fetcher has to truncate first. So does `preferred`, the replica
-    that a consumer shall fetch from instead (KIP-392). Offsets are -1 when unknown."""
+    that a consumer shall fetch from instead (KIP-392). Offsets are -1 when unknown. `aborted` goes with records for who
+    reads only committed ones: (producer id, first offset) of what it has to pass over among them."""
 
     error: ErrorCode
     records: bytes = b""
@@ -36,3 +39,4 @@ class FetchResult(NamedTuple):
     log_start_offset: int = -1
     diverging: EpochEnd | None = None
     preferred: int = -1
+    aborted: Sequence[tuple[int, int]] = ()

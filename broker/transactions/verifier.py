@@ -45,9 +45,12 @@ class Verifier:
         self._closed = False
 
     def ask(
-        self, transactional_id: str, producer: Producer, partition: Partition, *, add: bool
+        self, transactional_id: str, producer: Producer, partition: Partition, *, add: bool, known_epoch: int = -1
     ) -> asyncio.Future[ErrorCode]:
         """`none` if the partition is in the producer's transaction; with `add` it is put in (transactions v2).
+
+        `known_epoch`: of the coordinator that has ended the producer's last transaction in the partition. An earlier
+        one is not asked: it may not know yet that it is none any more, nor that the transaction is over.
 
         What the coordinator says otherwise (INVALID_PRODUCER_EPOCH for a producer that is fenced, as leaders of
         partitions have it), COORDINATOR_NOT_AVAILABLE while there is none, NETWORK_EXCEPTION when
@@ -55,7 +58,7 @@ class Verifier:
         """
         future: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
         home = self._home(transactional_id)
-        leader = -1 if home is None else home[1].leader
+        leader = -1 if home is None or home[1].leader_epoch < known_epoch else home[1].leader
         waiting = self._waiting.get(leader, [])
         if leader < 0 or self._closed or len(waiting) >= MAX_WAITING:
             future.set_result(ErrorCode.coordinator_not_available)

@@ -22,6 +22,7 @@ from ottla.log.manager import LogManager
 from ottla.log.modelled_disk import ModelledDisk
 from ottla.log.modelled_file import Crashed
 from ottla.log.partition_log import Appended, PartitionLog
+from ottla.log.producer_entries import ProducerEntry
 from ottla.log.producers import Duplicate, New, ProducerState
 from ottla.log.recovery import Recovered
 from ottla.log.verification import Verification
@@ -55,6 +56,7 @@ __all__ = [
     "OffsetsOutOfOrder",
     "OsDisk",
     "PartitionLog",
+    "ProducerEntry",
     "ProducerState",
     "Recovered",
     "Truncated",

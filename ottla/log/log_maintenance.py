@@ -103,6 +103,7 @@ class LogMaintenance(LogSwapping):
         self.log_end_offset = end
         self._hot_from, self._cooling_from = min(self._hot_from, end), min(self._cooling_from, end)
         self.log_start_offset = min(self.log_start_offset, end)
+        self.last_abort = min(self.last_abort, end - 1)
         self._epochs.truncate_from_end(end)
         self.last_epoch = self._epochs.epoch_for_offset(end - 1)
         self._write_epochs()

@@ -33,6 +33,7 @@ class LogState:
     `on_recovery_point_lowered` is called before a truncation below the recovery point: whoever keeps the recovery point
     on disk must lower it there at that moment, for records below it that are missing are damage. `before_durable` is
     called once, by the first flush (it may be in an executor): it makes durable what the log's own files hang on.
+    `last_abort`: no marker that aborted a transaction is above this offset.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LogState:
             reindex_from=reindex_from,
         )
         self._aborted_of(self._active)
+        self.last_abort = -1 if recovered.created else self.log_end_offset - 1
         # What a clean opening found needs no second writing when the log is closed.
         clean = recovered.scanned_from is None and recovered.epochs_file is not None
         self._opened_as = self._change_mark() if clean else None

@@ -174,6 +174,7 @@ class PartitionLog(LogMaintenance):
         aborted = self.producers.end_transaction(header, base, marker)
         if aborted is not None:
             segment.aborted.add(aborted)
+            self.last_abort = base
 
     def _mark_gap(self) -> None:
         """Whoever opens this log has to know that offsets may be missing before the first is."""
@@ -249,7 +250,7 @@ class PartitionLog(LogMaintenance):
 
     def aborted_in(self, data: bytes, start: int) -> list[tuple[int, int]]:
         """The same for what a read from `start` gave."""
-        if not data:
+        if not data or start > self.last_abort:
             return []
         found = self.aborted_transactions(start, self.log_end_offset)
         if not found:

@@ -118,6 +118,11 @@ class ProducerState:
             return None
         return self.verifications.ask(producer_id, epoch, sequence, strict=strict)
 
+    def coordinator_epoch(self, producer_id: int) -> int:
+        """Of the coordinator that has ended the producer's last transaction here, -1 if none has."""
+        entry = self._entries.get(producer_id)
+        return -1 if entry is None else entry.coordinator_epoch
+
     def check_marker(
         self, producer_id: int, epoch: int, marker: EndMarker, *, strict: bool = False
     ) -> New | ErrorCode | None:

@@ -41,13 +41,17 @@ class Later:
     """An answer that comes with a later event, without a Future and the callbacks of one.
 
     Who owes it calls `give` or `fail`, once, from a callback of its own: never before the handler has returned.
-    `unwanted` is called when the client has gone before that; what is given afterwards is dropped.
+    `unwanted` is called when the client has gone before that; what is given afterwards is dropped. With `holds` no
+    further request of the connection is looked at before `let_go`, or the answer: who holds has yet to do something
+    that later requests must not get ahead of.
     """
 
-    __slots__ = ("_receive", "unwanted")
+    __slots__ = ("_receive", "holds", "let_go", "unwanted")
 
-    def __init__(self, unwanted: Callable[[], None]) -> None:
+    def __init__(self, unwanted: Callable[[], None], *, holds: bool = False) -> None:
         self.unwanted = unwanted
+        self.holds = holds
+        self.let_go: Callable[[], None] = _nothing
         self._receive: Callable[[Answer, Exception | None], None] | None = None
 
     def then(self, receive: Callable[["Answer", Exception | None], None]) -> None:
@@ -65,6 +69,10 @@ class Later:
 
 def deaf(seconds: float) -> None:
     """Nothing is read from a connection that is none."""
+
+
+def _nothing() -> None:
+    """What a connection that holds nothing back has to let go of."""
 
 
 @dataclass(slots=True, eq=False)

@@ -268,10 +268,20 @@ class Session(asyncio.BufferedProtocol):
             self._serial = slot
         if isinstance(answer, Later):
             slot.future = answer
+            if answer.holds:
+                self._serial = slot
+                answer.let_go = partial(self._let_go, slot)
             answer.then(partial(self._given, slot))
             return
         slot.future = future = asyncio.ensure_future(answer, loop=self._loop)
         future.add_done_callback(partial(self._answered, slot))
+
+    def _let_go(self, slot: Slot) -> None:
+        """Other requests may be looked at before this one is answered."""
+        if self._serial is slot and not self.connection.closed:
+            self._serial = None
+            if self._reader.partial or self._read_paused or self._starved:
+                self._process(self._loop.time())
 
     def _answered(self, slot: Slot, future: asyncio.Future[Answer]) -> None:
         error = None if future.cancelled() else future.exception()

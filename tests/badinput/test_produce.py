@@ -74,7 +74,11 @@ BAD: dict[str, tuple[Any, ErrorCode]] = {
     "negative delta": (lambda: forged(last_offset_delta=-1), ErrorCode.invalid_record),
     "control batch": (lambda: forged(attributes=0x20), ErrorCode.invalid_record),
     "control and transactional": (lambda: forged(attributes=0x30, producer_id=5), ErrorCode.invalid_record),
-    "transactional": (lambda: forged(attributes=0x10, producer_id=5), ErrorCode.invalid_txn_state),
+    "transactional": (
+        lambda: forged(attributes=0x10, producer_id=5, producer_epoch=0, base_sequence=0),
+        ErrorCode.transactional_id_authorization_failed,
+    ),
+    "transactional, of nobody": (lambda: forged(attributes=0x10), ErrorCode.invalid_record),
     "delete horizon": (lambda: forged(attributes=0x40), ErrorCode.invalid_record),
     "unknown codec": (lambda: forged(attributes=7), ErrorCode.unsupported_compression_type),
     "negative sequence": (
@@ -155,13 +159,34 @@ async def test_unknown_topics_and_partitions(node: Running, topic: str, index: i
     assert not any(path.name.startswith("nosuch") for path in node.directory.iterdir())
 
 
-async def test_transactional_ids_are_refused_and_nothing_is_written(node: Running) -> None:
+async def test_transactional_batches_that_no_coordinator_knows_are_not_written(node: Running) -> None:
+    crafted = forged(attributes=0x10, producer_id=5, producer_epoch=0, base_sequence=0)
     async with node.unharmed():
-        answer = await node.produce(forged(attributes=0x10, producer_id=5), transactional_id="mine")
-        assert answer.error_code is ErrorCode.transactional_id_authorization_failed
-        # CVE-2018-17196: a transactional batch in a request that does not say so.
-        answer = await node.produce(forged(attributes=0x10, producer_id=5, producer_epoch=0, base_sequence=0))
-        assert answer.error_code is ErrorCode.invalid_txn_state
+        for version in (3, 11, 12):
+            answer = await node.produce(crafted, transactional_id="mine", version=version)
+            assert answer.error_code in (ErrorCode.not_enough_replicas, ErrorCode.invalid_producer_id_mapping)
+            # CVE-2018-17196: a transactional batch in a request that does not say so.
+            answer = await node.produce(crafted, version=version)
+            assert answer.error_code is ErrorCode.transactional_id_authorization_failed
+            answer = await node.produce(crafted, transactional_id="", version=version)
+            assert answer.error_code is ErrorCode.invalid_request
+
+
+async def test_nobody_but_a_broker_ends_a_transaction(node: Running) -> None:
+    marker = {
+        "producer_id": 5,
+        "producer_epoch": 0,
+        "coordinator_epoch": 0,
+        "topics": [{"name": "target", "partition_indexes": [0]}],
+    }
+    client = await node.client()
+    async with node.unharmed():
+        for version in (1, 2):
+            for commit in (False, True):
+                values = {"markers": [{**marker, "transaction_result": commit}]}
+                answer = await client.call(27, version, values, timeout=10)
+                (row,) = answer.markers[0].topics[0].partitions
+                assert row.error_code is ErrorCode.cluster_authorization_failed
 
 
 async def test_sequences_out_of_order(node: Running) -> None:

@@ -134,7 +134,19 @@ CONTENT: dict[int, dict[str, Any]] = {
     },
     15: {"groups": ["g"], "include_authorized_operations": True},
     16: {"states_filter": ["Stable"], "types_filter": ["classic"]},
+    27: {
+        "markers": [
+            {
+                "producer_id": 1,
+                "producer_epoch": 0,
+                "transaction_result": True,
+                "coordinator_epoch": 0,
+                "topics": [{"name": "t", "partition_indexes": [0]}],
+            }
+        ]
+    },
     42: {"groups_names": ["g"]},
+    61: {"topics": [{"name": "t", "partition_indexes": [0]}]},
     47: {"group_id": "g", "topics": [{"name": "t", "partitions": [{"partition_index": 0}]}]},
     10: {"key": "g", "key_type": 0, "coordinator_keys": ["g"]},
     17: {"mechanism": "PLAIN"},
@@ -259,6 +271,7 @@ EXPECTED = {
     3: [("topics.error_code", ErrorCode.unknown_topic_or_partition)],
     17: [("error_code", ErrorCode.unsupported_sasl_mechanism)],
     21: [("topics.partitions.error_code", ErrorCode.request_timed_out)],
+    27: [("markers.topics.partitions.error_code", ErrorCode.cluster_authorization_failed)],
     36: [("error_code", ErrorCode.illegal_sasl_state)],
     42: [("results.error_code", ErrorCode.group_id_not_found)],
     47: [("error_code", ErrorCode.group_id_not_found)],

@@ -69,13 +69,13 @@ async def test_a_long_poll_counts_bytes_and_stops_watching() -> None:
     wait.hold(watchers.add(wait.gained, follower=False))
     watchers.appended(5, 60)
     watchers.appended(9, 60)
-    watchers.committed(5)
+    watchers.committed(5, 5)
     assert not wait.over
-    watchers.committed(9)
+    watchers.committed(9, 9)
     assert wait.over
     heard: list[int] = []
     stop = watchers.add(heard.append, follower=True)
-    watchers.committed(10)
+    watchers.committed(10, 10)
     watchers.appended(11, 7)
     watchers.changed()
     stop()
@@ -90,13 +90,13 @@ async def test_news_of_the_high_watermark_wait_for_data_but_not_for_long() -> No
     for wait in (with_data, alone):
         wait.hold(watchers.add(wait.gained, follower=True))
     began = loop.time()
-    watchers.committed(1)
+    watchers.committed(1, 1)
     assert not with_data.over and not alone.over
     with_data.gained(10)
     assert with_data.over
     for high_watermark in range(2, 5):  # later news do not put off the telling of the first
         await asyncio.sleep(NEWS_WITHIN_S / 4)
-        watchers.committed(high_watermark)
+        watchers.committed(high_watermark, high_watermark)
     await over(alone)
     assert loop.time() - began >= NEWS_WITHIN_S * 0.9
     soon = FetchWait(loop, 1, loop.time() + NEWS_WITHIN_S / 100)

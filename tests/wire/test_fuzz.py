@@ -21,7 +21,7 @@ from ottla.wire import (
 from tests.wire.fuzz import fuzz, fuzz_one, requests, valid_frame
 from tests.wire.harness import World, framed, manual_loop
 
-KIO_APIS = {2: 8, 3: 13, 19: 7, 20: 6, 22: 4, 23: 4, 32: 4, 36: 2, 44: 1, 60: 1, 75: 0}
+KIO_APIS = {2: 8, 3: 13, 19: 7, 20: 6, 22: 4, 23: 4, 27: 2, 32: 4, 36: 2, 44: 1, 60: 1, 61: 0, 75: 0}
 
 
 def full_registry() -> Registry:
@@ -49,7 +49,7 @@ def full_registry() -> Registry:
     registry.add(Api(0, "Produce", 3, 12, produce, parser=parse_produce_request))
     registry.add(Api(1, "Fetch", 4, 17, fetch, parser=parse_fetch_request))
     for key, highest in KIO_APIS.items():
-        lowest = 1 if key in (2, 20, 32) else 2 if key in (19, 23) else 0
+        lowest = 1 if key in (2, 20, 27, 32) else 2 if key in (19, 23) else 0
         registry.add(Api(key, f"Api{key}", lowest, highest, anything))
     return registry
 

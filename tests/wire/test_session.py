@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from ottla.wire import CLOSE, NO_RESPONSE, Limits, ProtocolError, Raw
+from ottla.wire import CLOSE, NO_RESPONSE, Later, Limits, ProtocolError, Raw
 from tests.wire.harness import (
     ECHO,
     LATER,
@@ -276,6 +276,47 @@ def test_a_serial_api_holds_back_what_follows(loop: ManualLoop, world: World) ->
     world.waiting[1][1].set_result(Raw([b""]))
     loop.turn()
     assert transport.order == [0, 1, 2, 3]
+
+
+def test_an_answer_may_hold_back_what_follows_for_a_while(loop: ManualLoop, world: World) -> None:
+    held: list[Later] = []
+
+    def hold(_request: object) -> Later:
+        held.append(Later(lambda: None, holds=True))
+        return held[-1]
+
+    world.add(SLOW, "Slow", hold)
+    transport = world.connect()
+    transport.feed(request(ECHO, 0) + request(SLOW, 1) + request(LATER, 2) + request(ECHO, 3))
+    assert transport.order == [0] and not world.waiting
+    held[0].let_go()
+    assert len(world.waiting) == 1, "looked at, though not answered before its turn"
+    held[0].let_go()
+    world.waiting[0][1].set_result(Raw([b""]))
+    loop.turn()
+    assert transport.order == [0]
+    held[0].give(Raw([b""]))
+    loop.turn()
+    assert transport.order == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["answered", "failed", "closed"])
+def test_what_holds_back_need_not_be_let_go_of(loop: ManualLoop, world: World, how: str) -> None:
+    held = Later(lambda: None, holds=True)
+    world.add(SLOW, "Slow", lambda _request: held)
+    transport = world.connect()
+    transport.feed(request(SLOW, 1) + request(ECHO, 2))
+    if how == "answered":
+        held.give(Raw([b""]))
+    elif how == "failed":
+        held.fail(RuntimeError("ours"))
+    else:
+        transport.close()
+        loop.turn()
+        held.let_go()
+    loop.turn()
+    assert transport.order == ([1, 2] if how == "answered" else [])
+    assert transport.closed is (how != "answered")
 
 
 def test_large_frames_wait_for_the_common_memory(loop: ManualLoop) -> None:
