@@ -204,14 +204,16 @@ def _faults() -> Iterator[str]:
         "The kinds of fault that `ottla simulate` knows, by what they harm (`--faults` takes their names). Each seed "
         "turns a few of them on; how it goes on from there is told in [simulation.md](simulation.md). *Nodes* is the "
         "smallest cluster that a fault makes sense in. *Synced* marks those that no cluster may be expected to take "
-        "that acknowledges records before they are on disk: with one of them `ottla.flush` is `synced`."
+        "that acknowledges records before they are on disk: with one of them `ottla.flush` is `synced`. Those in "
+        "*italics* strike only where they are asked for by name."
     )
     for group, kinds in GROUPS.items():
         yield f"## {group.capitalize()}\n"
         yield "| Fault | Nodes | Synced | What happens |"
         yield "|---|---:|---|---|"
         for name, kind in kinds.items():
-            yield f"| {name} | {kind.nodes} | {'yes' if needs_sync([name]) else ''} | {kind.doc} |"
+            shown = name if kind.usual else f"*{name}*"
+            yield f"| {shown} | {kind.nodes} | {'yes' if needs_sync([name]) else ''} | {kind.doc} |"
         yield ""
     yield "## What else a seed decides\n"
     yield from _prose(
