@@ -181,7 +181,9 @@ class Quorum:
     def _introduced(self, node_id: int, address: Address) -> None:
         if self.addresses.learn(node_id, address):
             log.info("node_introduced", peer=node_id, address=f"{address[0]}:{address[1]}")
-        self.watch.start([node_id])
+        if self.started:
+            # Before, there is no Raft that could be told what becomes of it; it is watched with all others then.
+            self.watch.start([node_id])
 
     def _on_status(self, status: RaftStatus) -> None:
         if self.active is not None:

@@ -182,3 +182,28 @@ async def test_a_throttle_that_stops_everything_can_be_taken_away(simulated_clus
         for wrong in ("1", "1:2:3", "*,1:2", "a:b", "1:-2"):
             with pytest.raises(BrokerResponseError, match="literal"):
                 await admin.incremental_alter_configs({topic: {"leader.replication.throttled.replicas": wrong}})
+
+
+@pytest.mark.simulation(nodes=3)
+async def test_a_broker_may_die_while_a_controller_that_it_is_introduced_to_still_reads_its_disk(
+    simulated_cluster: SimulatedCluster,
+):
+    cluster = simulated_cluster
+    broker = cluster.add_broker()
+    await cluster.nodes[broker].ready()
+    slow = cluster.nodes[cluster.kill(next(node for node in (1, 2, 3) if node != cluster.controller()))]
+    slow.machine.disk_delay = (3.0, 3.0)
+    slow.start()
+
+    def met() -> bool:
+        quorum = None if slow.node is None else slow.node.quorum
+        return quorum is not None and broker in {*quorum.addresses} and not quorum.started
+
+    await cluster.until(met, "it listens, and has not read its log")
+    cluster.kill(broker)
+    await cluster.advance(2)
+    slow.machine.disk_delay = (0.0, 0.001)
+    cluster.start(broker)
+    await slow.ready()
+    await cluster.nodes[broker].ready()
+    assert cluster.world.complaints == []

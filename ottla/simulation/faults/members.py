@@ -25,6 +25,11 @@ def _reassign(scene: Scene) -> Undo | None:
     """To two replicas or more, since one would be only as safe as its node."""
     cluster, rng = scene.cluster, scene.rng
     where = TopicPartition(scene.topic, rng.randrange(scene.partitions))
+    others = [topic for name, topic in cluster.invariants.metadata.latest.topics.items() if name != scene.topic]
+    if others and rng.random() < 0.4:
+        # Where groups and transactions have their coordinators.
+        topic = rng.choice(others)
+        where = TopicPartition(topic.name, rng.randrange(len(topic.partitions)))
     brokers = list(cluster.nodes)
     target = rng.sample(brokers, min(len(brokers), rng.choice((2, 3, 3, 4))))
     cluster.world.trace.note("nemesis", "reassign", partition=str(where), replicas=target)
