@@ -88,7 +88,7 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    Row(0, "Produce", (3, 12), produce.handle, parse_produce_request),
+    Row(0, "Produce", (3, 13), produce.handle, parse_produce_request),
     # Serial, as everything is in Kafka: many long polls of one connection would all be answered in full at once.
     Row(1, "Fetch", (4, 18), fetch.handle, parse_fetch_request, serial=True),
     Row(2, "ListOffsets", (1, 11), list_offsets.handle),

@@ -28,7 +28,6 @@ _TELEMETRY = "metrics of clients (KIP-714) are not taken; clients that are told 
 
 REASONS: Mapping[int, str] = MappingProxyType(
     {
-        0: "v13 has topic ids in place of names (KIP-516); clients use v12 then, which can do the same",
         29: _ACLS,
         30: _ACLS,
         31: _ACLS,

@@ -1,7 +1,8 @@
-"""Produce, v3-v12: one record batch per partition.
+"""Produce, v3-v13: one record batch per partition.
 
 v5 log start offset · v7 zstd (KIP-110) · v8 error messages (KIP-467) · v10 the new leader's address with the error
-(KIP-951) · v11 TRANSACTION_ABORTABLE · v12 a batch adds its partition to the transaction (KIP-890; no change in form).
+(KIP-951) · v11 TRANSACTION_ABORTABLE · v12 a batch adds its partition to the transaction (KIP-890; no change in form)
+· v13 topics by id (KIP-516).
 
 Differences from Kafka: an error of ours never leaves as UNKNOWN_SERVER_ERROR, after which the Java client would write
 again under a new sequence (KAFKA-14034): a disk error is KAFKA_STORAGE_ERROR, anything else closes the connection.
@@ -44,6 +45,7 @@ from ottla.wire import (
 )
 
 HINTS_SINCE = 10
+TOPIC_IDS_SINCE = 13
 MAX_TIMEOUT_S = 300.0
 ADMIN_CLIENT = "__admin_client"
 """The client id by which Kafka knows its own tools; only they may write to internal topics."""
@@ -57,6 +59,12 @@ Rows = list[tuple[str, list[ProducePartitionResponse]]]
 
 def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close | Later:
     body = cast(ProduceRequest, request.body)
+    if body.topic_ids:
+        # An id that is not known has no name, as no topic has the empty one.
+        names = context.view.image.topic_names
+        body.topics = [
+            (names.get(topic_id, ""), rows) for topic_id, (_, rows) in zip(body.topic_ids, body.topics, strict=True)
+        ]
     refusal = _refusal(body)
     if refusal is not None:
         return CLOSE if body.acks == 0 else _refuse_all(request.api_version, body, refusal)
@@ -116,7 +124,7 @@ def _refuse_all(version: int, body: ProduceRequest, error: ErrorCode) -> Raw:
         (topic, [ProducePartitionResponse(index, error) for index, _ in partitions])
         for topic, partitions in body.topics
     ]
-    return encode_produce_response(version, rows)
+    return encode_produce_response(version, rows, topic_ids=body.topic_ids)
 
 
 class Production:
@@ -173,6 +181,8 @@ class Production:
         self, topic: str, index: int, records: bytes | memoryview | None, slot: int, now_ms: int
     ) -> ProducePartitionResponse:
         context = self._context
+        if not topic and self._version >= TOPIC_IDS_SINCE:
+            return self._error(topic, index, ErrorCode.unknown_topic_id)
         if topic in INTERNAL_TOPICS and not self._admin:
             return self._error(topic, index, ErrorCode.invalid_topic_exception)
         partition = context.replicas.partition(topic, index)
@@ -286,11 +296,17 @@ class Production:
         if self._acks == 0:
             return CLOSE if self.failed else NO_RESPONSE
         if not self.failed:
-            return encode_produce_response(self._version, self._rows, throttle_ms=self._throttle_ms)
+            return encode_produce_response(
+                self._version, self._rows, throttle_ms=self._throttle_ms, topic_ids=self._body.topic_ids
+            )
         leaders = {row.leader_id for _, rows in self._rows for row in rows if row.leader_id >= 0}
         endpoints = hinted_endpoints(self._context, leaders, self._listener) if leaders else ()
         return encode_produce_response(
-            self._version, self._rows, throttle_ms=self._throttle_ms, node_endpoints=endpoints
+            self._version,
+            self._rows,
+            throttle_ms=self._throttle_ms,
+            node_endpoints=endpoints,
+            topic_ids=self._body.topic_ids,
         )
 
     def _row(self, slot: int) -> tuple[str, ProducePartitionResponse]:

@@ -1,25 +1,29 @@
-"""Produce (key 0), versions 3 to 12: requests and responses without an object per field.
+"""Produce (key 0), versions 3 to 13: requests and responses without an object per field.
 
 kio's reader copies the records into objects of its own, and its writer is Python that looks up every
 field; these two messages are most of a broker's work. Versions: 5 adds the log start offset to responses,
-8 record errors and a message (KIP-467), 9 is flexible, 10 adds leader hints (KIP-951).
+8 record errors and a message (KIP-467), 9 is flexible, 10 adds leader hints (KIP-951), 13 has topic ids in place of
+names (KIP-516).
 """
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+from uuid import UUID
 
 from ottla.wire.api import Chunk, Raw
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
 from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
 
-MIN_VERSION, MAX_VERSION = 3, 12
+MIN_VERSION, MAX_VERSION = 3, 13
 MAX_ELEMENTS = 20_000
 """Most topics and partitions in one request."""
 
 _FLEXIBLE = 9
+_TOPIC_IDS = 13
+_ID_SIZE = 16
 _I16 = struct.Struct(">h")
 _I32 = struct.Struct(">i")
 _INDEX_SIZE = struct.Struct(">ii")
@@ -42,12 +46,14 @@ class NodeEndpoint(NamedTuple):
 
 @dataclass(slots=True)
 class ProduceRequest:
-    """`topics` is [(name, [(partition index, records or None)])]; the records are slices of the frame."""
+    """`topics` is [(name, [(partition index, records or None)])]; the records are slices of the frame. From v13 on the
+    names are empty, and `topic_ids` has the ids in their order."""
 
     transactional_id: str | None
     acks: int
     timeout_ms: int
     topics: list[tuple[str, list[tuple[int, bytes | memoryview | None]]]]
+    topic_ids: list[UUID] = field(default_factory=list)
 
 
 class ProducePartitionResponse(NamedTuple):
@@ -66,18 +72,19 @@ class ProducePartitionResponse(NamedTuple):
 
 @dataclass(slots=True)
 class ProduceResponse:
-    """A decoded response."""
+    """A decoded response. From v13 on the names are empty, and `topic_ids` has the ids in their order."""
 
     topics: list[tuple[str, list[ProducePartitionResponse]]]
     throttle_ms: int
     node_endpoints: list[NodeEndpoint]
+    topic_ids: list[UUID] = field(default_factory=list)
 
 
 def parse_produce_request(frame: Frame, version: int, pos: int = 0) -> ProduceRequest:
     """The request's body that starts at `pos`. Raises ProtocolError."""
     try:
         if version >= _FLEXIBLE:
-            return _parse_flexible(frame, pos)
+            return _parse_flexible(frame, pos, by_id=version >= _TOPIC_IDS)
         return _parse_legacy(frame, pos)
     except (IndexError, struct.error) as error:
         raise ProtocolError("a Produce request is cut off") from error
@@ -85,7 +92,7 @@ def parse_produce_request(frame: Frame, version: int, pos: int = 0) -> ProduceRe
         raise ProtocolError("a string is not UTF-8") from error
 
 
-def _parse_flexible(frame: Frame, pos: int) -> ProduceRequest:
+def _parse_flexible(frame: Frame, pos: int, *, by_id: bool) -> ProduceRequest:
     end = len(frame)
     view = memoryview(frame)
     size, pos = read_varint(frame, pos)
@@ -98,12 +105,17 @@ def _parse_flexible(frame: Frame, pos: int) -> ProduceRequest:
     count, pos = read_varint(frame, pos + 6)
     left = MAX_ELEMENTS
     topics = []
+    topic_ids: list[UUID] = []
     for _ in range(count - 1):
-        size, pos = read_varint(frame, pos)
-        stop = pos + size - 1
-        if size == 0 or stop > end:
-            raise IndexError(pos)
-        name = str(frame[pos:stop], "utf-8")
+        if by_id:
+            name, stop = "", pos + _ID_SIZE
+            topic_ids.append(_read_id(frame, pos))
+        else:
+            size, pos = read_varint(frame, pos)
+            stop = pos + size - 1
+            if size == 0 or stop > end:
+                raise IndexError(pos)
+            name = str(frame[pos:stop], "utf-8")
         count, pos = read_varint(frame, stop)
         left -= count
         if left < 0:
@@ -128,7 +140,13 @@ def _parse_flexible(frame: Frame, pos: int) -> ProduceRequest:
         left -= 1
         topics.append((name, partitions))
     skip_tags(frame, pos)
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics, topic_ids)
+
+
+def _read_id(frame: Frame, pos: int) -> UUID:
+    if pos + _ID_SIZE > len(frame):
+        raise IndexError(pos)
+    return UUID(bytes=bytes(frame[pos : pos + _ID_SIZE]))
 
 
 def _parse_legacy(frame: Frame, pos: int) -> ProduceRequest:
@@ -179,15 +197,16 @@ def encode_produce_request(
     acks: int,
     timeout_ms: int,
     transactional_id: str | None = None,
+    topic_ids: Sequence[UUID] = (),
 ) -> Raw:
-    """The request's body; record bytes are not copied."""
+    """The request's body; record bytes are not copied. From v13 on `topic_ids` stand in the place of the names."""
     flexible = version >= _FLEXIBLE
     head = bytearray(string(transactional_id, flexible))
     head += _ACKS.pack(acks, timeout_ms)
     head += array_size(len(topics), flexible)
     chunks: list[Chunk] = []
-    for name, partitions in topics:
-        head += string(name, flexible)
+    for at, (name, partitions) in enumerate(topics):
+        head += topic_ids[at].bytes if version >= _TOPIC_IDS else string(name, flexible)
         head += array_size(len(partitions), flexible)
         for index, records in partitions:
             head += _I32.pack(index)
@@ -208,12 +227,14 @@ def encode_produce_response(
     *,
     throttle_ms: int = 0,
     node_endpoints: Sequence[NodeEndpoint] = (),
+    topic_ids: Sequence[UUID] = (),
 ) -> Raw:
-    """The response's body; what the version does not have is left out."""
+    """The response's body; what the version does not have is left out. From v13 on `topic_ids` stand in the place of
+    the names."""
     flexible = version >= _FLEXIBLE
     out = bytearray(array_size(len(topics), flexible))
-    for name, partitions in topics:
-        out += string(name, flexible)
+    for at, (name, partitions) in enumerate(topics):
+        out += topic_ids[at].bytes if version >= _TOPIC_IDS else string(name, flexible)
         out += array_size(len(partitions), flexible)
         for partition in partitions:
             _encode_partition(out, version, partition)
@@ -264,9 +285,15 @@ def _decode(frame: Frame, version: int, pos: int) -> ProduceResponse:
     flexible = version >= _FLEXIBLE
     left = MAX_ELEMENTS
     topics = []
+    topic_ids: list[UUID] = []
     count, pos = _read_count(frame, pos, flexible)
     for _ in range(count):
-        name, pos = read_string(frame, pos, flexible)
+        name: str | None = ""
+        if version >= _TOPIC_IDS:
+            topic_ids.append(_read_id(frame, pos))
+            pos += _ID_SIZE
+        else:
+            name, pos = read_string(frame, pos, flexible)
         partition_count, pos = _read_count(frame, pos, flexible)
         partitions = []
         left -= 1 + max(partition_count, 0)
@@ -285,7 +312,7 @@ def _decode(frame: Frame, version: int, pos: int) -> ProduceResponse:
         tags, _pos = read_tags(frame, pos + 4)
         if version >= 10 and 0 in tags:
             endpoints = decode_endpoints(frame, tags[0][0])
-    return ProduceResponse(topics, throttle_ms, endpoints)
+    return ProduceResponse(topics, throttle_ms, endpoints, topic_ids)
 
 
 def _decode_partition(frame: Frame, version: int, pos: int, left: int) -> tuple[ProducePartitionResponse, int]:

@@ -82,7 +82,7 @@ CONTENT: dict[int, dict[str, Any]] = {
     0: {
         "acks": -1,
         "timeout": 1000,
-        "topic_data": [{"name": "t", "partition_data": [{"index": 0, "records": batch()}]}],
+        "topic_data": [{"name": "t", "topic_id": topic_id("t"), "partition_data": [{"index": 0, "records": batch()}]}],
     },
     1: {
         "max_bytes": 1000,

@@ -16,7 +16,7 @@ from ottla.broker.replication import FetchWant
 from ottla.log import LogConfig
 from ottla.records import Compression, Record, decode_batch, encode_batch, read_header
 from ottla.wire import CLOSE, NO_RESPONSE, Connection
-from tests.broker.world import NOW_MS, World, batch
+from tests.broker.world import NOW_MS, World, batch, topic_id
 
 HOUR_MS = 3_600_000
 
@@ -249,6 +249,50 @@ class TestAcknowledgement:
 def follower_fetches(world: World, partition: Any, offset: int) -> None:
     """Broker 2 asks for `offset`, so it has everything below."""
     world.replicas.read_for_follower(partition, FetchWant(offset, 1 << 20, replica_id=2, broker_epoch=12))
+
+
+class TestTopicIds:
+    """v13 (KIP-516)."""
+
+    async def test_a_topic_is_named_by_its_id_in_request_and_answer(self, world: World) -> None:
+        (partition,) = world.add_topic("t", replicas=(1, 2))
+        response = await world.call(0, 13, world.produce_values("t", {0: batch(2)}))
+        (topic,) = response.responses
+        assert topic.topic_id == topic_id("t")
+        (row,) = topic.partition_responses
+        assert (row.error_code, row.base_offset) == (ErrorCode.none, 0)
+        assert partition.log_end_offset == 2
+        answer, route = world.start(0, 13, world.produce_values("t", {0: batch()}, acks=-1))
+        follower_fetches(world, partition, 3)
+        response = world.decoded(0, 13, await answer, route)
+        assert response.responses[0].topic_id == topic_id("t")
+
+    async def test_an_id_that_nobody_knows(self, world: World) -> None:
+        """Each topic has its own outcome."""
+        world.add_topic("t")
+        known = {"topic_id": topic_id("t"), "partition_data": [{"index": 0, "records": batch()}]}
+        other = {"topic_id": topic_id("gone"), "partition_data": [{"index": 0, "records": batch()}]}
+        none = {"topic_id": None, "partition_data": [{"index": 0, "records": batch()}]}
+        values = {"acks": 1, "timeout": 1000, "topic_data": [other, known, none]}
+        response = await world.call(0, 13, values)
+        assert [topic.partition_responses[0].error_code for topic in response.responses] == [
+            ErrorCode.unknown_topic_id,
+            ErrorCode.none,
+            ErrorCode.unknown_topic_id,
+        ]
+        assert await world.call(0, 13, {**values, "acks": 0}) is CLOSE
+
+    async def test_a_topic_that_is_led_elsewhere_is_told_with_its_leader(self, world: World) -> None:
+        world.add_topic("t", leader=2, replicas=(2, 1))
+        response = await world.call(0, 13, world.produce_values("t", {0: batch()}))
+        (row,) = response.responses[0].partition_responses
+        assert (row.error_code, row.current_leader.leader_id) == (ErrorCode.not_leader_or_follower, 2)
+
+    async def test_a_request_that_is_refused_wholly(self, world: World) -> None:
+        world.add_topic("t")
+        response = await world.call(0, 13, world.produce_values("t", {0: batch()}, acks=7))
+        assert response.responses[0].topic_id == topic_id("t")
+        assert response.responses[0].partition_responses[0].error_code is ErrorCode.invalid_required_acks
 
 
 class TestIdempotence:

@@ -375,7 +375,12 @@ class World:
         self, topic: str, batches: Mapping[int, bytes | None], *, acks: int = 1, timeout: int = 1000, **more: Any
     ) -> dict[str, Any]:
         rows = [{"index": index, "records": records} for index, records in batches.items()]
-        return {"acks": acks, "timeout": timeout, "topic_data": [{"name": topic, "partition_data": rows}], **more}
+        return {
+            "acks": acks,
+            "timeout": timeout,
+            "topic_data": [{"name": topic, "topic_id": topic_id(topic), "partition_data": rows}],
+            **more,
+        }
 
     async def produce(
         self, topic: str, records: bytes | None, *, index: int = 0, version: int = 12, **kwargs: Any

@@ -4,6 +4,7 @@ import contextlib
 import random
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +46,12 @@ def test_requests_are_read_as_kio_reads_them(version: int, seed: int, large: boo
     request = parse_produce_request(memoryview(data) if large else data, version, 4)
     assert request.transactional_id == entity.transactional_id
     assert (request.acks, timedelta(milliseconds=request.timeout_ms)) == (entity.acks, entity.timeout)
-    expected = [(topic.name, [(p.index, p.records) for p in topic.partition_data]) for topic in entity.topic_data]
+    by_id = version >= 13
+    expected = [
+        ("" if by_id else topic.name, [(p.index, p.records) for p in topic.partition_data])
+        for topic in entity.topic_data
+    ]
+    assert request.topic_ids == ([topic.topic_id or UUID(int=0) for topic in entity.topic_data] if by_id else [])
     assert [
         (name, [(index, None if records is None else bytes(records)) for index, records in partitions])
         for name, partitions in request.topics
@@ -78,14 +84,21 @@ def test_garbage_is_an_error_or_a_request(version: int, data: bytes) -> None:
 def test_requests_are_written_as_kio_writes_them(
     version: int, topics: list[Any], acks: int, timeout_ms: int, transactional_id: str | None
 ) -> None:
-    raw = encode_produce_request(version, topics, acks=acks, timeout_ms=timeout_ms, transactional_id=transactional_id)
+    ids = [UUID(int=at + 1) for at in range(len(topics))]
+    raw = encode_produce_request(
+        version, topics, acks=acks, timeout_ms=timeout_ms, transactional_id=transactional_id, topic_ids=ids
+    )
     values = {
         "transactional_id": transactional_id,
         "acks": acks,
         "timeout": timeout_ms,
         "topic_data": [
-            {"name": name, "partition_data": [{"index": i, "records": records} for i, records in partitions]}
-            for name, partitions in topics
+            {
+                "name": name,
+                "topic_id": topic_id,
+                "partition_data": [{"index": i, "records": records} for i, records in partitions],
+            }
+            for topic_id, (name, partitions) in zip(ids, topics, strict=True)
         ],
     }
     assert joined(raw) == encode(request_type(0, version), values)
@@ -111,13 +124,17 @@ endpoints = st.lists(st.builds(NodeEndpoint, i32, names, i32, st.none() | names)
 def test_responses_are_written_as_kio_writes_them(
     version: int, topics: list[Any], throttle_ms: int, node_endpoints: list[NodeEndpoint]
 ) -> None:
-    raw = encode_produce_response(version, topics, throttle_ms=throttle_ms, node_endpoints=node_endpoints)
+    ids = [UUID(int=at + 1) for at in range(len(topics))]
+    raw = encode_produce_response(
+        version, topics, throttle_ms=throttle_ms, node_endpoints=node_endpoints, topic_ids=ids
+    )
     values = {
         "throttle_time": throttle_ms,
         "node_endpoints": [endpoint._asdict() for endpoint in node_endpoints],
         "responses": [
             {
                 "name": name,
+                "topic_id": topic_id,
                 "partition_responses": [
                     {
                         **p._asdict(),
@@ -130,14 +147,16 @@ def test_responses_are_written_as_kio_writes_them(
                     for p in parts
                 ],
             }
-            for name, parts in topics
+            for topic_id, (name, parts) in zip(ids, topics, strict=True)
         ],
     }
     assert joined(raw) == encode(response_type(0, version), values)
     read = decode_produce_response(b"junk" + joined(raw) + b"trailing", version, 4)
     assert read.throttle_ms == throttle_ms
     assert read.node_endpoints == (node_endpoints if version >= 10 else [])
-    assert read.topics == [(name, [in_version(p, version) for p in parts]) for name, parts in topics]
+    by_id = version >= 13
+    assert read.topics == [("" if by_id else name, [in_version(p, version) for p in parts]) for name, parts in topics]
+    assert read.topic_ids == (ids if by_id else [])
     for end in range(len(joined(raw))):
         with pytest.raises(ProtocolError):
             decode_produce_response(joined(raw)[:end], version)
