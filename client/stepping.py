@@ -20,7 +20,8 @@ class Stepper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: Context | None = None
         self._woken = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -58,10 +59,10 @@ class Stepper:
             return
         if at is None:
             self._cancel_timer()
-        elif self._timer is None or at < self._timer.when():
+        elif self._timer is None or at < self._timer_at:
             # A timer that is too early is left alone: to set it anew in each step costs more than one step too many.
             self._cancel_timer()
-            self._timer = loop.call_at(at, self._due, context=self._context)
+            self._timer, self._timer_at = loop.call_at(at, self._due, context=self._context), at
 
     def _woken_up(self) -> None:
         if self._woken:

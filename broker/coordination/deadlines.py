@@ -20,7 +20,8 @@ class Deadlines:
         self._heap: list[tuple[float, int, Hashable]] = []
         self._armed: dict[Hashable, float] = {}
         self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -38,10 +39,10 @@ class Deadlines:
             return
         first = self._heap[0][0]
         if self._timer is not None:
-            if self._timer.when() <= first:
+            if self._timer_at <= first:
                 return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(first, self._fire)
+        self._timer, self._timer_at = asyncio.get_running_loop().call_at(first, self._fire), first
 
     def _fire(self) -> None:
         self._timer = None

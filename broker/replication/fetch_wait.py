@@ -139,7 +139,7 @@ class FetchWait:
     Watch partitions with `partition.watch(wait.gained, ...)` through `watch`; all watching ends with the wait.
     """
 
-    __slots__ = ("_loop", "_news", "_news_within", "_then", "_timer", "_unwatch", "_wanted", "over")
+    __slots__ = ("_deadline", "_loop", "_news", "_news_within", "_then", "_timer", "_unwatch", "_wanted", "over")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, min_bytes: int, deadline: float, news_within: float = NEWS_WITHIN_S
@@ -151,7 +151,8 @@ class FetchWait:
         self._then: Callable[[], None] | None = None
         self._wanted = min_bytes
         self._unwatch: list[Unwatch] = []
-        self._timer = loop.call_at(deadline, self.finish)
+        self._deadline = deadline
+        self._timer: asyncio.Handle = loop.call_at(deadline, self.finish)
 
     def hold(self, unwatch: Unwatch) -> None:
         """Call `unwatch` when the wait is over."""
@@ -180,7 +181,7 @@ class FetchWait:
             return
         self._news = True
         at = self._loop.time() + self._news_within
-        if at < self._timer.when():
+        if at < self._deadline:
             self._timer.cancel()
             self._timer = self._loop.call_at(at, self.finish)
 

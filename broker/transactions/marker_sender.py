@@ -52,7 +52,8 @@ class MarkerSender:
         self._pending: dict[object, dict[str, Pending]] = {}
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._busy: Counter[int] = Counter()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._closed = False
 
     @property
@@ -117,10 +118,12 @@ class MarkerSender:
     def _arm(self) -> None:
         at = self._queue.next_at()
         if self._timer is not None:
-            if at is not None and self._timer.when() <= at:
+            if at is not None and self._timer_at <= at:
                 return
             self._timer.cancel()
-        self._timer = None if at is None else asyncio.get_running_loop().call_at(at, self._time)
+            self._timer = None
+        if at is not None:
+            self._timer, self._timer_at = asyncio.get_running_loop().call_at(at, self._time), at
 
     def _time(self) -> None:
         self._timer = None

@@ -74,7 +74,8 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self._reader = FrameReader(MAX_RESPONSE)
         self._calls: dict[int, _Call] = {}
         # One for all calls. It is not put off when a call is answered: it looks when it is due.
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
         self._lost: str | None = None
@@ -167,7 +168,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         deadline = self._loop.time() + seconds
         correlation_id = self._write(api_key, version, body)
         self._calls[correlation_id] = _Call(waiter, response_header_flexible(api_key, version), deadline, seconds)
-        if self._timer is None or deadline < self._timer.when():
+        if self._timer is None or deadline < self._timer_at:
             self._wait_until(deadline)
 
     def _tell(self, waiter: "asyncio.Future[memoryview] | Receive", error: Exception) -> None:
@@ -293,7 +294,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
     def _wait_until(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._look_for_late)
+        self._timer, self._timer_at = self._loop.call_at(deadline, self._look_for_late), deadline
 
     def _look_for_late(self) -> None:
         self._timer = None
