@@ -38,8 +38,8 @@ def append_marker(partition: Partition, order: MarkerOrder, *, now_ms: int) -> i
     verdict = held.producers.check_marker(producer_id, order.producer_epoch, marker, strict=order.strict)
     if isinstance(verdict, ErrorCode):
         return verdict
-    # Whoever asked about a transaction of this producer before asked about the one that ends here.
-    held.producers.verifications.end(producer_id)
+    # Also if it is not appended: whoever asked about a transaction of this producer asked about the one that ends here.
+    held.producers.verifications.marked(producer_id, order.producer_epoch)
     if verdict is None:
         return held.log_end_offset
     batch = encode_marker(marker, producer_id=producer_id, producer_epoch=order.producer_epoch, timestamp=now_ms)

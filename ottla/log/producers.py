@@ -189,7 +189,7 @@ class ProducerState:
         producer_id = header.producer_id
         if producer_id < 0:
             return None
-        self.verifications.end(producer_id)
+        self.verifications.marked(producer_id, header.producer_epoch)
         entry = self._entry(producer_id, header.producer_epoch)
         entry.last_timestamp = header.max_timestamp
         entry.idle_since_ms = None

@@ -34,7 +34,7 @@ class Verification:
 
 
 class Verifications:
-    """By producer id. What ends a question: the first batch of the transaction, any marker of the producer, or time."""
+    """By producer id. What ends a question: the first batch of the transaction, a marker of the producer, or time."""
 
     __slots__ = ("_asked",)
 
@@ -60,6 +60,16 @@ class Verifications:
 
     def end(self, producer_id: int) -> None:
         self._asked.pop(producer_id, None)
+
+    def marked(self, producer_id: int, epoch: int) -> None:
+        """A marker of the producer has come: it ends the transaction that is being asked about, or is taken to.
+
+        With transactions v2 it carries the epoch after that of its transaction. If that is the epoch of the question,
+        it has ended the transaction before, whose producer did not have to wait for it.
+        """
+        asked = self._asked.get(producer_id)
+        if asked is not None and (epoch > asked.epoch or not asked.strict):
+            del self._asked[producer_id]
 
     def expire(self, now_ms: int, ttl_ms: int) -> None:
         """Forget those that were there `ttl_ms` ago already, in the eyes of this method."""

@@ -137,6 +137,21 @@ async def test_a_marker_that_comes_between_the_answer_and_the_append(world: Worl
     assert partition.last_stable_offset == partition.high_watermark == 1
 
 
+async def test_the_next_transaction_is_asked_about_while_the_last_one_is_still_being_ended(world: World) -> None:
+    """With transactions v2 its producer does not have to wait, and the coordinator answers when that is done."""
+    (partition,) = world.add_topic("t")
+    coordinators = Coordinators(world)
+    assert await put(world, part(epoch=0)) is NONE
+    await coordinators.come()
+    coordinators.let_go.clear()
+    following = asyncio.ensure_future(put(world, part(epoch=1)))
+    await coordinators.come()
+    assert await written(world, order({"t": [0]}, epoch=1, transaction_version=2)) == [NONE]
+    coordinators.let_go.set()
+    assert await following is NONE
+    assert partition.last_stable_offset == 2
+
+
 async def test_a_marker_of_a_transaction_without_records_here_ends_the_question_too(world: World) -> None:
     """The second transaction's marker would change nothing in the log, and is not appended."""
     (partition,) = world.add_topic("t")

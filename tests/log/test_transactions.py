@@ -72,6 +72,17 @@ def test_a_marker_between_the_question_and_the_append_ends_what_was_asked_about(
         assert isinstance(state.check(header(0), again), New)
 
 
+def test_with_transactions_v2_the_last_transactions_marker_ends_no_question_about_the_next() -> None:
+    """The producer goes on in the next epoch before that marker has come, and the coordinator answers after it."""
+    state = begun(epoch=0)
+    verification = asked(state, 1, 0, strict=True)
+    state.end_transaction(end(epoch=1), 6, COMMITTED)
+    assert isinstance(state.check(header(0, epoch=1), verification), New)
+    state.end_transaction(end(epoch=2), 7, ABORTED)
+    assert state.check(header(0, epoch=1), verification) is ErrorCode.invalid_producer_epoch
+    assert state.check(header(0, epoch=2), verification) is ErrorCode.invalid_txn_state
+
+
 def test_under_a_new_epoch_the_open_transaction_is_another_one() -> None:
     state = begun()
     assert state.check(header(0, epoch=1)) is ErrorCode.invalid_txn_state
