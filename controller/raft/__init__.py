@@ -4,18 +4,20 @@ from ottla.controller.raft.config import (
     HardState,
     PersistentState,
     RaftConfig,
-    RaftInvariantError,
     Ready,
     Role,
 )
 from ottla.controller.raft.core import RaftCore
 from ottla.controller.raft.driver import RaftDriver, Transport
+from ottla.controller.raft.errors import RaftInvariantError, Refusal
 from ottla.controller.raft.log_storage import LogStorage
 from ottla.controller.raft.messages import Entry, Envelope, Message, Snapshot
 from ottla.controller.raft.storage import Storage
-from ottla.controller.raft.waiters import NotLeader, OutcomeUnknown, Overloaded, RaftStatus, RaftStopped
+from ottla.controller.raft.voter_set import VoterNode, VoterSet
+from ottla.controller.raft.waiters import ChangeRefused, NotLeader, OutcomeUnknown, Overloaded, RaftStatus, RaftStopped
 
 __all__ = [
+    "ChangeRefused",
     "Entry",
     "Envelope",
     "HardState",
@@ -32,8 +34,11 @@ __all__ = [
     "RaftStatus",
     "RaftStopped",
     "Ready",
+    "Refusal",
     "Role",
     "Snapshot",
     "Storage",
     "Transport",
+    "VoterNode",
+    "VoterSet",
 ]

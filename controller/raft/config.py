@@ -1,9 +1,12 @@
 """Settings, roles and persistent state of a Raft node. Times are seconds (floats of the event loop's clock)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ottla.controller.raft.errors import Refusal
 from ottla.controller.raft.messages import Entry, Envelope, Snapshot
+from ottla.controller.raft.voter_set import VoterSet
 
 
 class Role(StrEnum):
@@ -14,20 +17,18 @@ class Role(StrEnum):
     LEARNER = "learner"
 
 
-class RaftInvariantError(Exception):
-    """The log or the protocol contradicts itself. Going on could lose committed entries: the node must stop."""
-
-
 @dataclass(frozen=True, slots=True)
 class RaftConfig:
     """Static settings; raises ValueError on a combination that cannot work.
 
-    A node that is not among ``voters`` is a learner. ``directory_id`` is that of meta.properties; it becomes a part of
-    the name by which a voter that lost its disk is told from the voter that it was.
+    ``voters`` (``addresses``: where they listen) are those of the settings, in force until the log has others. A node
+    that is not among the voters in force is a learner. ``directory_id`` is that of meta.properties; it becomes a part
+    of the name by which a voter that lost its disk is told from the voter that it was.
     """
 
     node_id: int
     voters: frozenset[int]
+    addresses: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     directory_id: str = ""
     election_timeout: float = 1.0
     heartbeat_interval: float = 0.15
@@ -48,6 +49,10 @@ class RaftConfig:
             raise ValueError("the heartbeat interval must be at most half the election timeout")
         if min(self.max_batch_bytes, self.max_batch_entries, self.max_inflight, self.snapshot_chunk_bytes) < 1:
             raise ValueError("batch, window and chunk sizes must be positive")
+
+    @property
+    def bootstrap(self) -> VoterSet:
+        return VoterSet.bootstrap(self.voters, self.addresses)
 
     @property
     def is_replaceable(self) -> bool:
@@ -89,7 +94,8 @@ class Ready:
     2. Make durable, in this order: ``hard_state``, ``snapshot`` (when ``install``, it also replaces the whole log),
        ``entries`` (the log is first cut before ``entries[0].index``).
     3. Only then: send ``messages``, apply ``installed`` and ``committed``, answer ``barriers``
-       (token, index that must be applied first), call ``RaftCore.persisted`` with this value.
+       (token, index that must be applied first) and ``changes`` of the voters (token, and the index of the entry that
+       makes the change or why there is none), call ``RaftCore.persisted`` with this value.
 
     One Ready is finished before the next one is taken; the core may be stepped meanwhile.
     """
@@ -102,9 +108,12 @@ class Ready:
     messages: tuple[Envelope, ...] = ()
     committed: tuple[Entry, ...] = ()
     barriers: tuple[tuple[int, int], ...] = ()
+    changes: "tuple[tuple[int, int | Refusal], ...]" = ()
 
     def __bool__(self) -> bool:
-        return self.must_persist or bool(self.urgent or self.messages or self.committed or self.barriers)
+        return self.must_persist or bool(
+            self.urgent or self.messages or self.committed or self.barriers or self.changes
+        )
 
     @property
     def must_persist(self) -> bool:

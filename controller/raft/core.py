@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ottla.controller.raft.config import HardState, PersistentState, RaftConfig, RaftInvariantError, Ready, Role
+from ottla.controller.raft.config import HardState, PersistentState, RaftConfig, Ready, Role
 from ottla.controller.raft.election import Elections
 from ottla.controller.raft.entry_log import ENTRY_OVERHEAD
+from ottla.controller.raft.errors import RaftInvariantError, Refusal
 from ottla.controller.raft.messages import (
     AppendRequest,
     AppendResponse,
     JoinRequest,
+    LeaderHint,
     Message,
     Snapshot,
     SnapshotChunk,
@@ -33,6 +35,7 @@ class RaftCore(Elections):
     def __init__(self, config: RaftConfig, rng: "random.Random", persistent: PersistentState, now: float) -> None:
         super().__init__(config, rng, persistent, now)
         self.votes = {}
+        self.founders = {}
         self._proposed: deque[tuple[int, int]] = deque()  # (last index, bytes) of proposals, in order
         self._proposed_bytes = 0
 
@@ -44,6 +47,8 @@ class RaftCore(Elections):
             self._on_vote_request(sender, message, now)
         elif isinstance(message, JoinRequest):
             self._on_join(sender, now)
+        elif isinstance(message, LeaderHint):
+            self._on_leader_hint(message)
         elif message.term > self.term:
             led = isinstance(message, AppendRequest | SnapshotChunk)
             delay = None if led else self._retry_delay()
@@ -85,16 +90,6 @@ class RaftCore(Elections):
             self._become_follower(self.term, leader, now)
         self._heard_leader(leader, now)
 
-    def _on_join(self, learner: int, now: float) -> None:
-        leading = self.leading
-        if leading is None or learner == self.node_id:
-            return
-        if learner not in leading.peers:
-            if sum(not progress.voter for progress in leading.peers.values()) >= self.config.max_learners:
-                return
-            self._add_peer(learner, now)
-        self._heartbeat_to(learner, leading.peers[learner], now)
-
     def tick(self, now: float) -> None:
         """Do what has become due; harmless when nothing has."""
         leading = self.leading
@@ -103,8 +98,10 @@ class RaftCore(Elections):
                 self._on_election_timeout(now)
             return
         if leading.transfer_to is not None and now >= leading.transfer_deadline:
-            leading.transfer_to = None
-        if now >= leading.heartbeat_due:
+            self._end_transfer(leading, now)
+        if leading.joining is not None and now >= leading.joining.deadline:
+            self._end_joining(leading, leading.joining, Refusal.NOT_CAUGHT_UP)
+        if self.leading is not None and now >= leading.heartbeat_due:
             self._heartbeat(now)
         self._check_quorum(now)
 
@@ -117,6 +114,8 @@ class RaftCore(Elections):
         due = leading.heartbeat_due
         if leading.quorum_floor <= due:
             due = min(due, self._quorum_deadline(leading))
+        if leading.joining is not None:
+            due = min(due, leading.joining.deadline)
         return due if leading.transfer_to is None else min(due, leading.transfer_deadline)
 
     def propose(self, datas: Sequence[bytes]) -> int | None:
@@ -148,9 +147,7 @@ class RaftCore(Elections):
         leading = self.leading
         if leading is None or to == self.node_id or to not in self.voters or leading.peers[to].recovering:
             return False
-        leading.transfer_to = to
-        leading.transfer_deadline = now + self.config.election_timeout
-        self._hand_over_if_ready(to)
+        self._begin_transfer(leading, to, now)
         return True
 
     def suspect(self, node: int, now: float) -> None:
@@ -180,7 +177,7 @@ class RaftCore(Elections):
         self._newest_snapshot = index
         term = self.log.term_at(index)
         assert term is not None, "applied entries after the last snapshot are in the log"
-        self._pending_snapshot = Snapshot(index, term, data)
+        self._pending_snapshot = Snapshot(index, term, data, self.log.voters_at(index))
         return True
 
     # -- results
@@ -198,7 +195,12 @@ class RaftCore(Elections):
         """Take what has to be done now (see Ready); falsy when there is nothing. The one before must be finished."""
         self._replicate(now)
         barriers = self._take_barriers()
-        if not (self._urgent or self._messages or barriers or self.commit != self.applied or self.must_persist):
+        changes: tuple[tuple[int, int | Refusal], ...] = ()
+        if self.leading is not None and self.leading.changes:
+            changes = tuple(self.leading.changes)
+            self.leading.changes.clear()
+        something = self._urgent or self._messages or barriers or changes
+        if not (something or self.commit != self.applied or self.must_persist):
             return _NOTHING
         hard_state: HardState | None = None
         if not self._has_handed_hard_state:
@@ -216,6 +218,7 @@ class RaftCore(Elections):
             messages=tuple(self._messages),
             committed=self._take_committed(),
             barriers=barriers,
+            changes=changes,
         )
         self._urgent.clear()
         self._messages.clear()

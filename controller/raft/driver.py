@@ -10,15 +10,18 @@ under way: most of what an idle quorum does is that, and waking a task costs mor
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
-from ottla.controller.raft.config import RaftConfig, RaftInvariantError, Ready, Role
+from ottla.controller.raft.config import RaftConfig, Ready, Role
 from ottla.controller.raft.core import RaftCore
+from ottla.controller.raft.errors import RaftInvariantError, Refusal
 from ottla.controller.raft.messages import Entry, Message
 from ottla.controller.raft.storage import Storage
-from ottla.controller.raft.waiters import NotLeader, Overloaded, RaftStatus, RaftStopped, Waiters
+from ottla.controller.raft.voter_set import VoterNode, VoterSet, is_voter_set
+from ottla.controller.raft.waiters import ChangeRefused, NotLeader, Overloaded, RaftStatus, RaftStopped, Waiters
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +37,8 @@ class Transport(Protocol):
 
 class RaftDriver:
     """``on_apply`` gets committed entries in order, each once per process life; ``on_snapshot(data, index, term)``
-    replaces the state. Both run on the loop and must not fail. ``snapshot_source`` captures the state as applied (on
+    replaces the state; ``on_voters`` gets every set of voters that comes into force, the first one at the start. They
+    run on the loop and must not fail. ``snapshot_source`` captures the state as applied (on
     the loop) and returns the function that encodes it (run off the loop).
 
     ``failed`` gets an exception when storage fails or an invariant breaks: the node has to end then.
@@ -50,6 +54,7 @@ class RaftDriver:
         run_blocking: RunBlocking,
         on_apply: Callable[[Sequence[Entry]], None],
         on_snapshot: Callable[[bytes, int, int], None],
+        on_voters: Callable[[VoterSet], None] | None = None,
         snapshot_source: Callable[[], Callable[[], bytes]] | None = None,
         snapshot_entries: int = 10_000,
         snapshot_bytes: int = 8 * 1024 * 1024,
@@ -61,6 +66,8 @@ class RaftDriver:
         self._run_blocking = run_blocking
         self._on_apply = on_apply
         self._on_snapshot = on_snapshot
+        self._on_voters = on_voters
+        self._voters: VoterSet | None = None  # as told
         self._snapshot_source = snapshot_source
         self._snapshot_entries = snapshot_entries
         self._snapshot_bytes = snapshot_bytes
@@ -87,6 +94,7 @@ class RaftDriver:
         self.failed = self._loop.create_future()
         state = await self._run_blocking(self._storage.load)
         self._core = RaftCore(self._config, self._rng, state, self._loop.time())
+        self._tell_voters(self._core)
         if state.snapshot is not None:
             self._replace_state(state.snapshot.data, state.snapshot.index, state.snapshot.term)
         self._task = self._loop.create_task(self._run(self._core), name=f"raft-{self._config.node_id}")
@@ -209,6 +217,29 @@ class RaftDriver:
         done, _ = await asyncio.wait([gone], timeout=self._config.election_timeout)
         return bool(done)
 
+    async def add_voter(self, node: VoterNode) -> int:
+        """Let a learner vote once it has caught up; the index of the entry that did it. Raises ChangeRefused,
+        NotLeader, OutcomeUnknown, RaftStopped."""
+        token, done = self._waiters.change(self._loop)
+        refusal = self.core.add_voter(token, node, self._loop.time())
+        if refusal is not None:
+            self._waiters.forget_change(token)
+            raise self._refused(refusal)
+        self._rouse()
+        return await done
+
+    async def remove_voter(self, node_id: int, directory_id: str = "") -> int:
+        """Take the vote from a node; as add_voter."""
+        core = self.core
+        outcome = core.remove_voter(node_id, directory_id, self._loop.time())
+        if isinstance(outcome, Refusal):
+            raise self._refused(outcome)
+        self._rouse()
+        return await self._waiters.proposal(outcome, core.term, self._loop)
+
+    def _refused(self, refusal: Refusal) -> Exception:
+        return NotLeader(self.leader_id) if refusal is Refusal.NOT_LEADER else ChangeRefused(refusal)
+
     def take_snapshot(self, data: bytes, index: int) -> bool:
         """Keep ``data`` as the state after ``index`` and drop the log behind it. False if there is a newer one."""
         taken = self.core.compact(index, data)
@@ -323,9 +354,11 @@ class RaftDriver:
             self._apply(ready.committed)
         for token, index in ready.barriers:
             self._waiters.confirm_barrier(token, index, self._applied)
+        for token, outcome in ready.changes:
+            self._waiters.changed(token, outcome, core.term)
 
     def _apply(self, entries: Sequence[Entry]) -> None:
-        self._on_apply(entries)
+        self._on_apply([replace(each, data=b"") if is_voter_set(each.data) else each for each in entries])
         self._applied = entries[-1].index
         self._bytes_since_snapshot += sum(len(entry.data) for entry in entries)
         self._waiters.applied(entries)
@@ -336,7 +369,15 @@ class RaftDriver:
         self._bytes_since_snapshot = 0
         log.info("raft_snapshot_loaded", node=self._config.node_id, index=index, term=term, bytes=len(data))
 
+    def _tell_voters(self, core: RaftCore) -> None:
+        self._voters = core.voter_set
+        log.info("raft_voters", node=self._config.node_id, voters=sorted(core.voters), index=core.log.voters_index)
+        if self._on_voters is not None:
+            self._on_voters(core.voter_set)
+
     def _publish(self, core: RaftCore) -> None:
+        if core.voter_set is not self._voters:
+            self._tell_voters(core)
         leading = core.leading is not None and self._applied >= core.leading.first_index
         was = self._status
         if (

@@ -1,27 +1,51 @@
-"""Elections (Raft section 5.2), with pre-vote (thesis 9.6), leases and evidence of a leader's death."""
+"""Elections (Raft section 5.2), with pre-vote (thesis 9.6), leases and evidence of a leader's death.
+
+Whoever is asked votes, whatever voters its own log knows: a node that is being added may be needed for the majority of
+a set that has not reached it (thesis 4.1). Only the candidate's set counts.
+
+Founding. Nodes without memory may only vote when there is no cluster yet, and one that has lost its disk looks just
+like a new one. So they vote only for a candidate that found *every* voter of its settings without entries: one that has
+kept its disk is enough to stop them, however many voters have come and gone since. The rehearsal finds out, each voter
+then votes with the very memory that was found, and all of them have to.
+"""
 
 from ottla.controller.raft.config import Role
-from ottla.controller.raft.leader import Leader
-from ottla.controller.raft.messages import JoinRequest, VoteRequest, VoteResponse
+from ottla.controller.raft.membership import Membership
+from ottla.controller.raft.messages import JoinRequest, LeaderHint, VoteRequest, VoteResponse
+from ottla.controller.raft.voter_set import VoterSet, decode_voter_set
 
 
-class Elections(Leader):
+class Elections(Membership):
     election_term = 0  # of the campaign under way
     votes: dict[int, bool]
+    hinted: VoterSet | None = None  # what another node said of the voters: where they can be found, and no more
+    founders: dict[int, str]  # voters without memory that granted the rehearsal, and their identities
 
     def _may_campaign(self) -> bool:
-        """A voter that lost its disk waits to be readmitted; with nothing anywhere, this is the first election."""
-        return self.is_voter and (not self.recovering or (self.log.last_index == 0 and not self.damaged))
+        """A voter that lost its disk waits to be readmitted; with nothing anywhere, it may found the cluster."""
+        if self.role is Role.LEARNER:
+            return False
+        return not self.recovering or (self.log.last_index == 0 and not self.damaged)
 
     def _on_election_timeout(self, now: float) -> None:
-        if self.role is not Role.LEARNER and self._may_campaign():
+        if self._may_campaign():
+            self._join(self.config.voters - self.voters)
             self._campaign(now, pre=True)
             return
-        # Nobody replicates to this node: tell every voter that it is here.
         self.leader_id = None
         self.election_deadline = now + self._election_delay()
-        for voter in sorted(self.voters - {self.node_id}):
+        self._join(self.config.voters | self.voters)
+
+    def _join(self, voters: frozenset[int]) -> None:
+        """Nobody replicates to this node: tell these that it is here. Those of its settings, too, as the voters that
+        its log knows may all have been replaced."""
+        for voter in sorted(voters - {self.node_id}):
             self._send(voter, JoinRequest(self.term))
+
+    def _on_leader_hint(self, hint: LeaderHint) -> None:
+        self.hinted = decode_voter_set(hint.voters)
+        if self.leader_id is None and hint.leader != self.node_id:
+            self._send(hint.leader, JoinRequest(self.term))
 
     def _campaign(self, now: float, *, pre: bool, transfer: bool = False) -> None:
         self.leader_id = None
@@ -30,22 +54,25 @@ class Elections(Leader):
         if pre:
             self.role = Role.PRE_CANDIDATE
             self.failed_elections += 1
+            self.founders = {}
         else:
             self._enter_term(self.election_term)
             self.role = Role.CANDIDATE
             self.vote = self.node_id
         self.election_deadline = now + self._retry_delay()
-        request = VoteRequest(
-            self.election_term, self.log.last_index, self.log.last_term, pre, transfer, identity=self.identity
-        )
+        log = self.log
         for voter in sorted(self.voters - {self.node_id}):
-            self._send(voter, request)
-        if pre:
-            self._count_vote(self.node_id, True, now)  # its own real vote counts only when it is durable
+            founder = self.founders.get(voter, "")
+            self._send(
+                voter,
+                VoteRequest(self.election_term, log.last_index, log.last_term, pre, transfer, self.identity, founder),
+            )
+        if pre:  # its own real vote counts only when it is durable
+            self._count_vote(self.node_id, True, self.identity if self.recovering else "", now)
 
     def _vote_is_durable(self, now: float) -> None:
         if self.role is Role.CANDIDATE and self._durable.term == self.term:
-            self._count_vote(self.node_id, True, now)
+            self._count_vote(self.node_id, True, "", now)
 
     def _on_vote_request(self, candidate: int, request: VoteRequest, now: float) -> None:
         """A rehearsal changes nothing here; a real request of a newer term moves this node into it, unless a live
@@ -63,18 +90,26 @@ class Elections(Leader):
         )
         if grant:
             self._yield_to_candidate(candidate, request, now)
-        self._send(candidate, VoteResponse(self.term, request.term, grant, request.pre, request.identity))
-        if self.leading is not None and candidate in self.leading.peers:
-            self._heartbeat_to(candidate, self.leading.peers[candidate], now)  # it cannot have heard of this leader
+        founder = self.identity if grant and request.pre and self.recovering else ""
+        self._send(candidate, VoteResponse(self.term, request.term, grant, request.pre, request.identity, founder))
+        # It cannot have heard of this leader, nor, perhaps, that it is no voter any more.
+        if self.leading is not None:
+            self._on_join(candidate, now)
 
     def _may_vote(self, candidate: int, request: VoteRequest) -> bool:
-        if not self.is_voter or candidate not in self.voters:
+        if self.recovering and not self._may_found(candidate, request):
             return False
-        if self.recovering and (self.log.last_index or request.last_index or self.damaged):
-            return False  # only in the very first election of a cluster is there no vote that may be forgotten
         if request.pre:
             return request.term > self.term
         return request.term == self.term and self.vote in (None, candidate)
+
+    def _may_found(self, candidate: int, request: VoteRequest) -> bool:
+        """There is no sign of a cluster, and the candidate belongs to the one that this node's settings describe."""
+        if self.log.last_index or request.last_index or self.damaged:
+            return False
+        if not self.is_voter or candidate not in self.voters:
+            return False
+        return request.pre or request.founder == self.identity
 
     def _yield_to_candidate(self, candidate: int, request: VoteRequest, now: float) -> None:
         if request.pre:
@@ -91,19 +126,30 @@ class Elections(Leader):
         if self.role is not campaigning or voter not in self.voters:
             return
         if response.election == self.election_term and response.identity == self.identity:
-            self._count_vote(voter, response.granted, now)
+            self._count_vote(voter, response.granted, response.founder, now)
 
-    def _count_vote(self, voter: int, granted: bool, now: float) -> None:
-        self.votes.setdefault(voter, granted)
-        granted_by = sum(self.votes.values())
-        if granted_by >= self.quorum:
-            if self.role is Role.PRE_CANDIDATE:
-                self._campaign(now, pre=False)
-            elif self.votes.get(self.node_id):
-                self.recovering = False
-                self._lead(now)
-        elif len(self.votes) - granted_by > len(self.voters) - self.quorum:
+    def _count_vote(self, voter: int, granted: bool, founder: str, now: float) -> None:
+        if self.votes.setdefault(voter, granted) and founder:
+            self.founders.setdefault(voter, founder)
+        votes = [granted for each, granted in self.votes.items() if each in self.voters]
+        granted_by = sum(votes)
+        founding = self.node_id in self.founders if self.role is Role.PRE_CANDIDATE else bool(self.founders)
+        needed = len(self.voters) if founding else self.quorum
+        if self.role is Role.PRE_CANDIDATE and granted_by < len(self.voters):
+            granted_by -= len(self.founders)  # these count only together
+        if granted_by >= needed:
+            self._win(granted_by, now)
+        elif len(votes) - sum(votes) > len(self.voters) - needed:
             self._lose(now)
+
+    def _win(self, granted_by: int, now: float) -> None:
+        if self.role is Role.PRE_CANDIDATE:
+            if granted_by < len(self.voters):
+                self.founders = {}
+            self._campaign(now, pre=False)
+        elif self.votes.get(self.node_id):
+            self.recovering = False
+            self._lead(now)
 
     def _lose(self, now: float) -> None:
         """A majority refuses, so there is no reason to wait out the campaign: try again after a short random pause.
@@ -116,7 +162,8 @@ class Elections(Leader):
         self._become_follower(self.term, None, now, delay)
 
     def _on_timeout_now(self, now: float) -> None:
-        if not self.recovering:
+        if self.is_voter and not self.recovering:
+            self.founders = {}
             self._campaign(now, pre=False, transfer=True)
 
     def _on_evidence(self, node: int, now: float) -> None:
@@ -129,6 +176,6 @@ class Elections(Leader):
             return
         survivors = sorted(self.voters - {node})
         successors = [v for v in survivors if v > node] + [v for v in survivors if v < node]
-        rank = successors.index(self.node_id)
+        rank = successors.index(self.node_id) if self.is_voter else len(successors)
         stagger = self.config.suspect_stagger
         self.election_deadline = min(self.election_deadline, now + rank * stagger + self.rng.uniform(0, stagger / 4))

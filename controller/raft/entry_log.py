@@ -2,21 +2,32 @@
 
 The metadata log is short (snapshots bound it), so that all of it is kept; storage holds the same entries on disk.
 ``handed`` is the last index given out to be persisted, ``stable`` the last known to be durable as it stands here.
+``voters`` is the newest set of voters in it, None if it has none, and ``voters_index`` the entry that brought it (that
+of the beginning of the log, or an earlier one, if it is gone).
 """
 
 from collections.abc import Sequence
 
-from ottla.controller.raft.config import RaftInvariantError
+from ottla.controller.raft.errors import RaftInvariantError
 from ottla.controller.raft.messages import Entry
+from ottla.controller.raft.voter_set import VoterSet, decode_voter_set
 
 ENTRY_OVERHEAD = 64  # bytes an entry takes in a message or a batch besides its data, generously
 
 
 class EntryLog:
-    def __init__(self, base_index: int = 0, base_term: int = 0, entries: Sequence[Entry] = ()) -> None:
+    def __init__(
+        self,
+        base_index: int = 0,
+        base_term: int = 0,
+        entries: Sequence[Entry] = (),
+        voters: VoterSet | None = None,
+    ) -> None:
         self._base_index = base_index  # the entry before the first one kept
         self._base_term = base_term
         self._entries: list[Entry] = []
+        self._voter_sets: list[tuple[int, VoterSet | None]] = [(base_index, voters)]  # the first: at or before the base
+        self.voters, self.voters_index = voters, base_index
         self.bytes = 0
         self.append(entries)
         self.handed = self.stable = self.last_index
@@ -65,6 +76,9 @@ class EntryLog:
             if entry.index != self.last_index + 1 or entry.term < self.last_term:
                 raise RaftInvariantError(f"entry {entry.index}@{entry.term} cannot follow {self.last_index}")
             self._entries.append(entry)
+            if entry.data[:1] == b"\x00" and (voters := decode_voter_set(entry.data)) is not None:
+                self._voter_sets.append((entry.index, voters))
+                self.voters_index, self.voters = self._voter_sets[-1]
             self.bytes += len(entry.data) + ENTRY_OVERHEAD
 
     def merge(self, entries: Sequence[Entry], commit: int) -> None:
@@ -92,8 +106,15 @@ class EntryLog:
         position = index - self._base_index - 1
         self.bytes -= sum(len(entry.data) + ENTRY_OVERHEAD for entry in self._entries[position:])
         del self._entries[position:]
+        while self._voter_sets[-1][0] >= index:
+            self._voter_sets.pop()
+        self.voters_index, self.voters = self._voter_sets[-1]
         self.handed = min(self.handed, index - 1)
         self.stable = min(self.stable, index - 1)
+
+    def voters_at(self, index: int) -> VoterSet | None:
+        """Those in force at ``index``, which is not compacted away."""
+        return next(voters for at, voters in reversed(self._voter_sets) if at <= index)
 
     def take_unpersisted(self) -> tuple[Entry, ...]:
         """Entries to persist next; remembers that they were handed out."""
@@ -128,9 +149,13 @@ class EntryLog:
         self.bytes -= sum(len(entry.data) + ENTRY_OVERHEAD for entry in self._entries[:position])
         del self._entries[:position]
         self._base_index, self._base_term = index, term
+        while len(self._voter_sets) > 1 and self._voter_sets[1][0] <= index:
+            del self._voter_sets[0]
 
-    def reset(self, index: int, term: int) -> None:
+    def reset(self, index: int, term: int, voters: VoterSet | None = None) -> None:
         """Replace everything by the snapshot ``index@term``."""
+        self._voter_sets = [(index, voters)]
+        self.voters, self.voters_index = voters, index
         self._entries.clear()
         self.bytes = 0
         self._base_index, self._base_term = index, term

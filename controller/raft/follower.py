@@ -20,6 +20,8 @@ class Follower(RaftState):
             self._send(leader, self._append_response(False, request.prev_index, request.stamp, hint_index, hint_term))
             return
         self.log.merge(request.entries, self.commit)
+        if self.log.voters is not self._adopted:
+            self._adopt_voters()
         matched = request.prev_index + len(request.entries)
         # Only what this request vouches for may be committed; the tail behind it may still be overwritten.
         self._commit_to(min(request.commit, max(matched, self.commit)))
@@ -61,7 +63,7 @@ class Follower(RaftState):
         if len(self._chunks) < chunk.total:
             self._send(leader, self._snapshot_response(chunk, len(self._chunks)))
             return
-        snapshot = Snapshot(chunk.index, chunk.snapshot_term, bytes(self._chunks))
+        snapshot = Snapshot.of_payload(chunk.index, chunk.snapshot_term, bytes(self._chunks))
         self._drop_chunks()
         self._install(snapshot)
         self._send(leader, self._append_response(True, snapshot.index, chunk.stamp))
@@ -70,8 +72,9 @@ class Follower(RaftState):
         return SnapshotResponse(self.term, chunk.index, next_offset, chunk.stamp, self.identity, self.recovering)
 
     def _install(self, snapshot: Snapshot) -> None:
-        self.log.reset(snapshot.index, snapshot.term)
+        self.log.reset(snapshot.index, snapshot.term, snapshot.voters)
         self.commit = self.applied = snapshot.index
+        self._adopt_voters()
         self.snapshot = snapshot
         self._newest_snapshot = snapshot.index
         self._pending_snapshot = snapshot

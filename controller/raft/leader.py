@@ -1,25 +1,41 @@
 """The leading side: replication, commit, check-quorum, read barriers, transfer (Raft sections 5.3, 5.4.2, 6.4 of the
 thesis, 8), and the readmission of a voter that lost its disk.
 
-Readmission. A voter with an empty disk may have voted in a term that it no longer remembers, and acknowledged entries
+Readmission. A node with an empty disk may have voted in a term that it no longer remembers, and acknowledged entries
 that it no longer has. It says ``recovering`` in every answer. It then does not vote, and a leader counts it in no
 quorum, until an entry that the leader wrote *after* hearing of it is committed without it and has reached it. From then
 on every winner of a later term must hold that entry, so that a vote given away before the loss can elect nobody.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ottla.controller.raft.config import RaftInvariantError, Role
+from ottla.controller.raft.config import Role
+from ottla.controller.raft.errors import RaftInvariantError, Refusal
 from ottla.controller.raft.follower import Follower
 from ottla.controller.raft.messages import (
     AppendRequest,
     AppendResponse,
     Entry,
+    LeaderHint,
     SnapshotChunk,
     SnapshotResponse,
     TimeoutNow,
 )
 from ottla.controller.raft.progress import Mode, Progress
+from ottla.controller.raft.voter_set import VoterNode
+
+
+@dataclass(slots=True)
+class Joining:
+    """A learner that is to become a voter once it has caught up (thesis 4.2.1: rounds, until one is short)."""
+
+    token: int
+    node: VoterNode
+    deadline: float
+    rounds: int = 0
+    target: int = 0  # the end of the log when this round began; 0: none has
+    began: float = 0.0
 
 
 class LeaderState:
@@ -34,6 +50,8 @@ class LeaderState:
         self.transfer_to: int | None = None
         self.transfer_deadline = 0.0
         self.barriers: list[tuple[int, int, int]] = []  # (token, index to have applied, stamp to have been echoed)
+        self.joining: Joining | None = None
+        self.changes: list[tuple[int, int | Refusal]] = []  # to be told
 
 
 class Leader(Follower):
@@ -54,6 +72,20 @@ class Leader(Follower):
         assert self.leading is not None
         self.leading.peers[peer] = Progress(self.log.last_index + 1, contact=now, voter=peer in self.voters)
 
+    def _on_join(self, peer: int, now: float) -> None:
+        """``peer`` hears no leader: if this is one, let it hear, and replicate to it if it is no voter."""
+        leading = self.leading
+        if leading is None or peer == self.node_id:
+            leader = self.leader_id
+            if leader is not None and leader not in (peer, self.node_id):
+                self._send(peer, LeaderHint(self.term, leader, self.voter_set.encode()))
+            return
+        if peer not in leading.peers:
+            if sum(not progress.voter for progress in leading.peers.values()) >= self.config.max_learners:
+                return
+            self._add_peer(peer, now)
+        self._heartbeat_to(peer, leading.peers[peer], now)
+
     def _become_follower(self, term: int, leader: int | None, now: float, delay: float | None = None) -> None:
         self.leading = None
         super()._become_follower(term, leader, now, delay)
@@ -62,7 +94,22 @@ class Leader(Follower):
         """Entries of this term at the end of the log; returns the index of the first."""
         first = self.log.last_index + 1
         self.log.append([Entry(first + position, self.term, data) for position, data in enumerate(datas)])
+        if self.log.voters is not self._adopted:
+            self._adopt_voters()
         return first
+
+    def _adopt_voters(self) -> None:
+        super()._adopt_voters()
+        leading = self.leading
+        if leading is None:
+            return
+        for peer, progress in leading.peers.items():
+            progress.voter = peer in self.voters
+        leading.quorum_floor = float("-inf")
+
+    def _pursue_change(self, leading: LeaderState, now: float) -> None:
+        """See ``membership``."""
+        raise NotImplementedError
 
     # -- what goes out
 
@@ -73,10 +120,14 @@ class Leader(Follower):
     def _replicate(self, now: float) -> None:
         """Send every peer what it lacks, as far as its window allows. Called once per Ready, so that proposals and
         acknowledgements that came together leave together."""
-        if self.leading is None:
+        leading = self.leading
+        if leading is not None and (leading.joining is not None or self.node_id not in self.voters):
+            self._pursue_change(leading, now)
+            leading = self.leading
+        if leading is None:
             return
         last = self.log.last_index
-        for peer, progress in self.leading.peers.items():
+        for peer, progress in leading.peers.items():
             if progress.mode is Mode.REPLICATE and progress.next_index > last and progress.sent_commit >= self.commit:
                 continue  # it has been sent everything: the usual case
             self._replicate_to(peer, progress, now)
@@ -166,13 +217,13 @@ class Leader(Follower):
     def _send_chunk(self, peer: int, progress: Progress, now: float) -> None:
         assert self.leading is not None
         assert progress.snapshot is not None
-        snapshot, offset = progress.snapshot, progress.snapshot_offset
-        data = snapshot.data[offset : offset + self.config.snapshot_chunk_bytes]
+        snapshot, payload, offset = progress.snapshot, progress.payload, progress.snapshot_offset
+        data = payload[offset : offset + self.config.snapshot_chunk_bytes]
         stamp = self._stamp(self.leading, now)
         progress.snapshot_sent = now
         self._send_urgent(
             peer,
-            SnapshotChunk(self.term, snapshot.index, snapshot.term, offset, len(snapshot.data), stamp, data),
+            SnapshotChunk(self.term, snapshot.index, snapshot.term, offset, len(payload), stamp, data),
         )
 
     # -- what comes back
@@ -187,7 +238,7 @@ class Leader(Follower):
         if progress.identity is None:
             progress.identity = response.identity
         elif progress.identity != response.identity:
-            if progress.voter and not response.recovering:
+            if not response.recovering:
                 return None  # sent by the peer before it lost its disk
             progress.forget(response.identity)
             leading.quorum_floor = float("-inf")
@@ -240,7 +291,7 @@ class Leader(Follower):
             return
         if progress.snapshot is None or progress.snapshot.index != response.index:
             return
-        if response.next_offset != progress.snapshot_offset and response.next_offset < len(progress.snapshot.data):
+        if response.next_offset != progress.snapshot_offset and response.next_offset < len(progress.payload):
             progress.snapshot_offset = response.next_offset
             self._send_chunk(peer, progress, now)
 
@@ -278,7 +329,7 @@ class Leader(Follower):
             (progress.contact for progress in leading.peers.values() if progress.voter and not progress.recovering),
             reverse=True,
         )
-        needed = self.quorum - 1
+        needed = self.quorum - self.is_voter
         if needed == 0:
             return float("inf")
         if len(contacts) < needed:

@@ -21,7 +21,8 @@ from typing import Final
 
 import structlog
 
-from ottla.controller.raft.config import HardState, PersistentState, RaftInvariantError, Ready
+from ottla.controller.raft.config import HardState, PersistentState, Ready
+from ottla.controller.raft.errors import RaftInvariantError
 from ottla.controller.raft.messages import Entry, Snapshot
 from ottla.controller.raft.quorum_state import QUORUM_STATE_FILE, QuorumState
 from ottla.controller.raft.repair import DURABLE_HEADER, mend_tail
@@ -263,10 +264,10 @@ class LogStorage:
             (record,) = decode_batch(content, max_bytes=len(content))
         except (CorruptBatch, ValueError) as error:
             raise self._damaged(f"{self._directory}/{name} is damaged, and the log before it is gone") from error
-        return Snapshot(index, term, record.value or b"")
+        return Snapshot.of_payload(index, term, record.value or b"")
 
     def _save_snapshot(self, snapshot: Snapshot) -> None:
-        record = Record(snapshot.index - 1, self._clock(), None, snapshot.data, ())
+        record = Record(snapshot.index - 1, self._clock(), None, snapshot.payload, ())
         content = encode_batch([record], base_offset=snapshot.index - 1, leader_epoch=snapshot.term)
         name = f"{snapshot.index:020d}-{snapshot.term:010d}.checkpoint"
         self._disk.write_atomic(f"{self._directory}/{name}", content)

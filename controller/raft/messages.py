@@ -6,12 +6,15 @@ increasing, and only ever echoed by others: one number tells the leader both in 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from ottla.controller.raft.voter_set import VoterSet, pack_snapshot, unpack_snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One place in the replicated log. ``data == b""`` is the no-op of a new leader (Raft section 8)."""
+    """One place in the replicated log. ``data == b""`` is the no-op of a new leader (Raft section 8); it may also be a
+    set of voters, see ``voter_set``."""
 
     index: int
     term: int
@@ -20,11 +23,25 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state machine after applying everything up to and including ``index`` (Raft section 7)."""
+    """The state machine after applying everything up to and including ``index`` (Raft section 7).
+
+    ``voters`` are those in force at ``index``; None if the log had none up to there.
+    """
 
     index: int
     term: int
     data: bytes
+    voters: VoterSet | None = None
+
+    @property
+    def payload(self) -> bytes:
+        """What is sent and stored."""
+        return pack_snapshot(self.data, self.voters)
+
+    @classmethod
+    def of_payload(cls, index: int, term: int, payload: bytes) -> Self:
+        """Raises RaftInvariantError when it is damaged."""
+        return cls(index, term, *unpack_snapshot(payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +50,8 @@ class VoteRequest:
 
     ``term`` is the term that the candidate wants to lead; in a rehearsal the sender has not entered it.
     ``transfer`` marks an election that the old leader asked for: leases do not stand against it (thesis 3.10).
-    ``identity`` (HardState.identity) comes back in the answer.
+    ``identity`` (HardState.identity) comes back in the answer. ``founder`` is the receiver's own, as it told it in the
+    rehearsal, when a cluster is founded: all voters have then been found to have no memory of one (see ``election``).
     """
 
     term: int
@@ -42,17 +60,20 @@ class VoteRequest:
     pre: bool = False
     transfer: bool = False
     identity: str = ""
+    founder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VoteResponse:
-    """``term`` is the responder's own term; ``election`` is the term that was asked for."""
+    """``term`` is the responder's own term; ``election`` is the term that was asked for. ``founder`` is its identity
+    if it has no memory and would help to found a cluster."""
 
     term: int
     election: int
     granted: bool
     pre: bool = False
     identity: str = ""
+    founder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +98,7 @@ class AppendResponse:
 
     On success ``index`` is the last entry known to equal the leader's. Otherwise it is the request's ``prev_index``,
     and ``hint_index``/``hint_term`` bound the place where the two logs can last agree.
-    ``recovering``: this voter began with an empty disk, and its memory of votes and entries must not be counted on.
+    ``recovering``: this node began with an empty disk, and its memory of votes and entries must not be counted on.
     """
 
     term: int
@@ -129,6 +150,16 @@ class JoinRequest:
     term: int
 
 
+@dataclass(frozen=True, slots=True)
+class LeaderHint:
+    """Answer to a JoinRequest by a node that does not lead: who does. ``voters`` is a VoterSet as an entry has it, so
+    that a node whose settings are old can find them."""
+
+    term: int
+    leader: int
+    voters: bytes
+
+
 Message = (
     VoteRequest
     | VoteResponse
@@ -138,6 +169,7 @@ Message = (
     | SnapshotResponse
     | TimeoutNow
     | JoinRequest
+    | LeaderHint
 )
 
 

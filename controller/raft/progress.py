@@ -28,6 +28,7 @@ class Progress:
     recovering: bool = False
     readmit_index: int = 0  # entry that must commit without this voter before it counts again
     snapshot: Snapshot | None = None
+    payload: bytes = b""  # of the snapshot
     snapshot_offset: int = 0
     snapshot_sent: float = 0.0
 
@@ -36,18 +37,19 @@ class Progress:
         self.next_index = max(next_index, self.match + 1)
         self.probing = False
         self.inflight.clear()
-        self.snapshot = None
+        self.snapshot, self.payload = None, b""
 
     def replicate(self) -> None:
         self.mode = Mode.REPLICATE
         self.next_index = self.match + 1
         self.probing = False
         self.inflight.clear()
-        self.snapshot = None
+        self.snapshot, self.payload = None, b""
 
     def send_snapshot(self, snapshot: Snapshot) -> None:
         self.mode = Mode.SNAPSHOT
         self.snapshot = snapshot
+        self.payload = snapshot.payload
         self.snapshot_offset = 0
         self.inflight.clear()
 

@@ -11,10 +11,10 @@ from ottla.controller.raft.config import (
     HardState,
     PersistentState,
     RaftConfig,
-    RaftInvariantError,
     Role,
 )
 from ottla.controller.raft.entry_log import EntryLog
+from ottla.controller.raft.errors import RaftInvariantError
 from ottla.controller.raft.messages import AppendRequest, Entry, Envelope, Message, Snapshot, SnapshotChunk
 
 if TYPE_CHECKING:
@@ -26,10 +26,13 @@ class RaftState:
         self.config = config
         self.rng = rng
         self.node_id = config.node_id
-        self.voters = config.voters
         self.snapshot = persistent.snapshot
         base = (self.snapshot.index, self.snapshot.term) if self.snapshot else (0, 0)
-        self.log = EntryLog(*base, entries=persistent.entries)
+        voters = self.snapshot.voters if self.snapshot else None
+        self.log = EntryLog(*base, entries=persistent.entries, voters=voters)
+        self._adopted = self.log.voters
+        self.voter_set = self._adopted or config.bootstrap  # in force
+        self.voters = self.voter_set.ids
         hard = persistent.hard_state or HardState()
         if not hard.identity:
             hard = replace(hard, identity=f"{config.directory_id}.{rng.getrandbits(64):016x}")
@@ -39,14 +42,15 @@ class RaftState:
             raise RaftInvariantError(f"log ends in term {self.log.last_term}, but the quorum state says {hard.term}")
         self.term = hard.term
         self.vote = hard.vote
-        # A voter without any memory may have voted, or acknowledged entries, before it lost its disk. One whose log is
-        # damaged has lost its memory of entries, which comes to the same.
-        pristine = persistent.hard_state is None and len(self.voters) > 1 and self.is_voter
+        # A node without any memory may have voted, or acknowledged entries, before it lost its disk, even if its
+        # settings have it as a learner. One whose log is damaged has lost its memory of entries: it comes to the same.
+        pristine = persistent.hard_state is None and config.voters != {self.node_id}
         self.recovering = hard.recovering or pristine
         self.damaged = hard.damaged
         self.commit = base[0]
         self.applied = base[0]
-        self.role = Role.FOLLOWER if self.is_voter else Role.LEARNER
+        self._leaving = self._is_leaving()
+        self.role = self._passive_role()
         self.leader_id: int | None = None
         self.last_heard = now  # from the leader of this term
         self.suspected: dict[int, float] = {}  # node -> when the evidence of its death came
@@ -61,6 +65,26 @@ class RaftState:
         self._newest_snapshot = base[0]  # taken or installed, durable or not yet
         self._chunks = bytearray()  # of the snapshot being received
         self._chunks_of: tuple[int, int, int] | None = None  # (leader's term, index, snapshot term)
+
+    def _adopt_voters(self) -> None:
+        """The log has other voters now. They are in force at once, committed or not (thesis 4.1)."""
+        self._adopted = self.log.voters
+        self.voter_set = self._adopted or self.config.bootstrap
+        self.voters = self.voter_set.ids
+        self._leaving = self._is_leaving()
+        if self.role in (Role.FOLLOWER, Role.LEARNER):
+            self.role = self._passive_role()
+
+    def _is_leaving(self) -> bool:
+        """The newest voters are without this node, which may yet be needed as the leader to commit that: with a longer
+        log than all the others it can be the only one that can win (thesis 4.2.2)."""
+        index = self.log.voters_index
+        if self.is_voter or index <= self.commit:
+            return False
+        return self.node_id in (self.log.voters_at(index - 1) or self.config.bootstrap).ids
+
+    def _passive_role(self) -> Role:
+        return Role.FOLLOWER if self.is_voter or self._leaving else Role.LEARNER
 
     @property
     def is_voter(self) -> bool:
@@ -131,7 +155,7 @@ class RaftState:
 
     def _become_follower(self, term: int, leader: int | None, now: float, delay: float | None = None) -> None:
         self._enter_term(term)
-        self.role = Role.FOLLOWER if self.is_voter else Role.LEARNER
+        self.role = self._passive_role()
         self.leader_id = leader
         self.election_deadline = now + (self._election_delay() if delay is None else delay)
 
@@ -163,6 +187,8 @@ class RaftState:
         if index > self.log.last_index:
             raise RaftInvariantError(f"commit {index} is beyond the end of the log {self.log.last_index}")
         self.commit = max(self.commit, index)
+        if self._leaving and self.commit >= self.log.voters_index:
+            self._adopt_voters()
 
     def _take_committed(self) -> tuple[Entry, ...]:
         if self.commit == self.applied:

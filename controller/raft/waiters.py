@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ottla.controller.raft.config import Role
+from ottla.controller.raft.errors import Refusal
 from ottla.controller.raft.messages import Entry
 
 
@@ -30,6 +31,14 @@ class OutcomeUnknown(NotLeader):
     """Leadership was lost before the entry was committed here: it may or may not come to pass."""
 
 
+class ChangeRefused(Exception):
+    """The voters stay as they are, for this reason; nothing was written."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+
+
 class Overloaded(Exception):
     """Too much waits to be committed; nothing was written."""
 
@@ -43,6 +52,7 @@ class Waiters:
         self._proposals: dict[int, tuple[int, asyncio.Future[int]]] = {}  # index -> (term, future), in index order
         self._barriers: dict[int, asyncio.Future[int]] = {}
         self._confirmed: deque[tuple[int, asyncio.Future[int]]] = deque()  # (index to apply, future), index order
+        self._changes: dict[int, asyncio.Future[int]] = {}  # token -> a node that is to become a voter
         self._departures: list[asyncio.Future[None]] = []
         self._next_token = 0
 
@@ -50,6 +60,25 @@ class Waiters:
         future: asyncio.Future[int] = loop.create_future()
         self._proposals[index] = (term, future)
         return future
+
+    def change(self, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[int]]:
+        self._next_token += 1
+        future: asyncio.Future[int] = loop.create_future()
+        self._changes[self._next_token] = future
+        return self._next_token, future
+
+    def forget_change(self, token: int) -> None:
+        self._changes.pop(token, None)
+
+    def changed(self, token: int, outcome: int | Refusal, term: int) -> None:
+        """The entry of a change is in the log, and now waits to be committed, or never will be."""
+        future = self._changes.pop(token, None)
+        if future is None:
+            return
+        if not isinstance(outcome, Refusal):
+            self._proposals[outcome] = (term, future)
+        elif not future.done():
+            future.set_exception(ChangeRefused(outcome))
 
     def barrier(self, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[int]]:
         self._next_token += 1
@@ -100,9 +129,11 @@ class Waiters:
     def _fail(self, error: Exception) -> None:
         futures = [future for _, future in self._proposals.values()]
         futures += self._barriers.values()
+        futures += self._changes.values()
         futures += [future for _, future in self._confirmed]
         self._proposals.clear()
         self._barriers.clear()
+        self._changes.clear()
         self._confirmed.clear()
         for future in futures:
             if not future.done():

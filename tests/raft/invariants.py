@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ottla.controller.raft import Entry, Message, RaftCore, Role
 from ottla.controller.raft.messages import VoteRequest, VoteResponse
+from ottla.controller.raft.voter_set import decode_voter_set
 
 if TYPE_CHECKING:
     from tests.raft.simulation import SimulatedNode, Simulation
@@ -24,6 +26,10 @@ class Invariants:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self.wiped = False
+        self.voters: frozenset[int] | None = None  # the newest that are committed
+        self.voters_index = 0
+        self.proposed_voters: set[tuple[int, frozenset[int]]] = set()  # (index, voters)
+        self._voter_sets: dict[int, object] = {}  # node -> the newest set looked at
         self._leaders: dict[int, int] = {}  # term -> leader
         self._checked_leaders: set[tuple[int, int]] = set()
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}  # (index, term) -> (previous term, data)
@@ -64,6 +70,7 @@ class Invariants:
             if node.core is not None:
                 self._check_election_safety(node.core)
                 self._check_log_matching(node.core)
+                self._check_voters(node.core)
                 self._check_commit(node.core)
 
     def _check_election_safety(self, core: RaftCore) -> None:
@@ -99,6 +106,21 @@ class Invariants:
             require(known == (previous, entry.data), f"logs do not match at {entry.index}@{entry.term}")
             previous = entry.term
 
+    def _check_voters(self, core: RaftCore) -> None:
+        """Thesis 4.1: any majorities of two sets of voters that may count at the same time have a node in common."""
+        log = core.log
+        if self._voter_sets.get(core.node_id) is log.voters:
+            return
+        self._voter_sets[core.node_id] = log.voters
+        self.proposed_voters.add((log.voters_index, core.voters))
+        sets = [(at, self._simulation.bootstrap if each is None else each.ids) for at, each in log._voter_sets]
+        for (_, older), (index, newer) in itertools.pairwise(sets):
+            require(
+                len(older) // 2 + 1 + len(newer) // 2 + 1 > len(older | newer),
+                f"node {core.node_id}: {sorted(older)} and {sorted(newer)} at {index} have disjoint majorities",
+            )
+        require(sum(at > core.commit for at, _ in sets) <= 1 or core.role is not Role.LEADER, "two changes at once")
+
     def _check_commit(self, core: RaftCore) -> None:
         """5.4.3 state machine safety; the commit index never goes back in one life; committed means durable."""
         seen = self._commits[core.node_id]
@@ -110,15 +132,18 @@ class Invariants:
             known = self._committed.get(entry.index)
             if known is None:
                 self._committed[entry.index] = entry
-                self._check_durable(entry)
+                voters = decode_voter_set(entry.data)
+                if voters is not None:
+                    self.voters, self.voters_index = voters.ids, entry.index
+                self._check_durable(entry, core.voters)
             else:
                 require(known == entry, f"node {core.node_id} committed another entry at {entry.index}")
 
-    def _check_durable(self, entry: Entry) -> None:
-        simulation = self._simulation
-        copies = sum(simulation.nodes[voter].storage.holds(entry.index, entry.term) for voter in simulation.voters)
+    def _check_durable(self, entry: Entry, voters: frozenset[int]) -> None:
+        nodes = self._simulation.nodes
+        copies = sum(nodes[voter].storage.holds(entry.index, entry.term) for voter in voters)
         require(
-            self.wiped or copies > len(simulation.voters) // 2,
+            self.wiped or copies > len(voters) // 2,
             f"entry {entry.index}@{entry.term} is committed with {copies} durable copies",
         )
 

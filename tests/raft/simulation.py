@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from ottla.controller.raft import Entry, Message, RaftConfig, RaftCore, Ready, Role
+from ottla.controller.raft import Entry, Message, RaftConfig, RaftCore, Ready, Refusal, Role, VoterNode
 from tests.raft.invariants import Invariants
 from tests.raft.memory_storage import MemoryStorage
 
@@ -45,7 +45,8 @@ class Simulation:
         self.now = 100.0
         self.faults = Faults()
         self.cut: set[tuple[int, int]] = set()
-        self.voters = frozenset(range(1, nodes + 1))
+        self.bootstrap = frozenset(range(1, nodes + 1))
+        self.changes: dict[int, int | Refusal] = {}  # token of an addition -> what became of it
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.barriers: list[tuple[int, int]] = []
@@ -54,9 +55,19 @@ class Simulation:
         self.loses: Callable[[Message], bool] = lambda message: False
         self.nodes: dict[int, SimulatedNode] = {}
         for node_id in range(1, nodes + learners + 1):
-            config = RaftConfig(node_id, self.voters, directory_id=f"dir-{node_id}-0", **settings)  # type: ignore[arg-type]
+            config = RaftConfig(node_id, self.bootstrap, directory_id=f"dir-{node_id}-0", **settings)  # type: ignore[arg-type]
             self.nodes[node_id] = SimulatedNode(node_id, config, self.storage_type())
             self.start(node_id)
+
+    @property
+    def voters(self) -> frozenset[int]:
+        """The newest that are committed."""
+        return self.invariants.voters or self.bootstrap
+
+    def voter_sets(self) -> set[frozenset[int]]:
+        """Those, and all newer ones that were ever in a log: they may be on a disk or on their way to one."""
+        proposed = self.invariants.proposed_voters
+        return {self.voters, *(voters for at, voters in proposed if at > self.invariants.voters_index)}
 
     # -- nodes
 
@@ -87,16 +98,20 @@ class Simulation:
         self.crash(node_id)
         node = self.nodes[node_id]
         node.storage = self.storage_type()
-        node.config = replace(node.config, directory_id=f"dir-{node_id}-{node.life}")
+        # Whoever replaces the disk names the voters as they are, of whom at least one has a memory.
+        node.config = replace(node.config, directory_id=f"dir-{node_id}-{node.life}", voters=self.voters)
         self.invariants.wiped = True
 
     def may_wipe(self, node_id: int) -> bool:
         """Losing disks is survivable while fewer than half have lost theirs and have not been readmitted."""
-        others = [self.nodes[v].storage for v in self.voters if v != node_id]
-        if any(storage.last_index == 0 for storage in others):
-            return False
-        lost = sum(s.hard_state is None or s.hard_state.recovering for s in others)
-        return lost + 1 <= (len(self.voters) - 1) // 2
+        return all(
+            self.lost(voters, node_id) <= (len(voters) - 1) // 2 for voters in self.voter_sets() if node_id in voters
+        )
+
+    def lost(self, voters: frozenset[int], wiped: int | None = None) -> int:
+        """How many of these are without memory, once `wiped` is."""
+        states = {voter: self.nodes[voter].storage.hard_state for voter in voters}
+        return sum(voter == wiped or state is None or state.recovering for voter, state in states.items())
 
     # -- events
 
@@ -159,6 +174,7 @@ class Simulation:
             node.state = decode_state(ready.installed.data)
         self.apply(node, ready.committed)
         self.barriers += ready.barriers
+        self.changes |= dict(ready.changes)
         if ready.snapshot is not None:
             node.storage.compact(core.log.first_index)
 
@@ -229,6 +245,36 @@ class Simulation:
         self.pump(self.nodes[node_id])
         return index
 
+    def add(self, node_id: int, new: int) -> Refusal | int:
+        """Ask `node_id` to let `new` vote; the token under which `changes` tells the outcome."""
+        token, config = next(self._order), self.nodes[new].config
+        node = VoterNode(new, config.directory_id, f"node-{new}", 9093)
+        refusal = self.core(node_id).add_voter(token, node, self.now)
+        self.pump(self.nodes[node_id])
+        return token if refusal is None else refusal
+
+    def remove(self, node_id: int, old: int) -> Refusal | int:
+        outcome = self.core(node_id).remove_voter(old, "", self.now)
+        self.pump(self.nodes[node_id])
+        return outcome
+
+    def grow(self, new: int, seconds: float = 20.0) -> None:
+        """Add `new`, whatever it takes."""
+        end = self.now + seconds
+        while new not in self.voters:
+            assert self.now < end, f"node {new} does not become a voter: {self.describe()}"
+            leader = self.elect()
+            token = self.add(leader, new)
+            self.run_until(lambda t=token: t in self.changes or new in self.voters, 1.0)  # type: ignore[misc]
+            self.run(0.05)
+
+    def shrink(self, old: int, seconds: float = 20.0) -> None:
+        end = self.now + seconds
+        while old in self.voters:
+            assert self.now < end, f"node {old} stays a voter: {self.describe()}"
+            self.remove(self.elect(), old)
+            self.run_until(lambda: old not in self.voters, 0.3)
+
     def suspect(self, node_id: int, dead: int) -> None:
         self.core(node_id).suspect(dead, self.now)
         self.pump(self.nodes[node_id])
@@ -262,7 +308,9 @@ class Simulation:
         if leader is None or len(self.leaders()) != 1:
             return False
         leading = self.core(leader).leading
-        if leading is None or leading.transfer_to is not None:
+        if leading is None or leading.transfer_to is not None or leading.joining is not None:
+            return False
+        if leader not in self.core(leader).voters:
             return False
         last = self.core(leader).log.last_index
         return all(
@@ -276,8 +324,10 @@ class Simulation:
     def settle(self, seconds: float = 20.0) -> None:
         """Heal and restart everything: there must be progress."""
         self.heal()
-        for node_id in self.nodes:
-            self.start(node_id)
+        for node in self.nodes.values():
+            self.start(node.node_id)
+            # Whoever heals a cluster also puts right the settings of nodes whose voters have all gone.
+            self.core(node.node_id).config = replace(node.config, voters=self.voters)
         assert self.run_until(self.converged, seconds), f"no progress: {self.describe()}"
         leader = self.leader
         assert leader is not None
@@ -292,6 +342,7 @@ class Simulation:
             f"{n.node_id}: down" if n.core is None else
             f"{n.node_id}: {n.core.role} term {n.core.term} leader {n.core.leader_id} log {n.core.log.first_index}"
             f"..{n.core.log.last_index}@{n.core.log.last_term} commit {n.core.commit} recovering {n.core.recovering}"
+            f" voters {sorted(n.core.voters)}"
             for n in self.nodes.values()
         )  # fmt: skip
 

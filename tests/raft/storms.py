@@ -137,6 +137,38 @@ def _barrier(simulation: Simulation) -> None:
         simulation.pump(simulation.nodes[leader])
 
 
+def _wipe_any(simulation: Simulation) -> None:
+    victim = _any(simulation)
+    if simulation.may_wipe(victim):
+        simulation.wipe(victim)
+        simulation.start(victim)
+
+
+def _add(simulation: Simulation) -> None:
+    leaders = simulation.leaders()
+    if leaders:
+        simulation.add(simulation.rng.choice(leaders), _any(simulation))
+
+
+def _remove(simulation: Simulation) -> None:
+    leaders = simulation.leaders()
+    if leaders:
+        leader = simulation.rng.choice(leaders)
+        _remove_if_survivable(simulation, leader, simulation.rng.choice(sorted(simulation.core(leader).voters)))
+
+
+def _remove_leader(simulation: Simulation) -> None:
+    if simulation.leader is not None:
+        _remove_if_survivable(simulation, simulation.leader, simulation.leader)
+
+
+def _remove_if_survivable(simulation: Simulation, leader: int, old: int) -> None:
+    """A leader refuses when it has heard that too many disks are lost; here nobody tries before it has, either."""
+    left = simulation.core(leader).voters - {old}
+    if simulation.lost(left) <= (len(left) - 1) // 2:
+        simulation.remove(leader, old)
+
+
 FAULTS: dict[str, Step] = {
     "crash": _crash,
     "crash leader": _crash_leader,
@@ -154,4 +186,13 @@ FAULTS: dict[str, Step] = {
     "snapshot": _snapshot,
     "transfer": _transfer,
     "barrier": _barrier,
+}
+
+# Several names for one change, so that a storm has many of them.
+CHANGES: dict[str, Step] = {
+    **FAULTS,
+    **{f"add {number}": _add for number in range(4)},
+    **{f"remove {number}": _remove for number in range(2)},
+    "remove leader": _remove_leader,
+    "wipe any": _wipe_any,
 }

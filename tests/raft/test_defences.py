@@ -180,9 +180,11 @@ def test_first_leader_of_a_cluster_remembers_that_it_is_one_before_anybody_gets_
     core.tick(1.0)
     drain(core, 1.0)
     for pre in (True, False):
-        core.step(2, VoteResponse(0, 1, True, pre, core.identity), 1.0)
+        for voter in (2, 3):
+            core.step(voter, VoteResponse(0, 1, True, pre, core.identity, f"new {voter}" if pre else ""), 1.0)
         if pre:
-            drain(core, 1.0)
+            asked = [message.founder for message in drain(core, 1.0) if isinstance(message, VoteRequest)]
+            assert asked == ["new 2", "new 3"], "the very memories that were found empty"
     ready = core.ready(1.0)
     assert core.role is Role.LEADER
     assert ready.hard_state == HardState(1, 1, False, core.identity)

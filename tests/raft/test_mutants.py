@@ -5,13 +5,22 @@ from typing import Any
 
 import pytest
 
-from ottla.controller.raft import Entry, HardState, RaftCore, RaftInvariantError, Ready
+from ottla.controller.raft import (
+    Entry,
+    HardState,
+    PersistentState,
+    RaftConfig,
+    RaftCore,
+    RaftInvariantError,
+    Ready,
+)
 from ottla.controller.raft.entry_log import EntryLog
 from ottla.controller.raft.messages import AppendRequest
 from tests.raft.invariants import InvariantBroken
 from tests.raft.memory_storage import MemoryStorage
 from tests.raft.simulation import Simulation
-from tests.raft.storms import FAULTS, storm
+from tests.raft.storms import CHANGES, FAULTS, storm
+from tests.raft.test_membership import added_voter_loses_its_disk, wiped_founders
 
 
 class ForgetsVotes(MemoryStorage):
@@ -55,6 +64,57 @@ class Unrepentant(RaftCore):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.recovering = False
+
+
+class CountsTheCommittedVoters(RaftCore):
+    """A new set of voters is not in force before it is committed."""
+
+    def _committed_voters(self) -> None:
+        voters = self.log.voters_at(max(self.commit, self.log.first_index - 1))
+        self.voters = (voters or self.config.bootstrap).ids
+
+    def _quorum_value(self, own: int, values: dict[int, int]) -> int:
+        self._committed_voters()
+        return super()._quorum_value(own, dict.fromkeys(self.voters, 0) | values)
+
+    def _count_vote(self, *args: Any) -> None:
+        self._committed_voters()
+        super()._count_vote(*args)
+
+
+class ChangesTwoAtOnce(RaftCore):
+    def _is_change_pending(self, leading: Any) -> bool:
+        return False
+
+
+class RemembersAsLearner(RaftCore):
+    """A node that its settings have as a learner is taken to have nothing to forget: a voter that was added later and
+    lost its disk takes part as if nothing had happened."""
+
+    def __init__(self, config: RaftConfig, rng: random.Random, persistent: PersistentState, now: float) -> None:
+        if persistent.hard_state is None and config.node_id not in config.voters:
+            persistent = PersistentState(HardState(identity=f"{config.directory_id}.{rng.random()}"))
+        super().__init__(config, rng, persistent, now)
+
+
+class AddsWithoutMemory(RaftCore):
+    """A node that has not been readmitted is added: the leader may then need what does not count."""
+
+    def _may_join(self, node: Any, progress: Any, now: float) -> bool:
+        return True
+
+    def _has_majority(self, leading: Any, voters: Any, now: float) -> bool:
+        return True
+
+
+class FoundsWithAMajority(RaftCore):
+    """Nodes without memory elect when they are a majority of the voters in their settings."""
+
+    def _count_vote(self, voter: int, granted: bool, founder: str, now: float) -> None:
+        super()._count_vote(voter, granted, "", now)
+
+    def _may_found(self, candidate: int, request: Any) -> bool:
+        return not (self.log.last_index or request.last_index)
 
 
 class Forgetful(Simulation):
@@ -102,6 +162,48 @@ def test_storms_catch(kind: type[Simulation]) -> None:
     menu = MENUS[kind]
     assert any(is_caught(kind, menu, seed) for seed in range(400)), f"{kind.__name__} weathered every storm"
     assert not any(is_caught(Simulation, menu, seed) for seed in range(10)), "the real core is caught as well"
+
+
+def weathers(core_type: type[RaftCore], seed: int) -> bool:
+    """A storm with changes of the voters, and then progress."""
+    rng = random.Random(seed)
+    kind = type("Changing", (Simulation,), {"core_type": core_type})
+    voters = rng.choice([1, 2, 3])
+    simulation = kind(voters, seed, learners=5 - voters, max_batch_bytes=1)
+    menu = [name for name in sorted(CHANGES) if name not in ("noisy", "false evidence", "transfer", "barrier")]
+    try:
+        storm(simulation, [rng.choice(menu) for _ in range(30)], faults=CHANGES)
+        simulation.settle(40)
+        simulation.invariants.check_everything()
+    except (AssertionError, RaftInvariantError, KeyError):
+        return False
+    return True
+
+
+CHANGING = [CountsTheCommittedVoters, ChangesTwoAtOnce, AddsWithoutMemory]
+
+
+@pytest.mark.parametrize("core_type", CHANGING)
+def test_storms_with_changes_of_the_voters_catch(core_type: type[RaftCore]) -> None:
+    caught = next((seed for seed in range(400) if not weathers(core_type, seed)), None)
+    assert caught is not None, f"{core_type.__name__} weathered every storm"
+    assert weathers(RaftCore, caught), "the real core is caught as well"
+
+
+def mutated(core_type: type[RaftCore]) -> type[Simulation]:
+    return type("Mutated", (Simulation,), {"core_type": core_type})
+
+
+def test_two_wiped_voters_with_old_settings_catch_founding_with_a_majority() -> None:
+    simulation = wiped_founders([1, 2], kind=mutated(FoundsWithAMajority))
+    with pytest.raises(InvariantBroken):
+        simulation.run(60)
+
+
+def test_lost_disk_of_an_added_voter_catches_memories_that_learners_do_not_have() -> None:
+    simulation, index, _ = added_voter_loses_its_disk(mutated(RemembersAsLearner))
+    with pytest.raises(InvariantBroken, match=f"lacks committed entry {index}"):
+        simulation.run(20)
 
 
 def figure_8(kind: type[Simulation]) -> None:

@@ -11,7 +11,7 @@ from ottla.controller.raft import Message
 from tests.raft.simulation import Simulation
 
 FOLDER = Path(__file__).parent / "transcripts"
-LEFT_OUT = {"stamp", "identity"}
+LEFT_OUT = {"stamp", "identity", "founder"}
 
 
 def first_election(simulation: Simulation) -> None:
@@ -53,12 +53,31 @@ def wiped_voter_is_readmitted(simulation: Simulation) -> None:
     simulation.run(0.5)
 
 
+def learner_becomes_a_voter(simulation: Simulation) -> None:
+    leader = simulation.elect()
+    simulation.run(0.3)
+    leaver = max(simulation.voters - {leader})
+    simulation.remove(leader, leaver)
+    simulation.run(0.02)
+    simulation.add(leader, leaver)
+    simulation.run(0.2)
+
+
+def leader_removes_itself(simulation: Simulation) -> None:
+    leader = simulation.elect()
+    simulation.run(0.3)
+    simulation.remove(leader, leader)
+    simulation.run(0.05)
+
+
 STORIES: list[Callable[[Simulation], None]] = [
     first_election,
     pipelined_proposals,
     leader_killed_with_evidence,
     partitioned_voter_returns,
     wiped_voter_is_readmitted,
+    learner_becomes_a_voter,
+    leader_removes_itself,
 ]
 
 
