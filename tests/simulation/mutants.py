@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ottla.broker.replication import leading
 from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Partition
 from ottla.controller.metadata import brokers, election, reassignment
@@ -95,7 +96,12 @@ def forget_producers_when_leading(patch: pytest.MonkeyPatch) -> None:
 
 
 def show_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Partition, "last_stable_offset", property(lambda self: self.log_end_offset))
+    original = leading.read_below
+
+    def read_below(partition: Partition, want: Any, _up_to: int, **options: Any) -> Any:
+        return original(partition, want, partition.log_end_offset, **options)
+
+    patch.setattr(leading, "read_below", read_below)
 
 
 # -- the controller
@@ -251,7 +257,7 @@ MUTANTS: dict[str, Mutant] = {
     "acknowledge before replication": Mutant(acknowledge_before_replication, FAILOVERS, 1),
     "truncate to the high watermark": Mutant(truncate_to_the_high_watermark, ("kill", "pause"), 10),
     "keep no window of producers": Mutant(keep_no_window_of_producers, ("resets", "kill"), 12),
-    "forget producers when leading": Mutant(forget_producers_when_leading, FAILOVERS, 12),
+    "forget producers when leading": Mutant(forget_producers_when_leading, FAILOVERS, 25),
     "show what is not committed": Mutant(show_what_is_not_committed, FAILOVERS, 12),
     "trust an unclean return": Mutant(
         trust_an_unclean_return, ("lone power off", "stop", "pause"), 15, 6.0, settings=OS
