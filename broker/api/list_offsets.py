@@ -5,7 +5,8 @@ v2 isolation level · v4 leader epochs (KIP-320) · v5 OFFSET_NOT_AVAILABLE (KIP
 remote reads · v11 -6, the earliest offset that waits to be tiered (KIP-1023).
 
 Differences from Kafka: nothing is tiered, so -4 is the log start, -5 and -6 are always -1 with no error, and the
-timeout of v10 has nothing to bound. The log end goes only to an authenticated broker, not to whoever says to be one.
+timeout of v10 has nothing to bound. Where the record with the largest timestamp was deleted, -3 finds none (Kafka: that
+one). The log end goes only to an authenticated broker, not to whoever says to be one.
 """
 
 from __future__ import annotations

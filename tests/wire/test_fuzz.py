@@ -32,7 +32,7 @@ def full_registry() -> Registry:
             (name, [ProducePartitionResponse(index) for index, records in parts if len(records or b"") >= 0])
             for name, parts in request.body.topics
         ]
-        return encode_produce_response(request.api_version, topics)
+        return encode_produce_response(request.api_version, topics, topic_ids=request.body.topic_ids)
 
     def fetch(request: Request) -> Any:
         topics = [
@@ -46,8 +46,8 @@ def full_registry() -> Registry:
         return {}
 
     registry = Registry()
-    registry.add(Api(0, "Produce", 3, 12, produce, parser=parse_produce_request))
-    registry.add(Api(1, "Fetch", 4, 17, fetch, parser=parse_fetch_request))
+    registry.add(Api(0, "Produce", 3, 13, produce, parser=parse_produce_request))
+    registry.add(Api(1, "Fetch", 4, 18, fetch, parser=parse_fetch_request))
     for key, highest in KIO_APIS.items():
         lowest = 1 if key in (2, 20, 27, 32) else 2 if key in (19, 23) else 0
         registry.add(Api(key, f"Api{key}", lowest, highest, anything))
