@@ -2,7 +2,7 @@
 
 v2 flexible · v3 an error for the whole · v4 total and usable bytes (KIP-827) · v5 whether it is cordoned (KIP-1066).
 
-There is one data directory, no log moves between directories (`is_future_key` is always false), and none is cordoned.
+There is one data directory, and no log moves between directories (`is_future_key` is always false).
 
 Differences from Kafka: the lag of a follower is what is missing up to the high watermark that its leader has told, not
 up to its own.
@@ -43,6 +43,7 @@ async def handle(context: BrokerContext, request: Request) -> Answer:
                 "topics": _topics(context, wanted),
                 "total_bytes": volume.total_bytes,
                 "usable_bytes": volume.usable_bytes,
+                "is_cordoned": context.view.image.cordoned(context.node_id),
             }
         ]
     }

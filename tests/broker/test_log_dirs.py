@@ -40,6 +40,8 @@ async def test_everything_that_is_here(world: World, version: int) -> None:
         assert found.total_bytes >= found.usable_bytes > 0
     if version >= 5:
         assert not found.is_cordoned
+        world.set_config("broker", "1", cordoned_log_dirs="*")
+        assert (await describe(world)).is_cordoned
 
 
 async def test_only_what_was_asked_for(world: World) -> None:
