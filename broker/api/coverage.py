@@ -31,7 +31,6 @@ REASONS: Mapping[int, str] = MappingProxyType(
         29: _ACLS,
         30: _ACLS,
         31: _ACLS,
-        34: "a broker has one data directory: there is nowhere to move a log to (KIP-113)",
         38: _TOKENS,
         39: _TOKENS,
         40: _TOKENS,

@@ -199,6 +199,7 @@ CONTENT: dict[int, dict[str, Any]] = {
             {"resource_type": 2, "resource_name": "t", "configs": [{"name": "retention.ms", "value": "5"}]},
         ]
     },
+    34: {"dirs": [{"path": "/elsewhere", "topics": [{"name": "t", "partitions": [0]}]}]},
     35: {"topics": [{"topic": "t", "partitions": [0]}]},
     36: {"auth_bytes": b"good"},
     37: {"topics": [{"name": "t", "count": 5, "assignments": None}]},
@@ -272,6 +273,7 @@ EXPECTED = {
     17: [("error_code", ErrorCode.unsupported_sasl_mechanism)],
     21: [("topics.partitions.error_code", ErrorCode.request_timed_out)],
     27: [("markers.topics.partitions.error_code", ErrorCode.cluster_authorization_failed)],
+    34: [("results.partitions.error_code", ErrorCode.log_dir_not_found)],
     36: [("error_code", ErrorCode.illegal_sasl_state)],
     42: [("results.error_code", ErrorCode.group_id_not_found)],
     47: [("error_code", ErrorCode.group_id_not_found)],

@@ -69,6 +69,23 @@ async def test_a_directory_that_cannot_be_looked_at(world: World, monkeypatch: p
     assert (found.error_code, found.log_dir, found.topics) == (ErrorCode.kafka_storage_error, "data", ())
 
 
+async def test_a_replica_can_only_stay_where_it_is(world: World) -> None:
+    """AlterReplicaLogDirs with one directory."""
+    world.add_topic("t", 2)
+    here = str(Path("data").absolute())
+
+    async def moved(path: str, topic: str = "t") -> ErrorCode:
+        wanted = {"path": path, "topics": [{"name": topic, "partitions": [1]}]}
+        answer = await world.call(34, 2, {"dirs": [wanted]})
+        error: ErrorCode = answer.results[0].partitions[0].error_code
+        return error
+
+    assert await moved(here) is ErrorCode.none
+    assert await moved(here + "/") is ErrorCode.none
+    assert await moved("/elsewhere") is ErrorCode.log_dir_not_found
+    assert await moved(here, "unknown") is ErrorCode.replica_not_available
+
+
 def test_the_room_on_a_disk(tmp_path: Path) -> None:
     found = OsDisk().volume(str(tmp_path))
     assert found.path == str(tmp_path)
