@@ -30,8 +30,8 @@ async def handle(context: BrokerContext, request: Request) -> Answer:
     for directory in request.body.dirs:
         for topic in directory.topics:
             for index in topic.partitions:
-                error = _error(context, here, directory.path, topic.name, index)
-                rows.setdefault(topic.name, []).append({"partition_index": index, "error_code": error})
+                outcome = _error(context, here, directory.path, topic.name, index)
+                rows.setdefault(topic.name, []).append({"partition_index": index, "error_code": outcome})
     return {"results": [{"topic_name": name, "partitions": partitions} for name, partitions in rows.items()]}
 
 
