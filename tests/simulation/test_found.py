@@ -25,7 +25,7 @@ def test_a_follower_makes_durable_what_it_takes_up_while_it_syncs_something_else
 
 def test_a_leader_that_was_stalled_need_not_have_what_later_ones_committed():
     """It hears of its epoch when that is over; what was committed up to then it must have."""
-    truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None))
+    truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None, lambda *_: None))
     truth.ends = {1: 10, 3: 20}
     assert [truth.end_in(epoch) for epoch in range(5)] == [0, 10, 10, 20, 20]
 
