@@ -122,4 +122,8 @@ async def _remove(admin: Admin, args: argparse.Namespace) -> int:
             raise CommandError(f"broker {args.id} runs, and would register again: stop it first")
     await admin.unregister_broker(args.id)
     print(f"Broker {args.id} is not registered any more.")
+    held = sum(args.id in replicas for replicas in (await placement(admin)).partitions.values())
+    if held:
+        # By force, or by a broker that did not know it yet when it was asked.
+        print(f"It still is a replica of {held} partitions: ottla broker drain {args.id}")
     return 0

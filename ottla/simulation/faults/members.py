@@ -102,34 +102,35 @@ def _broker_leaves(scene: Scene) -> Undo | None:
 
 async def _leave(cluster: SimulatedCluster, node_id: int) -> None:
     async with _admin(cluster) as admin:
-        while True:
-            topics = await admin.describe_topics()
-            held = {
-                TopicPartition(topic.name, index): state.replicas
-                for topic in topics.values()
-                for index, state in topic.partitions.items()
-                if node_id in state.replicas
-            }
-            if not held:
-                break
-            sites = [Site(other) for other in cluster.nodes]
-            keys = {(tp.topic, tp.partition): replicas for tp, replicas in held.items()}
-            plan = plan_evacuation(sites, keys, {node_id}, keys)
-            await admin.try_alter_partition_reassignments(
-                {TopicPartition(*key): replicas for key, replicas in plan.items()}
-                | {
-                    tp: [each for each in replicas if each != node_id]
-                    for tp, replicas in held.items()
-                    if tp not in plan
-                }
-            )
-            await asyncio.sleep(_POLL_S)
+        await _drain(cluster, admin, node_id)
         await cluster.nodes[node_id].stop()
         await admin.unregister_broker(node_id)
-        # Whoever had it told to stop may have started it meanwhile.
-        if node_id in cluster.nodes and not cluster.nodes[node_id].alive:
-            cluster.world.trace.note("nemesis", "has left", node=node_id)
-            cluster.forget(node_id)
+        # Somebody may have given it something meanwhile; from now on nobody can.
+        await _drain(cluster, admin, node_id)
+    # Whoever had it told to stop may have started it again.
+    if node_id in cluster.nodes and not cluster.nodes[node_id].alive:
+        cluster.world.trace.note("nemesis", "has left", node=node_id)
+        cluster.forget(node_id)
+
+
+async def _drain(cluster: SimulatedCluster, admin: Admin, node_id: int) -> None:
+    """Until the newest metadata have it nowhere: a broker that is behind could not tell."""
+    while True:
+        image = cluster.invariants.metadata.latest
+        held = {
+            (topic.name, index): state.target
+            for topic, index, state in image.all_partitions()
+            if node_id in state.replicas
+        }
+        if not held:
+            return
+        sites = [Site(broker) for broker in image.brokers]
+        plan = plan_evacuation(sites, held, {node_id}, held)
+        wanted = {key: plan.get(key) or tuple(each for each in held[key] if each != node_id) for key in held}
+        await admin.try_alter_partition_reassignments(
+            {TopicPartition(*key): replicas for key, replicas in wanted.items()}
+        )
+        await asyncio.sleep(_POLL_S)
 
 
 def _admin(cluster: SimulatedCluster) -> Admin:
