@@ -212,6 +212,14 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     proposal = role.expand(follower, eligible)
     if proposal is not None:
         partition.propose(proposal)
-    before = role.high_watermark
+    before, end = role.high_watermark, partition.log_end_offset
     partition.advance()
-    return result if role.high_watermark == before else _result(partition, result.records)
+    if role.high_watermark == before:
+        return result
+    if partition.log_end_offset > end and not result.records:
+        # A coordinator that heard of it has gone on to its next record, before this fetch waits for any.
+        result = read(partition, want, min_one=min_one)
+        if result.records:
+            follower.given = want.offset
+        return result
+    return _result(partition, result.records)

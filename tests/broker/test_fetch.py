@@ -125,6 +125,20 @@ class TestFollowers:
         assert (bases(row.records), row.high_watermark) == ([], 3)
         assert partition.high_watermark == 3
 
+    async def test_what_is_appended_because_of_the_fetch_itself_is_given_at_once(self, world: World) -> None:
+        """A coordinator writes its next record when the last one is committed, in the middle of this fetch."""
+        (partition,) = world.add_topic("t", replicas=(1, 2))
+        await world.produce("t", batch())
+        values = world.produce_values("t", {0: batch()})
+
+        def go_on(_size: int) -> None:
+            if partition.log_end_offset == 1:
+                world.start(0, 12, values)
+
+        partition.watch(go_on)
+        row = await world.fetch("t", 1, connection=broker_2(), max_wait=60_000, **FOLLOWER)
+        assert (bases(row.records), row.high_watermark) == ([1], 1)
+
     async def test_divergence_is_told(self, world: World) -> None:
         """KIP-595."""
         world.add_topic("t", replicas=(1, 2), leader_epoch=5)
