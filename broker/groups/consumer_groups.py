@@ -325,7 +325,11 @@ class ConsumerGroups:
                 silent.append(member_id)
         silent += [member_id for member_id, at in group.promises.items() if at <= now.at]
         group.promises = {each: at for each, at in group.promises.items() if at > now.at and each in group.members}
-        group.sessions = {each: at for each, at in group.sessions.items() if at > now.at}
+        # Who is silent and not in the draft is to go by an earlier decision of this batch, which may yet fail.
+        leaving = {
+            each: now.at + LOOK_AGAIN_S for each in silent if each in group.members and each not in draft.members
+        }
+        group.sessions = {each: at for each, at in group.sessions.items() if at > now.at} | leaving
         group.revocations = {each: row for each, row in group.revocations.items() if row[1] > now.at}
         deadline = group.next_deadline()
         if deadline is not None:

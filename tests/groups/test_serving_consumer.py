@@ -120,6 +120,37 @@ async def test_a_silent_member_is_out_after_its_session(world: World) -> None:
     assert (await beat(world, "a", 1)).error_code is ErrorCode.unknown_member_id
 
 
+async def test_a_silent_member_whose_leave_is_not_written_is_looked_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves and is silent in one batch, and the batch fails: it stays a member, and nobody would miss it."""
+    (partition,) = world.add_topic(OFFSETS_TOPIC, replicas=(1, 2))
+    acknowledge(partition)
+    world.broker.apply(world.view.image)
+    await world.broker.groups.replayed()
+    first, route = world.start(BEAT, 1, values("a"))
+    acknowledge(partition)
+    await first
+    shard = shard_of(world)
+    group = shard.consumers.groups["g"]
+    second, _ = world.start(BEAT, 1, values("b"))
+    leave, _ = world.start(BEAT, 1, values("a", -1))
+    group.sessions["a"] = 0.0
+    shard.tick("g")
+    append = world.replicas.append
+    monkeypatch.setattr(world.replicas, "append", lambda *_, **__: ErrorCode.not_enough_replicas)
+    acknowledge(partition)
+    answer = world.decoded(BEAT, 1, await leave, route)
+    assert answer.error_code is ErrorCode.coordinator_not_available
+    await second
+    assert group.members.keys() == {"a", "b"} and group.sessions.keys() == {"a", "b"}
+    monkeypatch.setattr(world.replicas, "append", append)
+    group.sessions["a"] = 0.0
+    shard.tick("g")
+    acknowledge(partition)
+    assert group.members.keys() == {"b"}
+
+
 async def test_who_does_not_give_up_is_out_after_its_rebalance_timeout(world: World) -> None:
     await world.coordinate()
     await beat(world, "a")
