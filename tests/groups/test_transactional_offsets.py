@@ -68,6 +68,12 @@ async def offset(world: World, producer: Producer, at: int, *, version: int = 5,
     return error
 
 
+async def take_part(world: World, producer: Producer) -> None:
+    """By v1 the client says that the group takes part in the transaction."""
+    asked = {"transactional_id": ID, "producer_id": producer.id, "producer_epoch": producer.epoch, "group_id": "g"}
+    assert (await world.call(OFFSETS, 3, asked)).error_code is NONE
+
+
 async def stable(world: World, partition: int = 0, *, version: int = 9) -> int | ErrorCode:
     """The position that a consumer of what is committed is told, or why it is told none."""
     wanted = [{"group_id": "g", "topics": [{"name": "t", "partition_indexes": [partition]}]}]
@@ -120,8 +126,7 @@ async def test_every_version(world: World, version: int) -> None:
     if version < 5:
         lost = ErrorCode.transaction_abortable if version == 4 else ErrorCode.invalid_txn_state
         assert await offset(world, producer, 7, version=version) is lost
-        asked = {"transactional_id": ID, "producer_id": producer.id, "producer_epoch": producer.epoch, "group_id": "g"}
-        assert (await world.call(OFFSETS, 3, asked)).error_code is NONE
+        await take_part(world, producer)
     assert await offset(world, producer, 7, version=version) is NONE
     assert await offset(world, producer, 8, version=version, partition=1) is NONE, "once is enough"
     mark(partition, producer, committed=True)
@@ -234,19 +239,27 @@ class TestWhoMayCommit:
         assert await offset(world, Producer(77, 0), 2) is ErrorCode.invalid_producer_id_mapping
         assert await fetched(world) == -1
 
-    async def test_a_transaction_that_ends_while_its_coordinator_is_asked(self, world: World) -> None:
-        """A record after its marker would begin a transaction that nobody ever ends."""
+    @pytest.mark.parametrize(
+        ("version", "error"), [(4, ErrorCode.invalid_txn_state), (5, ErrorCode.invalid_producer_epoch)]
+    )
+    async def test_a_transaction_that_ends_while_its_coordinator_is_asked(
+        self, world: World, version: int, error: ErrorCode
+    ) -> None:
+        """A record after its marker would begin a transaction that nobody ever ends. By v2 a marker has the epoch that
+        comes after the transaction."""
         partition = await both(world)
         producer = await begin(world, version=6)
+        if version < 5:
+            await take_part(world, producer)
         answer = world.peers.answer
 
         async def slow(node_id: int, key: int, request: Any) -> Mapping[str, Any]:
             found = await answer(node_id, key, request)
-            mark(partition, producer, committed=False)
+            mark(partition, Producer(producer.id, producer.epoch + (version == 5)), committed=False)
             return found
 
         world.peers.answer = slow
-        assert await offset(world, producer, 7) is ErrorCode.invalid_txn_state
+        assert await offset(world, producer, 7, version=version) is error
         assert await stable(world) == -1
 
     async def test_a_group_that_goes_on_while_the_coordinator_is_asked(self, world: World) -> None:
