@@ -292,6 +292,7 @@ def _replicas(node: int, rows: list[ReplicaRow]) -> Iterator[Metric]:
         ("underreplicatedpartitions", "Of those, short of replicas.", sum(row.in_sync < row.replicas for row in led)),
         ("underminisrpartitioncount", "Of those, below min.insync.replicas.", sum(map(_under_min, led))),
         ("atminisrpartitioncount", "Of those, at min.insync.replicas.", sum(map(_at_min, led))),
+        ("reassigningpartitions", "Of those, on their way to other replicas.", sum(row.reassigning for row in led)),
     )
     for name, doc, count in counts:
         yield _gauge(f"kafka_server_replicamanager_{name}", doc, ["node"], [([node], count)])

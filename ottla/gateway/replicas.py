@@ -27,7 +27,8 @@ def replica_rows(partitions: Iterable[Partition]) -> Iterator[ReplicaRow]:
             log_end_offset=partition.log_end_offset,
             size=log.size,
             min_insync=partition.min_insync,
-            replicas=len(image.replicas),
+            replicas=len(image.original),
             in_sync=in_sync,
             followers=followers,
+            reassigning=image.reassigning,
         )

@@ -8,7 +8,8 @@ from ottla.controller import MetadataImage
 
 
 class ReplicaRow(NamedTuple):
-    """One replica on this node. `followers` (end offset by broker, -1 unknown) is for the leader only."""
+    """One replica on this node. `followers` (end offset by broker, -1 unknown) is for the leader only. Those that are
+    only being added do not count among `replicas`."""
 
     topic: str
     partition: int
@@ -22,6 +23,7 @@ class ReplicaRow(NamedTuple):
     replicas: int
     in_sync: int
     followers: Mapping[int, int]
+    reassigning: bool = False
 
 
 class GroupRow(NamedTuple):

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -145,6 +145,7 @@ async def test_metrics_of_this_node(fake: Fake) -> None:
     assert samples["kafka_server_replicamanager_leadercount", "node=1"] == 1
     assert samples["kafka_server_replicamanager_underreplicatedpartitions", "node=1"] == 1
     assert samples["kafka_server_replicamanager_atminisrpartitioncount", "node=1"] == 1
+    assert samples["kafka_server_replicamanager_reassigningpartitions", "node=1"] == 0
     assert samples["kafka_cluster_partition_underminisr", "node=1", "partition=0", "topic=events"] == 0
     assert samples["kafka_log_log_size", "node=1", "partition=1", "topic=events"] == 4096
     assert samples["kafka_controller_kafkacontroller_activecontrollercount", "node=1"] == 1
@@ -238,9 +239,12 @@ def test_rows_of_a_led_a_followed_and_an_unopened_replica() -> None:
     led = SimpleNamespace(**common, role=leader, is_leader=True)
     followed = SimpleNamespace(**common, role=object(), is_leader=False)
     unopened = SimpleNamespace(**common | {"log": None}, role=object(), is_leader=False)
-    rows = list(replica_rows(cast(Any, [led, followed, unopened])))
+    moving = SimpleNamespace(
+        **common | {"image": replace(partition(1, (1, 2)), adding=(3,))}, role=leader, is_leader=True
+    )
+    rows = list(replica_rows(cast(Any, [led, followed, unopened, moving])))
     base = ReplicaRow("events", 0, True, 4, 90, 10, 100, 4096, 2, 3, 2, {2: -1, 3: -1})
-    assert rows == [base, base._replace(is_leader=False, followers={})]
+    assert rows == [base, base._replace(is_leader=False, followers={}), base._replace(replicas=2, reassigning=True)]
 
 
 def test_importing_the_gateway_does_not_import_prometheus() -> None:

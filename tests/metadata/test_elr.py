@@ -3,7 +3,7 @@
 import pytest
 
 from ottla.controller.metadata import decode_snapshot, encode_snapshot
-from ottla.controller.rpc import ConfigOp, ConfigResourceOps, IncrementalAlterConfigs
+from ottla.controller.rpc import ConfigOp, ConfigResourceOps, ElectLeaders, IncrementalAlterConfigs
 from tests.metadata.cluster import CLUSTER_ID, Cluster, registration
 
 
@@ -103,3 +103,31 @@ def test_asking_for_fewer_in_sync_replicas_ends_eligibility(cluster: Cluster) ->
 def test_a_snapshot_keeps_eligibility(cluster: Cluster) -> None:
     cluster.alter(1, cluster.wish("t", 1))
     assert decode_snapshot(encode_snapshot(cluster.image), CLUSTER_ID) == cluster.image
+
+
+def test_the_last_known_leader_leads_again_when_nobody_is_sure_to_have_everything() -> None:
+    """It is in neither set after its unclean stop, and is elected as soon as it is unfenced: nobody has more."""
+    cluster = Cluster().up(1, 2)
+    cluster.create("t", (1, 2), min_insync_replicas="1")
+    cluster.fence(2)
+    assert (cluster.state("t")[1], elr(cluster)) == ((1,), ())
+    cluster.ask(registration(1, "after the power was back"))
+    state = cluster.image.topics["t"].partitions[0]
+    assert (state.leader, state.isr, state.elr, state.last_known_leader) == (-1, (), (), 1)
+    cluster.beat(2)
+    assert cluster.state("t")[0] == -1, "2 lacks what 1 has committed alone"
+    assert decode_snapshot(encode_snapshot(cluster.image), CLUSTER_ID) == cluster.image
+    cluster.beat(1)
+    state = cluster.image.topics["t"].partitions[0]
+    assert (state.leader, state.isr, state.last_known_leader) == (1, (1,), -1)
+
+
+def test_an_unclean_election_ends_the_wait_for_the_last_known_leader() -> None:
+    cluster = Cluster().up(1, 2)
+    cluster.create("t", (1, 2), min_insync_replicas="1")
+    cluster.fence(2)
+    cluster.ask(registration(1, "after the power was back"))
+    cluster.beat(2)
+    cluster.ask(ElectLeaders(election="unclean"))
+    state = cluster.image.topics["t"].partitions[0]
+    assert (state.leader, state.isr, state.last_known_leader) == (2, (2,), -1)
