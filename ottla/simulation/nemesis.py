@@ -12,13 +12,21 @@ from ottla.simulation.faults import FAULTS, Fault, Scene, Undo
 
 
 class Nemesis:
-    """`done` counts the faults that did harm, by kind. Faults find their victims among the leaders of `topic`, too."""
+    """`done` counts the faults that did harm, by kind. Faults find their victims among the leaders of `topic`, too, and
+    of the partitions that are `coordinating`."""
 
-    def __init__(self, cluster: SimulatedCluster, topic: str, partitions: int) -> None:
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        topic: str,
+        partitions: int,
+        coordinating: Sequence[tuple[str, int]] = (),
+    ) -> None:
         self.cluster = cluster
         self.done: Counter[str] = Counter()
         self._topic = topic
         self._partitions = partitions
+        self._coordinating = coordinating
         self._pending: dict[int, tuple[str, Undo]] = {}
 
     async def play(self, schedule: Sequence[Fault], seconds: float) -> None:
@@ -35,7 +43,8 @@ class Nemesis:
 
     def strike(self, fault: Fault) -> None:
         """Do this harm now, and end it when its time is over."""
-        scene = Scene(self.cluster, self._topic, self._partitions, random.Random(fault.lot))
+        rng = random.Random(fault.lot)
+        scene = Scene(self.cluster, self._topic, self._partitions, rng, self._coordinating)
         self.cluster.world.trace.note("nemesis", fault.kind, lasts=fault.lasts)
         undo = FAULTS[fault.kind].do(scene)
         if undo is None:

@@ -18,7 +18,8 @@ class Plan:
     """One run: two runs of equal plans are equal to the byte. What is None is drawn from the seed.
 
     `seconds` is how long the faults go on, in virtual time; `rate` is operations (sends and polls) per second of all
-    clients. With `groups` there are consumers in groups besides. `kinds` restricts what a schedule is drawn from, and
+    clients. With `groups` there are consumers in groups besides, with `transactions` clients that write and copy
+    in transactions. `kinds` restricts what a schedule is drawn from, and
     is without meaning beside a `schedule`.
     """
 
@@ -30,6 +31,7 @@ class Plan:
     rate: float | None = None
     settings: Mapping[str, str] | None = None
     groups: bool = False
+    transactions: bool = False
 
     def to_json(self) -> str:
         """Indented, one fault on a line, so that people can take lines out."""
@@ -85,9 +87,9 @@ class Report:
     `plan` is complete: what was drawn from the seed is in it. `lasted` is virtual seconds, `cpu` real ones.
     `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written. The run is
     `conclusive` if nearly all operations that no fault disturbed were ok; otherwise it says little. `faults` counts
-    those that did harm by kind, `group_work` what consumers in groups did, `elections` those of controllers and of
-    leaders of partitions. `began_at` is the
-    virtual second at which the faults began; the timeline has loop time, see `Happening`.
+    those that did harm by kind, `group_work` and `transaction_work` what those clients did, `elections` those of
+    controllers and of leaders of partitions. `began_at` is the virtual second at which the faults began; the timeline
+    has loop time, see `Happening`. `history` is that of the clients with transactions, if there are some.
     """
 
     plan: Plan
@@ -104,6 +106,7 @@ class Report:
     elections: Mapping[str, int] = dataclasses.field(default_factory=dict)
     truncations: int = 0
     group_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    transaction_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
     healed_in: float | None = None
     callbacks: int = 0
     fingerprint: str = ""

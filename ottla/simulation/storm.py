@@ -11,16 +11,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from ottla.simulation import groups as in_groups
+from ottla.simulation import transactions as in_transactions
 from ottla.simulation.checker import Finding, Progress, check, progress
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly, SimulationError
 from ottla.simulation.faults import Fault, draw, kinds_for, moves_replicas, needs_sync, swarm
-from ottla.simulation.groups import SETTINGS, GroupWorkload, check_groups
+from ottla.simulation.groups import GroupWorkload, check_groups
+from ottla.simulation.history import Entry
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import replicas_are_equal, settled
+from ottla.simulation.transactions import TransactionWorkload
 from ottla.simulation.upkeep import RESTART_S, kept_up
 from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_repairs, draw_settings
 from ottla.simulation.workload import Workload
@@ -47,6 +51,7 @@ def storm(
     rate: float | None = None,
     settings: Mapping[str, str] | None = None,
     groups: bool = False,
+    transactions: bool = False,
 ) -> Report:
     """Run a plan (see there for what the arguments mean). Raises Anomaly, which has the report with all that is known
     and shows the last events."""
@@ -60,6 +65,7 @@ def storm(
             rate,
             settings,
             groups,
+            transactions,
         )
     )
     if error is not None:
@@ -89,7 +95,9 @@ def _attempt(plan: Plan) -> tuple[Report, Exception | None]:
 def _complete(plan: Plan, world: World) -> Plan:
     """With what the seed decides. Each thing has its own randomness: one that is given changes no other."""
     rng = world.rng("nemesis")
-    kinds = plan.kinds if plan.kinds is not None else tuple(swarm(rng, kinds_for(plan.nodes)))
+    kinds = plan.kinds
+    if kinds is None:
+        kinds = tuple(swarm(rng, [*kinds_for(plan.nodes), *(in_transactions.KINDS if plan.transactions else ())]))
     faults = plan.schedule if plan.schedule is not None else draw(rng, kinds, plan.seconds)
     synced = needs_sync({*kinds, *(fault.kind for fault in faults)})
     settings, rate = plan.settings, plan.rate
@@ -98,7 +106,9 @@ def _complete(plan: Plan, world: World) -> Plan:
         if moves_replicas(kinds):
             settings |= draw_repairs(world.rng("repairs"))
     if plan.groups:
-        settings = {**SETTINGS, **settings}
+        settings = {**in_groups.SETTINGS, **settings}
+    if plan.transactions:
+        settings = {**in_transactions.SETTINGS, **settings}
     if rate is None:
         rate = draw_rate(world.rng("rate"))
     return dataclasses.replace(plan, kinds=kinds, schedule=faults, settings=settings, rate=rate)
@@ -113,6 +123,7 @@ class _Storm:
         self._nemesis: Nemesis | None = None
         self._workload: Workload | None = None
         self._groups: GroupWorkload | None = None
+        self._transactions: TransactionWorkload | None = None
         self._progress = Progress(0, 0)
         self._began_at = 0.0
         self._ended_at = 0.0
@@ -127,7 +138,8 @@ class _Storm:
             async with SimulatedCluster(nodes=plan.nodes, settings=settings, racks=NEARBY in settings) as cluster:
                 partitions = PARTITIONS_FOR_GROUPS if plan.groups else PARTITIONS
                 await cluster.create_topic(TOPIC, partitions)
-                self._nemesis = Nemesis(cluster, TOPIC, partitions)
+                coordinating = in_transactions.COORDINATING if plan.transactions else ()
+                self._nemesis = Nemesis(cluster, TOPIC, partitions, coordinating)
                 self._began_at = world.loop.time()
                 try:
                     async with AsyncExitStack() as stack:
@@ -135,6 +147,9 @@ class _Storm:
                         self._workload = await stack.enter_async_context(workload)
                         if plan.groups:
                             self._groups = await stack.enter_async_context(GroupWorkload(cluster, TOPIC, partitions))
+                        if plan.transactions:
+                            await TransactionWorkload.create_topics(cluster)
+                            self._transactions = await stack.enter_async_context(TransactionWorkload(cluster))
                         await self._nemesis.play(plan.schedule, plan.seconds)
                         world.trace.note("simulation", "no more faults")
                         await stack.enter_async_context(kept_up(cluster))
@@ -142,6 +157,8 @@ class _Storm:
                         world.trace.note("simulation", "healed")
                         self._progress = await self._calm(workload)
                         await check_everything(cluster, workload, self._groups, partitions)
+                        if self._transactions is not None:
+                            await _check_transactions(cluster, self._transactions)
                 finally:
                     self._ended_at = world.loop.time()
                 everybody = (*cluster.nodes.values(), *cluster.former)
@@ -179,13 +196,19 @@ class _Storm:
             faults={} if self._nemesis is None else dict(sorted(self._nemesis.done.items())),
             elections={"controllers": counts["active_controller"], "leaders": counts["became_leader"]},
             group_work={} if self._groups is None else self._groups.counts,
+            transaction_work={} if self._transactions is None else self._transactions.counts,
             truncations=counts["log_truncated"] + counts["log_restarted"],
             healed_in=self._healed_in,
             callbacks=world.loop.callbacks,
             fingerprint=world.trace.fingerprint,
             timeline=tuple(world.trace.happenings),
-            history=() if workload is None else tuple(workload.history),
+            history=self._history(),
         )
+
+    def _history(self) -> tuple[Entry, ...]:
+        """Where there are transactions, theirs."""
+        told = self._transactions or self._workload
+        return () if told is None else tuple(told.history)
 
 
 def _said(failure: Exception) -> str:
@@ -257,6 +280,19 @@ async def _check_groups(cluster: SimulatedCluster, groups: GroupWorkload, partit
         _judge(check_groups(groups.told, {}))
         raise
     _judge(groups.findings(ends))
+
+
+async def _check_transactions(cluster: SimulatedCluster, transactions: TransactionWorkload) -> None:
+    try:
+        await transactions.finish(within=HEALED_S)
+    except TimeoutError:
+        _judge(transactions.findings(finished=False))
+        raise
+    _judge(transactions.findings(finished=True))
+    for topic in in_transactions.TOPICS:
+        done = functools.partial(settled, cluster, topic, in_transactions.PARTITIONS)
+        await cluster.until(done, f"every high watermark of {topic} is at the end", within=HEALED_S)
+        replicas_are_equal(cluster, topic, in_transactions.PARTITIONS)
 
 
 def _judge(findings: Sequence[Finding]) -> None:

@@ -20,6 +20,7 @@ class Totals:
     operations: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     elections: Counter[str] = field(default_factory=Counter)
+    transactions: Counter[str] = field(default_factory=Counter)
     inconclusive: int = 0
     failures: list[Report] = field(default_factory=list)
 
@@ -33,6 +34,7 @@ class Totals:
         self.operations.update(report.operations)
         self.faults.update(report.faults)
         self.elections.update(report.elections)
+        self.transactions.update(report.transaction_work)
         if report.anomaly is not None:
             self.failures.append(report)
 

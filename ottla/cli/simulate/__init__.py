@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)")
     what.add_argument(
         "--workload",
-        choices=("clients", "groups"),
-        help="who works: producers and consumers (default), or consumers in groups besides",
+        choices=("clients", "groups", "transactions"),
+        help="who works: producers and consumers (default), or besides them consumers in groups, or clients that write "
+        "and copy in transactions",
     )
     one = parser.add_argument_group("one run again")
     one.add_argument("--seed", metavar="SEED", help="run only this seed")
@@ -96,8 +97,8 @@ def _plans(args: argparse.Namespace) -> tuple[list[Plan], bool]:
         raise CommandError(str(error), status=2) from error
     seeds = [_seed(args.seed)] if single else range(args.first_seed, args.first_seed + (args.seeds or 100))
     nodes, seconds = args.nodes or 3, 60 * (args.minutes or 5.0)
-    groups = args.workload == "groups"
-    return [Plan(seed, nodes, seconds, kinds, None, args.rate, None, groups) for seed in seeds], single
+    besides = {"groups": args.workload == "groups", "transactions": args.workload == "transactions"}
+    return [Plan(seed, nodes, seconds, kinds, None, args.rate, None, **besides) for seed in seeds], single
 
 
 def _from_file(args: argparse.Namespace) -> Plan:

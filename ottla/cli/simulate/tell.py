@@ -31,6 +31,7 @@ def summary(totals: Totals, planned: int, wall: float) -> str:
         ("acknowledged records", f"{totals.acknowledged:,}"),
         ("faults", f"{totals.faults.total():,}: {_counts(dict(totals.faults.most_common()))}"),
         ("elections", f"{totals.elections.total():,}: {_counts(totals.elections)}"),
+        *([("transactions", _counts(totals.transactions))] if totals.transactions else []),
         ("truncations", f"{totals.truncations:,}"),
         ("simulated", f"{totals.simulated / 3600:,.2f} hours"),
         ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core; {_rate(totals, wall)} by the clock"),
@@ -100,6 +101,8 @@ def again(plan: Plan, *, faults: str | None, rate: float | None) -> str:
     words += ["--minutes", f"{plan.seconds / 60:.6g}"]
     words += [] if faults is None else ["--faults", faults]
     words += [] if rate is None else ["--rate", f"{rate:g}"]
+    words += ["--workload", "groups"] if plan.groups else []
+    words += ["--workload", "transactions"] if plan.transactions else []
     return shlex.join(words)
 
 
@@ -129,6 +132,7 @@ def as_json(totals: Totals, planned: int, wall: float, failures: Iterable[Mappin
         "acknowledged": totals.acknowledged,
         "faults": dict(totals.faults),
         "elections": dict(totals.elections),
+        "transactions": dict(totals.transactions),
         "truncations": totals.truncations,
         "simulated_seconds": round(totals.simulated, 3),
         "cpu_seconds": round(totals.cpu, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ottla.simulation.cluster import SimulatedCluster
@@ -26,12 +26,14 @@ class Loses(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where one fault happens. `rng` is that fault's own: what it draws depends on no other fault."""
+    """Where one fault happens. `rng` is that fault's own: what it draws depends on no other fault. `coordinating` are
+    further partitions whose leaders decide something."""
 
     cluster: SimulatedCluster
     topic: str
     partitions: int
     rng: random.Random
+    coordinating: Sequence[tuple[str, int]] = ()
 
     def victim(self) -> int:
         """A node, by role more often than by lot: what is interesting happens where something is decided."""
@@ -42,6 +44,8 @@ class Scene:
                 return self.cluster.leader(self.topic, partition)
             if lot < 0.65:
                 return self.cluster.controller()
+            if lot < 0.9 and self.coordinating:
+                return self.cluster.leader(*self.rng.choice(self.coordinating))
         except SimulationError:
             pass  # nobody has the role now
         return anyone

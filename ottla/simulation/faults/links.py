@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ottla.simulation.faults.kind import Kind, Scene, Undo, nothing
 from ottla.simulation.link import Harm
 
@@ -94,9 +96,17 @@ def _resets(scene: Scene) -> Undo | None:
 
 def _hold(scene: Scene) -> Undo | None:
     """Of a kind that this cluster sends; of one that it does not send meanwhile, none is caught."""
-    name = scene.rng.choice(_HELD)
+    return _hold_one(scene, _HELD)
+
+
+def _hold_transaction(scene: Scene) -> Undo | None:
+    return _hold_one(scene, _OF_TRANSACTIONS)
+
+
+def _hold_one(scene: Scene, names: Sequence[str]) -> Undo:
+    name = scene.rng.choice(names)
     source = scene.victim() if scene.rng.random() < 0.5 else None
-    held = scene.cluster.hold(name, source=source, response=name in _ASKED and scene.rng.random() < 0.3)
+    held = scene.cluster.hold(name, source=source, response=name not in _RAFT and scene.rng.random() < 0.3)
     fate = scene.rng.random()
 
     def undo() -> None:
@@ -114,6 +124,7 @@ def _hold(scene: Scene) -> Undo | None:
 _RAFT = ("AppendEntries", "AppendEntriesResponse", "PreVote", "Vote", "VoteResponse", "Snapshot")
 _ASKED = ("Produce", "Fetch", "Metadata", "InitProducerId", "AlterPartition", "Heartbeat", "RegisterBroker")
 _HELD = (*_RAFT, *_ASKED)
+_OF_TRANSACTIONS = ("Produce", "EndTxn", "AddPartitionsToTxn", "TxnOffsetCommit", "WriteTxnMarkers", "InitProducerId")
 
 KINDS: dict[str, Kind] = {
     "partition": Kind(_partition, "one node is cut off from all other nodes; clients reach everybody", nodes=2),
@@ -131,4 +142,7 @@ KINDS: dict[str, Kind] = {
     "thin links": Kind(_thin, "what one node sends to others goes at 20 kB/s, 100 kB/s or 1 MB/s", nodes=2),
     "resets": Kind(_resets, "every second every fifth connection between nodes is reset", nodes=2),
     "hold": Kind(_hold, "one message of a random kind is held for a while; then it goes on, is lost, or comes twice"),
+    "hold transaction": Kind(
+        _hold_transaction, "the same with a message of transactions, if clients write in them", usual=False
+    ),
 }

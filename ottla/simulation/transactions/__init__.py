@@ -2,5 +2,26 @@
 
 from ottla.simulation.transactions.check import check_transactions
 from ottla.simulation.transactions.told import At, Copy, Place, Stable, Told
+from ottla.simulation.transactions.workload import (
+    COORDINATING,
+    KINDS,
+    PARTITIONS,
+    SETTINGS,
+    TOPICS,
+    TransactionWorkload,
+)
 
-__all__ = ["At", "Copy", "Place", "Stable", "Told", "check_transactions"]
+__all__ = [
+    "COORDINATING",
+    "KINDS",
+    "PARTITIONS",
+    "SETTINGS",
+    "TOPICS",
+    "At",
+    "Copy",
+    "Place",
+    "Stable",
+    "Told",
+    "TransactionWorkload",
+    "check_transactions",
+]
