@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from ottla.broker.replication import leading
+from ottla.broker.transactions.shard import Shard
 from ottla.client import TopicPartition
 from ottla.client.producer import sender
 from tests.simulation.scenarios.stage import TOPIC, Broken, Stage, play
+from tests.simulation.scenarios.transactions import SETTINGS, an_id, coordinator, producer, sees, send
 
 
 async def the_answer_is_lost(stage: Stage) -> None:
@@ -67,3 +69,55 @@ def test_a_producer_that_trusts_a_silent_leader_is_stuck(monkeypatch: pytest.Mon
     monkeypatch.setattr(sender, "STALL", 1e9)
     with pytest.raises(Broken, match="it never ends"):
         play(everybody_waits_at_a_leader_that_stands_still)
+
+
+async def its_producer_is_gone(stage: Stage) -> None:
+    """A consumer of committed records stands at a transaction that nobody ends, with more behind it."""
+    cluster = stage.cluster
+    gone = producer(stage, await an_id(stage), transaction_timeout_ms=3000)
+    await gone.start()
+    await gone.begin_transaction()
+    await send(stage, gone, b"never committed")
+    await gone.stop(flush=False)
+    async with producer(stage, "another") as other, other.transaction():
+        await send(stage, other, b"behind it")
+    async with cluster.consumer(auto_offset_reset="earliest", isolation_level="read_committed") as consumer:
+        consumer.assign([TopicPartition(TOPIC, stage.index)])
+        assert (await asyncio.wait_for(consumer.getone(), 10)).value == b"behind it"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_reader_waits_no_longer_than_a_transaction_may_last(seed: int):
+    play(its_producer_is_gone, seed=seed, **SETTINGS)
+
+
+def test_without_that_it_would_be_stuck(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Shard, "tick", lambda *_: None)
+    with pytest.raises(Broken, match="it never ends"):
+        play(its_producer_is_gone, watched=False, **SETTINGS)
+
+
+async def its_name_is_taken_over(stage: Stage) -> None:
+    """A producer starts under the name of one whose outcome is decided and cannot be told to the partition for a while,
+    and the coordinator dies meanwhile."""
+    cluster = stage.cluster
+    name = await an_id(stage)
+    first = producer(stage, name)
+    await first.start()
+    await first.begin_transaction()
+    await send(stage, first, b"kept")
+    old = coordinator(stage, name)
+    held = cluster.hold("WriteTxnMarkers", source=old, count=None)
+    await first.commit_transaction()
+    await first.stop(flush=False)
+    await held.caught()
+    cluster.kill(old)
+    held.drop()
+    async with asyncio.timeout(15), producer(stage, name) as second, second.transaction():
+        await send(stage, second, b"kept too")
+    await sees(stage, b"kept", b"kept too")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_who_takes_over_a_name_is_not_stuck(seed: int):
+    play(its_name_is_taken_over, seed=seed, **SETTINGS)
