@@ -1,7 +1,8 @@
 """The load of the benchmarks: librdkafka through confluent-kafka, in a process of its own.
 
-``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [--latency]`` prints one JSON object: records, seconds, failed
-and, with ``--latency``, milliseconds from produce to acknowledgement at one record in flight per millisecond.
+``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [--latency | --transactions MS | --idempotent]`` prints one
+JSON object: records, seconds, failed and, with ``--latency``, milliseconds from produce to acknowledgement at one
+record in flight per millisecond; with ``--transactions`` how many of that length there were.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ PARTITIONS = 4
 SIZE = 1024
 CHUNK = 1000
 MAX_QUEUED = 200_000
+MAX_QUEUED_SHORTLY = 10_000
+"""So that what is queued at the end of a transaction is no large part of it."""
 
 
 def throughput(producer: Producer, topic: str, records: int) -> dict[str, float]:
@@ -28,6 +31,30 @@ def throughput(producer: Producer, topic: str, records: int) -> dict[str, float]
         producer.produce_batch(topic, messages, partition=turn % PARTITIONS)
     left = producer.flush(120)
     return {"records": records // CHUNK * CHUNK, "seconds": time.perf_counter() - began, "failed": left}
+
+
+def transactions(producer: Producer, topic: str, records: int, length: float) -> dict[str, float]:
+    """The same in transactions of ``length`` seconds; ``length`` 0 is without, and with the same bound on the queue."""
+    messages = [{"value": bytes(SIZE)} for _ in range(CHUNK)]
+    if length:
+        producer.init_transactions(30)
+    began = time.perf_counter()
+    sent = count = left = 0
+    while sent < records:
+        count += 1
+        until = time.perf_counter() + (length or 1e9)
+        if length:
+            producer.begin_transaction()
+        while sent < records and time.perf_counter() < until:
+            while len(producer) > MAX_QUEUED_SHORTLY:
+                producer.poll(0.001)
+            producer.produce_batch(topic, messages, partition=sent // CHUNK % PARTITIONS)
+            sent += CHUNK
+        if length:
+            producer.commit_transaction(30)
+        else:
+            left = producer.flush(120)
+    return {"records": sent, "seconds": time.perf_counter() - began, "failed": left, "transactions": count}
 
 
 def latency(producer: Producer, topic: str, records: int, rate: float = 1000.0) -> dict[str, float]:
@@ -73,19 +100,27 @@ def main() -> None:
     parser.add_argument("records", type=int)
     parser.add_argument("acks")
     parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--transactions", type=float, metavar="MS")
+    parser.add_argument("--idempotent", action="store_true")
     args = parser.parse_args()
-    producer = Producer(
-        {
-            "bootstrap.servers": args.bootstrap,
-            "acks": args.acks,
-            "linger.ms": 0 if args.latency else 5,
-            "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 500_000,
-            "queue.buffering.max.kbytes": 1_000_000,
-        }
-    )
-    run = latency if args.latency else throughput
-    print(json.dumps(run(producer, args.topic, args.records)))
+    config = {
+        "bootstrap.servers": args.bootstrap,
+        "acks": args.acks,
+        "linger.ms": 0 if args.latency else 5,
+        "batch.size": 1_000_000,
+        "queue.buffering.max.messages": 500_000,
+        "queue.buffering.max.kbytes": 1_000_000,
+    }
+    if args.transactions or args.idempotent:
+        config["enable.idempotence"] = True
+    if args.transactions:
+        config["transactional.id"] = "load"
+    producer = Producer(config)
+    if args.transactions or args.idempotent:
+        result = transactions(producer, args.topic, args.records, (args.transactions or 0) / 1000)
+    else:
+        result = (latency if args.latency else throughput)(producer, args.topic, args.records)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
