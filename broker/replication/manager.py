@@ -19,6 +19,7 @@ from ottla.broker.replication.host import PartitionHost
 from ottla.broker.replication.housekeeping import Housekeeping
 from ottla.broker.replication.isr_sender import Controller, IsrSender
 from ottla.broker.replication.lag_clock import LagClock
+from ottla.broker.replication.on_disk import clear_strays, find_log
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.reading import FetchResult, FetchWant
@@ -234,7 +235,7 @@ class ReplicaManager:
         held: PartitionLog | None = None
         failure: Exception | None = None
         try:
-            held = self._log_of(topic, index, settings)
+            held = find_log(self._logs, topic, index, settings, own=self.config.node_id)
         except (DiskError, LogError) as error:
             failure = error
         partition = self._partitions[key] = Partition(
@@ -252,38 +253,12 @@ class ReplicaManager:
             partition.configure(settings)
         return partition
 
-    def _log_of(self, topic: TopicImage, index: int, settings: TopicSettings) -> PartitionLog:
-        """The log on disk if it is of this very topic. One of an older topic of the name goes: its records must not
-        resurface (KIP-516)."""
-        found = self._logs.topic_id(topic.name, index)
-        if found is not None and found != topic.id:
-            log.warning("old_topic_on_disk", topic=topic.name, partition=index, topic_id=str(topic.id), old=str(found))
-            self._logs.delete_log(topic.name, index)
-        held = self._logs.get(topic.name, index)
-        if found is None and held is not None and held.log_end_offset:
-            # Whose records these are cannot be told; what was promised is on the other replicas.
-            self._logs.set_aside(topic.name, index)
-        state, own = topic.partitions[index], self.config.node_id
-        if self._logs.is_damaged(topic.name, index) and state.isr != (own,) and state.last_known_leader != own:
-            # Others have all that is committed, and this replica is none of the ISR since it has registered.
-            self._logs.set_aside(topic.name, index)
-        return self._logs.create_log(topic.name, topic.id, index, settings.log)
-
     def clear_strays(self) -> None:
-        """Put the logs on disk that no partition here has out of the way.
+        """Put the logs on disk that no partition here has out of the way; see `on_disk.clear_strays`.
 
-        What was moved to other brokers while this one was down goes for good: all that is wanted had everything before
-        this replica was dropped. A log of a topic that the metadata do not know is kept beside the others.
         To be called once, after `apply` with an image that is known to be caught up.
         """
-        for (topic, index), _ in self._logs:
-            if (topic, index) in self._partitions:
-                continue
-            known = self._image.topics.get(topic)
-            if known is not None and index in known.partitions and known.id == self._logs.topic_id(topic, index):
-                self._logs.delete_log(topic, index)
-            else:
-                self._logs.set_aside(topic, index)
+        clear_strays(self._logs, self._image, self._partitions)
 
     def _remove_if(self, topic: TopicImage, index: int) -> None:
         found = self._partitions.get((topic.name, index))
