@@ -5,8 +5,8 @@ v2 isolation level · v4 leader epochs (KIP-320) · v5 OFFSET_NOT_AVAILABLE (KIP
 remote reads · v11 -6, the earliest offset that waits to be tiered (KIP-1023).
 
 Differences from Kafka: nothing is tiered, so -4 is the log start, -5 and -6 are always -1 with no error, and the
-timeout of v10 has nothing to bound. Where the record with the largest timestamp was deleted, -3 finds none (Kafka: that
-one). The log end goes only to an authenticated broker, not to whoever says to be one.
+timeout of v10 has nothing to bound. -3 never finds a record that was deleted, as it can in Kafka. The log end goes only
+to an authenticated broker, not to whoever says to be one.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _offset(partition: Partition, timestamp: int, asker: Asker) -> Found:
         return _not_yet(asker.version) if catching_up else Found(ErrorCode.none, end, -1, partition.leader_epoch)
     if timestamp == MAX_TIMESTAMP:
         hit = held.max_timestamp_offset()
-        if hit is not None and not held.log_start_offset <= hit[0] < end:
+        if hit is not None and hit[0] >= end:
             hit = None
     else:
         hit = held.offset_for_timestamp(timestamp, up_to=end)

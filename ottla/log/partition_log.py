@@ -18,7 +18,7 @@ from ottla.log.damage import check_batches
 from ottla.log.disk import Buffer, Disk
 from ottla.log.errors import CorruptFile, DiskError, OffsetOutOfRange, OffsetsOutOfOrder
 from ottla.log.log_maintenance import LogMaintenance
-from ottla.log.reader import find_max_timestamp, find_timestamp, read_segment
+from ottla.log.reader import find_max_timestamp, find_max_timestamp_from, find_timestamp, read_segment
 from ottla.log.recovery import open_segments
 from ottla.log.segment import Segment
 from ottla.log.stamping import Run, split_runs, with_append_time
@@ -269,9 +269,20 @@ class PartitionLog(LogMaintenance):
         return None
 
     def max_timestamp_offset(self) -> tuple[int, int, int] | None:
-        """`(offset, timestamp, leader epoch)` of the first record with the largest timestamp (KIP-734)."""
+        """`(offset, timestamp, leader epoch)` of the first record from the log start on with the largest timestamp
+        (KIP-734)."""
+        start = self.log_start_offset
         newest = max(self._segments, key=lambda segment: segment.largest_timestamp())
-        return find_max_timestamp(newest)
+        found = find_max_timestamp(newest)
+        if found is None or found[0] >= start:
+            return found
+        # That one was deleted. The log start lies within one segment; what the others have is known.
+        first, *others = self._segments[self._segment_index(start) :]
+        best = find_max_timestamp_from(first, start)
+        for segment in others:
+            if best is None or segment.largest_timestamp() > best[1]:
+                best = find_max_timestamp(segment) or best
+        return best
 
     # --- epochs
 

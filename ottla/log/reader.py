@@ -133,6 +133,18 @@ def find_max_timestamp(segment: Segment) -> tuple[int, int, int] | None:
     return None
 
 
+def find_max_timestamp_from(segment: Segment, start_offset: int) -> tuple[int, int, int] | None:
+    """The same among the records from `start_offset` on: reads the headers of all batches behind it."""
+    best: tuple[int, int, int] | None = None
+    for position, header in scan_headers(segment.file, locate(segment, start_offset), segment.size):
+        if best is not None and header.max_timestamp <= best[1]:
+            continue
+        for offset, timestamp in _timestamps(segment, position, header):
+            if offset >= start_offset and timestamp >= 0 and (best is None or timestamp > best[1]):
+                best = offset, timestamp, header.leader_epoch
+    return best
+
+
 def _timestamps(segment: Segment, position: int, header: BatchHeader) -> Iterable[tuple[int, int]]:
     if header.timestamp_type == 1:
         return ((header.base_offset + delta, header.max_timestamp) for delta in range(header.last_offset_delta + 1))

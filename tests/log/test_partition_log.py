@@ -21,7 +21,7 @@ from ottla.log import (
     OsDisk,
     PartitionLog,
 )
-from ottla.records import CorruptBatch, decode_batch, read_header, verify_batch
+from ottla.records import CorruptBatch, Record, decode_batch, encode_batch, read_header, verify_batch
 from tests.log.batches import batch, headers, lead, read_all
 
 SMALL = LogConfig(segment_bytes=600, index_interval_bytes=100)
@@ -286,6 +286,22 @@ def test_truncating_everything_starts_anew(disk: ModelledDisk) -> None:
     disk.crash()
     log = PartitionLog.open(disk, "data/t-0", SMALL, clean=False, recovery_point=1001, log_start_offset=1000, now_ms=0)
     assert (log.log_start_offset, log.log_end_offset) == (1000, 1001)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=3), min_size=1, max_size=12), st.integers(0, 36))
+def test_the_largest_timestamp_is_one_of_a_record_that_is_there(stamps: list[list[int]], start: int) -> None:
+    """KIP-734, also when the record that had it was deleted; against a plain list."""
+    log = make(ModelledDisk(random.Random(0)), LogConfig(segment_bytes=250))
+    plain: list[int] = []
+    for batch_stamps in stamps:
+        records = [Record(at, stamp, None, b"v", ()) for at, stamp in enumerate(batch_stamps)]
+        lead(log, encode_batch(records))
+        plain += batch_stamps
+    log.advance_log_start(start)
+    start = min(start, len(plain))
+    left = plain[start:]
+    expected = (start + left.index(max(left)), max(left), 0) if left else None
+    assert log.max_timestamp_offset() == expected
 
 
 def test_retention(disk: ModelledDisk) -> None:
