@@ -13,6 +13,8 @@ from ottla.controller.raft import NotLeader, Overloaded, RaftStatus, RaftStopped
 from ottla.controller.rpc.models import (
     AllocateProducerIds,
     AlterPartition,
+    AlterPartitionReassignments,
+    AlterPartitionReassignmentsResponse,
     AnyRequest,
     CreateTopics,
     CreateTopicsResponse,
@@ -20,7 +22,9 @@ from ottla.controller.rpc.models import (
     DeleteTopicsResponse,
     Heartbeat,
     RegisterBroker,
+    RegisterBrokerResponse,
     RpcResponse,
+    UnregisterBroker,
 )
 from ottla.controller.view import MetadataView
 
@@ -31,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 # Between two passes of the rebalance when one was not enough.
 REBALANCE_PAUSE_S = 1.0
+# Partitions that a log line names.
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +210,20 @@ def _tell(request: AnyRequest, response: RpcResponse, image: MetadataImage) -> N
     """One event for each thing that an operator would ask about."""
     match request:
         case RegisterBroker():
+            assert isinstance(response, RegisterBrokerResponse)
             log.info(
                 "broker_registered",
                 broker=request.node_id,
-                epoch=image.brokers[request.node_id].epoch,
+                epoch=response.epoch,
                 incarnation=request.incarnation,
                 clean_shutdown=request.clean_shutdown,
             )
+        case UnregisterBroker():
+            log.info("broker_unregistered", broker=request.broker_id)
+        case AlterPartitionReassignments():
+            assert isinstance(response, AlterPartitionReassignmentsResponse)
+            begun = [f"{each.topic}-{each.partition}" for each in response.partitions if not each.error]
+            log.info("partitions_reassigned", partitions=begun[:MAX_NAMED], count=len(begun))
         case Heartbeat(want_shutdown=True):
             log.info("broker_leaves", broker=request.node_id)
         case Heartbeat():
