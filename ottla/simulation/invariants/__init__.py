@@ -29,7 +29,9 @@ class Invariants:
     committed entries, on the disks of a majority. Metadata: equal images at equal offsets; epochs of brokers,
     partitions and leaders and producer ids never go back. Partitions: one leader per epoch, and it has every record
     that was ever below a high watermark; high watermarks never go back; replicas are equal below them; nothing is
-    committed that fewer than min.insync.replicas or not all of the ISR hold, or twice.
+    committed that fewer than min.insync.replicas or not all of the ISR hold, or twice; last stable offsets never go
+    back, and stand where open transactions and markers that are not committed put them; what a committed marker has
+    aborted is in the index of each replica, and nothing else is.
     """
 
     def __init__(self, cluster: SimulatedCluster) -> None:

@@ -10,6 +10,7 @@ from ottla.log import ModelledDisk, PartitionLog
 from ottla.records import LOG_OVERHEAD, CorruptBatch, verify_batch
 from ottla.simulation.errors import Anomaly
 from ottla.simulation.invariants.metadata import MetadataTruth
+from ottla.simulation.invariants.transactions import StableReplica, TransactionTruth
 
 # Base offset, length, leader epoch, magic, CRC, attributes, last offset delta.
 _BATCH = Struct(">qiibIhi")
@@ -39,6 +40,7 @@ class PartitionTruth:
         self.unseen_end = 0
         self.ends: dict[int, int] = {}  # leader epoch -> how far it has committed
         self.replicas: dict[int, Replica] = {}  # node -> its replica, of the present or the last life
+        self.transactions = TransactionTruth()
         self._sequences: dict[tuple[int, int, int], int] = {}
         self._leaders: dict[int, int] = {}
 
@@ -63,6 +65,7 @@ class PartitionTruth:
         self.batches.append(batch)
         self.bases.append(base)
         self.end = end
+        self.transactions.add(base, end, contents, position)
 
     def end_in(self, epoch: int) -> int:
         """Up to where leaders of this epoch and of earlier ones have committed."""
@@ -96,6 +99,7 @@ class Replica:
         self.high_watermark = -1
         self.end = self.offset = log.log_start_offset
         self._disk = disk
+        self._stable = StableReplica(partition, log)
         self._rotten = False
         self._path = ""
         self._base = self._position = self._at = 0
@@ -155,6 +159,8 @@ class Replica:
         if now > self.high_watermark:
             self._commits(role, now)
         self.high_watermark = now
+        if not truth.loose:
+            self._stable.look(truth.transactions, truth.end, self)
         if self.lossy and self.held >= truth.end:
             self.lossy = False
 
@@ -255,6 +261,8 @@ class Replica:
                 truth.add(batch, contents, self._position)
             else:
                 return
+            if batch[0] in truth.transactions.ended:
+                self._stable.passes(truth.transactions, batch[0], self)
             self._at += 1
             self._position += length + LOG_OVERHEAD
             self.offset = batch[1]
