@@ -172,6 +172,7 @@ class QuorumReplica:
     log_end_offset: int
     last_fetch_timestamp: int
     last_caught_up_timestamp: int
+    directory_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The control plane: consensus, the cluster's metadata, and the controller that decides about it."""
 
-from ottla.controller.active import RepairSettings
+from ottla.controller.active import RepairSettings, change_voters
 from ottla.controller.client import ControllerClient
 from ottla.controller.controller import ActiveController, ControllerSettings
 from ottla.controller.metadata import (
@@ -46,6 +46,7 @@ from ottla.controller.metadata import (
     topic_name_error,
 )
 from ottla.controller.raft import (
+    ChangeRefused,
     Entry,
     LogStorage,
     Message,
@@ -57,13 +58,17 @@ from ottla.controller.raft import (
     RaftInvariantError,
     RaftStatus,
     RaftStopped,
+    Refusal,
     Role,
     Snapshot,
     Storage,
     Transport,
+    VoterNode,
+    VoterSet,
 )
 from ottla.controller.rpc import (
     REQUESTS,
+    AddRaftVoter,
     Address,
     AllocateProducerIds,
     AllocateProducerIdsResponse,
@@ -75,6 +80,7 @@ from ottla.controller.rpc import (
     AlterPartitionResponse,
     AnyRequest,
     BadMessage,
+    ChangeVotersResponse,
     ClientQuotaEntry,
     ClientQuotaOp,
     ClientQuotaResult,
@@ -119,6 +125,7 @@ from ottla.controller.rpc import (
     Reassignment,
     RegisterBroker,
     RegisterBrokerResponse,
+    RemoveRaftVoter,
     RpcClient,
     RpcError,
     RpcRequest,
@@ -143,6 +150,7 @@ __all__ = [
     "TOPIC_CONFIGS",
     "TOPIC_DEFAULTS",
     "ActiveController",
+    "AddRaftVoter",
     "Address",
     "AllocateProducerIds",
     "AllocateProducerIdsResponse",
@@ -157,6 +165,8 @@ __all__ = [
     "BrokenInvariant",
     "BrokerImage",
     "Candidate",
+    "ChangeRefused",
+    "ChangeVotersResponse",
     "ClientQuotaEntry",
     "ClientQuotaOp",
     "ClientQuotaResult",
@@ -227,8 +237,10 @@ __all__ = [
     "ReadBarrierResponse",
     "Reassignment",
     "Record",
+    "Refusal",
     "RegisterBroker",
     "RegisterBrokerResponse",
+    "RemoveRaftVoter",
     "RepairSettings",
     "Resolved",
     "Role",
@@ -248,6 +260,9 @@ __all__ = [
     "Transport",
     "UnregisterBroker",
     "UnregisterBrokerResponse",
+    "VoterNode",
+    "VoterSet",
+    "change_voters",
     "client_quotas",
     "decode_message",
     "decode_records",

@@ -61,11 +61,15 @@ class ControllerClient:
         self._remote = remote
         self._leader = leader
         self._local = local
-        self._others = [voter for voter in voters if voter != node_id]
+        self.set_voters(voters)
         self._attempt_timeout = attempt_timeout
         self._turn = 0
         self._calls = 0
         self._changed: asyncio.Future[None] | None = None
+
+    def set_voters(self, voters: Sequence[int]) -> None:
+        """Who is asked while no leader is known."""
+        self._others = [voter for voter in voters if voter != self._node_id]
 
     def leader_changed(self) -> None:
         """Raft's view of the leader changed. Cheap; call it for every change."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ottla.broker.api import (
     add_offsets_to_txn,
     add_partitions_to_txn,
+    add_raft_voter,
     alter_client_quotas,
     alter_configs,
     alter_partition_reassignments,
@@ -53,6 +54,7 @@ from ottla.broker.api import (
     offset_fetch,
     offset_for_leader_epoch,
     produce,
+    remove_raft_voter,
     sasl_authenticate,
     sasl_handshake,
     sync_group,
@@ -138,6 +140,8 @@ TABLE = (
     Row(69, "ConsumerGroupDescribe", (0, 1), consumer_group_describe.handle, limit=1 * MIB),
     Row(74, "ListConfigResources", (0, 1), list_config_resources.handle, limit=64 * KIB),
     Row(75, "DescribeTopicPartitions", (0, 0), describe_topic_partitions.handle),
+    Row(80, "AddRaftVoter", (0, 1), add_raft_voter.handle, limit=64 * KIB),
+    Row(81, "RemoveRaftVoter", (0, 0), remove_raft_voter.handle, limit=64 * KIB),
 )
 
 

@@ -44,8 +44,6 @@ REASONS: Mapping[int, str] = MappingProxyType(
         77: _SHARE,
         78: _SHARE,
         79: _SHARE,
-        80: _NOT_YET,
-        81: _NOT_YET,
         88: _STREAMS,
         89: _STREAMS,
         90: _SHARE,

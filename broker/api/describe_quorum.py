@@ -4,8 +4,8 @@ v1 fetch and catch-up times · v2 error messages, directory ids and the listener
 
 Differences from Kafka: a broker that is not the active controller does not pass the question on, but answers leader,
 term and its own commit index with NOT_LEADER_OR_FOLLOWER: enough to go and ask the right one. When members were last
-caught up is not tracked (-1). A partition that is named several times is answered once. The controllers' listener is
-closed to clients, so `nodes` is empty.
+caught up is not tracked (-1), and the directory id of one that the leader has not heard of is not known. A partition
+that is named several times is answered once. The controllers' listener is closed to clients, so `nodes` is empty.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext, QuorumMember, QuorumStatus
+from ottla.log import decode_uuid
 from ottla.wire import Request
 
 TOPIC = "__cluster_metadata"
@@ -58,6 +59,7 @@ def _partition(status: QuorumStatus, topic: str, index: int, now_ms: int) -> dic
 def _member(member: QuorumMember, now_ms: int) -> dict[str, object]:
     return {
         "replica_id": member.id,
+        "replica_directory_id": decode_uuid(member.directory_id) if member.directory_id else None,
         "log_end_offset": member.log_end_offset,
         "last_fetch_timestamp": now_ms - member.last_contact_ms if member.last_contact_ms >= 0 else -1,
         "last_caught_up_timestamp": -1,

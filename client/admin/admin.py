@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from ottla.client.admin import cluster, groups, partitions, topics
+from ottla.client.admin import cluster, groups, partitions, quorum, topics
 from ottla.client.admin.config_admin import ConfigAdmin
 from ottla.client.admin.log_admin import LogAdmin
 from ottla.client.admin.quota_admin import QuotaAdmin
@@ -190,6 +190,19 @@ class Admin(ConfigAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
     async def describe_quorum(self) -> QuorumDescription:
         """The metadata quorum. Raises UnsupportedVersionError where brokers cannot tell."""
         return await cluster.describe_quorum(self._ready(), self._timeout)
+
+    async def add_raft_voter(
+        self, voter_id: int, host: str, port: int, *, voter_directory_id: UUID | None = None
+    ) -> None:
+        """Let a controller vote that replicates the metadata log, and listens there for others (KIP-853). Raises a
+        BrokerResponseError of DUPLICATE_VOTER, or of REQUEST_TIMED_OUT if it does not catch up, or another change is
+        under way."""
+        await quorum.add_voter(self._ready(), voter_id, voter_directory_id, (host, port), self._timeout)
+
+    async def remove_raft_voter(self, voter_id: int, *, voter_directory_id: UUID | None = None) -> None:
+        """Take its vote from a controller (KIP-853). Raises a BrokerResponseError of VOTER_NOT_FOUND, or of
+        INVALID_REQUEST if the voters that are left would be none, or no majority of them is there."""
+        await quorum.remove_voter(self._ready(), voter_id, voter_directory_id, self._timeout)
 
     async def list_consumer_groups(
         self, *, states: Iterable[str] = (), types: Iterable[str] = ()

@@ -92,4 +92,5 @@ def _replica(raw: Any) -> QuorumReplica:
         raw.log_end_offset,
         getattr(raw, "last_fetch_timestamp", -1),
         getattr(raw, "last_caught_up_timestamp", -1),
+        getattr(raw, "replica_directory_id", None),
     )

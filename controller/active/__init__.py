@@ -4,5 +4,6 @@ from ottla.controller.active.consensus import Consensus
 from ottla.controller.active.reign import Reign
 from ottla.controller.active.repairing import Repairs, RepairSettings
 from ottla.controller.active.sessions import Sessions
+from ottla.controller.active.voters import change_voters
 
-__all__ = ["Consensus", "Reign", "RepairSettings", "Repairs", "Sessions"]
+__all__ = ["Consensus", "Reign", "RepairSettings", "Repairs", "Sessions", "change_voters"]

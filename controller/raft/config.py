@@ -23,13 +23,15 @@ class RaftConfig:
 
     ``voters`` (``addresses``: where they listen) are those of the settings, in force until the log has others. A node
     that is not among the voters in force is a learner. ``directory_id`` is that of meta.properties; it becomes a part
-    of the name by which a voter that lost its disk is told from the voter that it was.
+    of the name by which a voter that lost its disk is told from the voter that it was. Only a node that is ``eligible``
+    can be made a voter.
     """
 
     node_id: int
     voters: frozenset[int]
     addresses: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     directory_id: str = ""
+    eligible: bool = True
     election_timeout: float = 1.0
     heartbeat_interval: float = 0.15
     suspect_stagger: float = 0.02

@@ -46,7 +46,7 @@ class RaftCore(Elections):
         if isinstance(message, VoteRequest):
             self._on_vote_request(sender, message, now)
         elif isinstance(message, JoinRequest):
-            self._on_join(sender, now)
+            self._on_join(sender, now, eligible=message.eligible)
         elif isinstance(message, LeaderHint):
             self._on_leader_hint(message)
         elif message.term > self.term:
@@ -74,6 +74,9 @@ class RaftCore(Elections):
                 self._on_snapshot_chunk(sender, message)
             case AppendResponse():
                 self._on_append_response(sender, message)
+                leading = self.leading
+                if leading is not None and (leading.joining is not None or self.node_id not in self.voters):
+                    self._pursue_change(leading, now)
             case SnapshotResponse():
                 self._on_snapshot_response(sender, message, now)
             case TimeoutNow() if sender == self.leader_id:
@@ -235,6 +238,8 @@ class RaftCore(Elections):
         if ready.entries:
             self.log.persisted(ready.entries[-1].index, ready.entries[-1].term)
             self._advance_commit()
+            if self.leading is not None and self.node_id not in self.voters:
+                self._pursue_change(self.leading, now)
         if ready.hard_state is not None:
             self._vote_is_durable(now)
 

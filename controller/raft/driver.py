@@ -37,9 +37,10 @@ class Transport(Protocol):
 
 class RaftDriver:
     """``on_apply`` gets committed entries in order, each once per process life; ``on_snapshot(data, index, term)``
-    replaces the state; ``on_voters`` gets every set of voters that comes into force, the first one at the start. They
-    run on the loop and must not fail. ``snapshot_source`` captures the state as applied (on
-    the loop) and returns the function that encodes it (run off the loop).
+    replaces the state; ``on_voters`` gets every set of voters that comes into force, the first one at the start, and
+    ``on_hint`` those that another node says are, which tells no more than where they may be found. They run on the loop
+    and must not fail. ``snapshot_source`` captures the state as applied (on the loop) and returns the function that
+    encodes it (run off the loop).
 
     ``failed`` gets an exception when storage fails or an invariant breaks: the node has to end then.
     """
@@ -55,6 +56,7 @@ class RaftDriver:
         on_apply: Callable[[Sequence[Entry]], None],
         on_snapshot: Callable[[bytes, int, int], None],
         on_voters: Callable[[VoterSet], None] | None = None,
+        on_hint: Callable[[VoterSet], None] | None = None,
         snapshot_source: Callable[[], Callable[[], bytes]] | None = None,
         snapshot_entries: int = 10_000,
         snapshot_bytes: int = 8 * 1024 * 1024,
@@ -67,7 +69,9 @@ class RaftDriver:
         self._on_apply = on_apply
         self._on_snapshot = on_snapshot
         self._on_voters = on_voters
+        self._on_hint = on_hint
         self._voters: VoterSet | None = None  # as told
+        self._hinted: VoterSet | None = None
         self._snapshot_source = snapshot_source
         self._snapshot_entries = snapshot_entries
         self._snapshot_bytes = snapshot_bytes
@@ -378,6 +382,10 @@ class RaftDriver:
     def _publish(self, core: RaftCore) -> None:
         if core.voter_set is not self._voters:
             self._tell_voters(core)
+        if core.hinted is not self._hinted:
+            self._hinted = core.hinted
+            if self._on_hint is not None and core.hinted is not None:
+                self._on_hint(core.hinted)
         leading = core.leading is not None and self._applied >= core.leading.first_index
         was = self._status
         if (

@@ -40,12 +40,12 @@ class Elections(Membership):
         """Nobody replicates to this node: tell these that it is here. Those of its settings, too, as the voters that
         its log knows may all have been replaced."""
         for voter in sorted(voters - {self.node_id}):
-            self._send(voter, JoinRequest(self.term))
+            self._send(voter, JoinRequest(self.term, self.config.eligible))
 
     def _on_leader_hint(self, hint: LeaderHint) -> None:
         self.hinted = decode_voter_set(hint.voters)
         if self.leader_id is None and hint.leader != self.node_id:
-            self._send(hint.leader, JoinRequest(self.term))
+            self._send(hint.leader, JoinRequest(self.term, self.config.eligible))
 
     def _campaign(self, now: float, *, pre: bool, transfer: bool = False) -> None:
         self.leader_id = None

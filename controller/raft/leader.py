@@ -72,7 +72,7 @@ class Leader(Follower):
         assert self.leading is not None
         self.leading.peers[peer] = Progress(self.log.last_index + 1, contact=now, voter=peer in self.voters)
 
-    def _on_join(self, peer: int, now: float) -> None:
+    def _on_join(self, peer: int, now: float, *, eligible: bool = True) -> None:
         """``peer`` hears no leader: if this is one, let it hear, and replicate to it if it is no voter."""
         leading = self.leading
         if leading is None or peer == self.node_id:
@@ -84,6 +84,7 @@ class Leader(Follower):
             if sum(not progress.voter for progress in leading.peers.values()) >= self.config.max_learners:
                 return
             self._add_peer(peer, now)
+        leading.peers[peer].eligible = eligible
         self._heartbeat_to(peer, leading.peers[peer], now)
 
     def _become_follower(self, term: int, leader: int | None, now: float, delay: float | None = None) -> None:
@@ -107,10 +108,6 @@ class Leader(Follower):
             progress.voter = peer in self.voters
         leading.quorum_floor = float("-inf")
 
-    def _pursue_change(self, leading: LeaderState, now: float) -> None:
-        """See ``membership``."""
-        raise NotImplementedError
-
     # -- what goes out
 
     def _stamp(self, leading: LeaderState, now: float) -> int:
@@ -121,9 +118,6 @@ class Leader(Follower):
         """Send every peer what it lacks, as far as its window allows. Called once per Ready, so that proposals and
         acknowledgements that came together leave together."""
         leading = self.leading
-        if leading is not None and (leading.joining is not None or self.node_id not in self.voters):
-            self._pursue_change(leading, now)
-            leading = self.leading
         if leading is None:
             return
         last = self.log.last_index

@@ -15,7 +15,7 @@ from ottla.controller.raft.progress import Progress
 from ottla.controller.raft.voter_set import VoterNode, VoterSet
 
 MAX_ROUNDS: Final = 10
-_PATIENCE: Final = 10.0  # election timeouts
+_PATIENCE: Final = 4.0  # election timeouts
 
 
 class Membership(Leader):
@@ -30,6 +30,7 @@ class Membership(Leader):
         if (refusal := self._refusal(leading)) is not None:
             return refusal
         leading.joining = Joining(token, node, now + _PATIENCE * self.config.election_timeout)
+        self._pursue_change(leading, now)
         return None
 
     def remove_voter(self, node_id: int, directory_id: str, now: float) -> Refusal | int:
@@ -68,7 +69,8 @@ class Membership(Leader):
         return self._append_own([voters.encode()])
 
     def _pursue_change(self, leading: LeaderState, now: float) -> None:
-        """A change goes on, or is done with."""
+        """A change goes on, or is done with. Called for what may bring that about, and never while a Ready is made:
+        what this appends would be taken for something that needs no disk."""
         if leading.joining is not None:
             self._advance_joining(leading, leading.joining, now)
         if self.node_id not in self.voters and leading.transfer_to is None and self.commit >= self.log.voters_index:
@@ -77,7 +79,7 @@ class Membership(Leader):
     # -- adding
 
     def _advance_joining(self, leading: LeaderState, joining: Joining, now: float) -> None:
-        """Called with every Ready while a node joins."""
+        """Called with every answer while a node joins."""
         if joining.rounds >= MAX_ROUNDS:
             self._end_joining(leading, joining, Refusal.NOT_CAUGHT_UP)
             return
@@ -97,7 +99,7 @@ class Membership(Leader):
 
     def _may_join(self, node: VoterNode, progress: Progress, now: float) -> bool:
         """It is there, it is the one that is meant, and it has a memory that can be counted on."""
-        if progress.recovering or now - progress.contact > self.config.election_timeout:
+        if progress.recovering or not progress.eligible or now - progress.contact > self.config.election_timeout:
             return False
         return (progress.identity or "").startswith(f"{node.directory_id}." if node.directory_id else "")
 

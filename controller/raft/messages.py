@@ -145,9 +145,11 @@ class TimeoutNow:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """A learner that hears no leader asks every voter to be replicated to. Learners are not part of any quorum."""
+    """A learner that hears no leader asks every voter to be replicated to. Learners are not part of any quorum.
+    ``eligible``: it can be made a voter."""
 
     term: int
+    eligible: bool = True
 
 
 @dataclass(frozen=True, slots=True)

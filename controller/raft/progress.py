@@ -18,6 +18,7 @@ class Progress:
     next_index: int
     contact: float  # leader's time at which a request that was answered had been sent
     voter: bool
+    eligible: bool = True  # to become one
     match: int = 0
     mode: Mode = Mode.PROBE
     probing: bool = False  # a probe is under way

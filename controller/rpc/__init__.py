@@ -14,6 +14,7 @@ from ottla.controller.rpc.http_client import RpcClient
 from ottla.controller.rpc.identity import ClusterIdentity
 from ottla.controller.rpc.models import (
     REQUESTS,
+    AddRaftVoter,
     AllocateProducerIds,
     AllocateProducerIdsResponse,
     AlterClientQuotas,
@@ -23,6 +24,7 @@ from ottla.controller.rpc.models import (
     AlterPartitionReassignmentsResponse,
     AlterPartitionResponse,
     AnyRequest,
+    ChangeVotersResponse,
     ClientQuotaEntry,
     ClientQuotaOp,
     ClientQuotaResult,
@@ -55,6 +57,7 @@ from ottla.controller.rpc.models import (
     Reassignment,
     RegisterBroker,
     RegisterBrokerResponse,
+    RemoveRaftVoter,
     RpcModel,
     RpcRequest,
     RpcResponse,
@@ -71,6 +74,7 @@ from ottla.controller.rpc.watch import PeerWatch
 
 __all__ = [
     "REQUESTS",
+    "AddRaftVoter",
     "Address",
     "AllocateProducerIds",
     "AllocateProducerIdsResponse",
@@ -82,6 +86,7 @@ __all__ = [
     "AlterPartitionResponse",
     "AnyRequest",
     "BadMessage",
+    "ChangeVotersResponse",
     "ClientQuotaEntry",
     "ClientQuotaOp",
     "ClientQuotaResult",
@@ -126,6 +131,7 @@ __all__ = [
     "Reassignment",
     "RegisterBroker",
     "RegisterBrokerResponse",
+    "RemoveRaftVoter",
     "RpcClient",
     "RpcError",
     "RpcModel",

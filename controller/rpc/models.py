@@ -119,6 +119,31 @@ class UnregisterBroker(RpcRequest[UnregisterBrokerResponse]):
     broker_id: int
 
 
+# The metadata quorum
+
+
+class ChangeVotersResponse(RpcResponse):
+    """`error` and `message` say it all."""
+
+
+class AddRaftVoter(RpcRequest[ChangeVotersResponse]):
+    """A node that replicates the metadata log becomes a voter (KIP-853). An empty `directory_id` is any."""
+
+    response_type = ChangeVotersResponse
+    voter_id: int
+    directory_id: str = ""
+    host: str
+    port: int
+
+
+class RemoveRaftVoter(RpcRequest[ChangeVotersResponse]):
+    """A voter becomes a node that only replicates."""
+
+    response_type = ChangeVotersResponse
+    voter_id: int
+    directory_id: str = ""
+
+
 # In-sync replicas
 
 
@@ -384,6 +409,8 @@ REQUESTS: Mapping[str, type[AnyRequest]] = MappingProxyType(
             AlterPartitionReassignments,
             ReadBarrier,
             UnregisterBroker,
+            AddRaftVoter,
+            RemoveRaftVoter,
             CreateTopics,
             DeleteTopics,
             CreatePartitions,

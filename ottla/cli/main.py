@@ -45,6 +45,7 @@ COMMANDS: dict[str, Row] = {
     "log-dirs": Row("ottla.cli.log_dirs", "show what lies in the data directories of the brokers"),
     "partition": Row("ottla.cli.partition", "reassign replicas of partitions, and elect leaders"),
     "broker": Row("ottla.cli.broker", "list brokers, empty one, and remove it"),
+    "quorum": Row("ottla.cli.quorum", "show the metadata quorum, and add and remove voters"),
     "rebalance": Row("ottla.cli.rebalance", "spread replicas and preferred leaders evenly over the brokers"),
     "group": Row("ottla.cli.group", "list, describe and delete consumer groups, and reset their offsets"),
     "txn": Row("ottla.cli.txn", "list, describe and abort transactions, and find those that hang"),

@@ -120,6 +120,8 @@ class Node:
         raft = RaftConfig(
             node_id=config.node_id,
             voters=frozenset(voters),
+            addresses=voters,
+            eligible=config.is_controller,
             directory_id=directory_id,
             election_timeout=election_s,
             heartbeat_interval=0.15 * election_s,

@@ -11,6 +11,7 @@ from kio.schema.errors import ErrorCode
 from ottla.broker import QuorumMember, QuorumStatus
 from ottla.controller import (
     ActiveController,
+    AddRaftVoter,
     Address,
     AnyRequest,
     ClusterIdentity,
@@ -25,9 +26,12 @@ from ottla.controller import (
     RaftDriver,
     RaftStatus,
     RaftTransport,
+    RemoveRaftVoter,
     RpcClient,
     RpcResponse,
     RpcServer,
+    VoterSet,
+    change_voters,
     decode_message,
     encode_message,
     is_answer,
@@ -74,6 +78,8 @@ class Quorum:
             run_blocking=group.run_blocking,
             on_apply=self.view.on_apply,
             on_snapshot=self.view.on_snapshot,
+            on_voters=self._on_voters,
+            on_hint=self._on_hint,
             snapshot_source=self.view.snapshot_source,
             snapshot_bytes=snapshot_bytes,
         )
@@ -111,7 +117,7 @@ class Quorum:
         await self._server.start(*self._listen)
         await self.driver.start()
         self.started = True
-        self.watch.start(self.addresses)
+        self.watch.start([*self.addresses, *self.driver.core.voters])
 
     async def stop(self) -> None:
         """Hand over the leadership, then go, saying goodbye to those who watch. Safe after half a start."""
@@ -139,7 +145,7 @@ class Quorum:
     def can_decide(self) -> bool:
         """Whether a majority of the voters may be there: without one nothing is worth waiting for."""
         away = [node for node, standing in self.watch.standings.items() if standing in ("dead", "left")]
-        voters = self._raft.voters
+        voters = self.driver.core.voters if self.started else self._raft.voters
         return len(voters.difference(away)) > len(voters) // 2
 
     def status(self) -> QuorumStatus:
@@ -147,12 +153,18 @@ class Quorum:
         core = self.driver.core
         members: tuple[QuorumMember, ...] = ()
         if core.leading is not None:
-            own = QuorumMember(self._raft.node_id, core.log.last_index, True, 0)
+            own = QuorumMember(self._raft.node_id, core.log.last_index, core.is_voter, 0, _directory_of(core.identity))
             now = asyncio.get_running_loop().time()
             members = (
                 own,
                 *(
-                    QuorumMember(node, peer.match, peer.voter, round(max(0.0, now - peer.contact) * 1000))
+                    QuorumMember(
+                        node,
+                        peer.match,
+                        peer.voter,
+                        round(max(0.0, now - peer.contact) * 1000),
+                        _directory_of(peer.identity),
+                    )
                     for node, peer in core.leading.peers.items()
                 ),
             )
@@ -162,9 +174,27 @@ class Quorum:
             leader_id=-1 if leader is None else leader,
             term=core.term,
             high_watermark=core.commit,
-            voters=tuple(sorted(self._raft.voters)),
+            voters=tuple(sorted(core.voters)),
             members=members,
         )
+
+    # Who votes
+
+    def _on_voters(self, voters: VoterSet) -> None:
+        """These are in force here, committed or not."""
+        known = {node.node_id: (node.host, node.port) for node in voters.nodes if node.port}
+        self.addresses.set_voters(known)
+        self.controller.set_voters(sorted(voters.ids))
+        if self.started:
+            self.watch.start(known)
+        self.controller.leader_changed()
+
+    def _on_hint(self, voters: VoterSet) -> None:
+        """Another node has a set of voters that may be newer: reason enough to look for them, and to be known there."""
+        for node in voters.nodes:
+            if node.port and self.addresses.get(node.node_id) is None:
+                self.addresses.learn(node.node_id, (node.host, node.port))
+        self.watch.start(voters.ids)
 
     # What comes in
 
@@ -176,6 +206,8 @@ class Quorum:
             # The listener is open before Raft has read its log, so that the others find this node at once.
             leader = self.driver.leader_id if self.started else None
             return request.response_type(error=ErrorCode.not_controller.value, controller_id=leader)
+        if isinstance(request, AddRaftVoter | RemoveRaftVoter):
+            return await change_voters(self.driver, request)
         return await self.active.handle(request, caller)
 
     def _introduced(self, node_id: int, address: Address) -> None:
@@ -202,3 +234,8 @@ class Quorum:
         self.driver.trust(node_id)
         if self.active is not None:
             self.active.peer_alive(node_id)
+
+
+def _directory_of(identity: str | None) -> str:
+    """The directory id in the name of a memory (see HardState)."""
+    return identity.rpartition(".")[0] if identity else ""

@@ -38,9 +38,6 @@ def _roles(config: Settings) -> None:
         raise ValueError("process.roles must name broker, controller or both, each once")
     if not voters:
         raise ValueError("controller.quorum.voters must name at least one controller")
-    if "controller" in roles and config.node_id not in voters:
-        known = ", ".join(map(str, sorted(voters)))
-        raise ValueError(f"node.id {config.node_id} has the controller role but is not a voter (voters: {known})")
     if "controller" not in roles and config.node_id in voters:
         raise ValueError(f"node.id {config.node_id} is a voter, so process.roles must include controller")
 
@@ -86,13 +83,14 @@ def _protocols(config: Settings) -> None:
 
 
 def _advertised(config: Settings) -> None:
+    voters = {voter.id for voter in config.controller_quorum_voters}
     names = {each.name for each in config.listeners}
     for each in config.advertised_listeners:
         if each.name not in names:
             raise ValueError(f"advertised.listeners has {each.name}, which is not among the listeners")
     for listener in config.listeners:
-        if listener.name == config.controller_listener_names and "controller" in config.process_roles:
-            continue  # voters are reached by the address that the list of voters has for them
+        if listener.name == config.controller_listener_names and config.node_id in voters:
+            continue  # these are reached by the address that the list of voters has for them
         each = advertised_of(config, listener)
         if each.host in WILDCARDS:
             raise ValueError(
@@ -114,7 +112,7 @@ def _times(config: Settings) -> None:
 
 def _secret(config: Settings) -> None:
     secret = config.ottla_cluster_secret
-    alone = "controller" in config.process_roles and len(config.controller_quorum_voters) == 1
+    alone = [voter.id for voter in config.controller_quorum_voters] == [config.node_id]
     if secret is None:
         if not alone:
             raise ValueError("set ottla.cluster.secret.file or ottla.cluster.secret, the same on every node")

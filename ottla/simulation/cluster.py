@@ -110,10 +110,11 @@ class SimulatedCluster(Links, DiskFaults):
             own["broker.rack"] = f"rack-{node_id}"
         return SimulatedNode(self.world, node_id, self._common | own)
 
-    def add_broker(self) -> int:
-        """One more node, without the controller role, and started. Returns its number: one that there never was."""
+    def add_broker(self, *, controller: bool = False) -> int:
+        """One more node, started; with the controller role it may be made a voter. Returns its number: one that there
+        never was."""
         node_id = max(node.id for node in (*self.nodes.values(), *self.former)) + 1
-        self.nodes[node_id] = node = self._make(node_id, "broker")
+        self.nodes[node_id] = node = self._make(node_id, "broker,controller" if controller else "broker")
         node.start()
         return node_id
 

@@ -9,12 +9,14 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker import TABLE
 from ottla.controller import (
+    AddRaftVoter,
     AllocateProducerIds,
     AllocateProducerIdsResponse,
     AlterClientQuotas,
     AlterClientQuotasResponse,
     AlterPartitionReassignments,
     AlterPartitionReassignmentsResponse,
+    ChangeVotersResponse,
     ClientQuotaResult,
     ConfigResult,
     CreatePartitions,
@@ -30,6 +32,7 @@ from ottla.controller import (
     PartitionResult,
     ReadBarrier,
     ReadBarrierResponse,
+    RemoveRaftVoter,
     TopicResult,
     UnregisterBroker,
     UnregisterBrokerResponse,
@@ -64,6 +67,8 @@ def agreeable(world: World) -> None:
         ),
         ElectLeaders: lambda request: ElectLeadersResponse(results=partitions(request), offset=5),
         ReadBarrier: lambda request: ReadBarrierResponse(offset=5),
+        AddRaftVoter: lambda request: ChangeVotersResponse(offset=5),
+        RemoveRaftVoter: lambda request: ChangeVotersResponse(offset=5),
         UnregisterBroker: lambda request: UnregisterBrokerResponse(offset=5),
         CreateTopics: lambda request: CreateTopicsResponse(topics=topics(request), offset=5),
         DeleteTopics: lambda request: DeleteTopicsResponse(topics=topics(request), offset=5),
@@ -216,6 +221,8 @@ CONTENT: dict[int, dict[str, Any]] = {
         ]
     },
     64: {"broker_id": 2},
+    80: {"voter_id": 4, "timeout": 1000, "listeners": [{"name": "CONTROLLER", "host": "n4", "port": 9093}]},
+    81: {"voter_id": 3},
     44: {
         "resources": [
             {

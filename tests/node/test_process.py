@@ -35,7 +35,7 @@ def _config(tmp_path: Path, base: int, **changes: object) -> Path:
     [
         ({"num_partitons": 3}, "num.partitons"),
         ({"node_id": "one"}, "node.id"),
-        ({"controller_quorum_voters": "2@127.0.0.1:9999"}, "is not a voter (voters: 2)"),
+        ({"controller_quorum_voters": "2@127.0.0.1:9999"}, "ottla.cluster.secret"),
         ({"broker_session_timeout_ms": -5}, "broker.session.timeout.ms"),
     ],
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from ottla.controller.raft import Entry, Message, RaftConfig, RaftCore, Ready, Refusal, Role, VoterNode
-from tests.raft.invariants import Invariants
+from tests.raft.invariants import Invariants, require
 from tests.raft.memory_storage import MemoryStorage
 
 
@@ -137,9 +137,11 @@ class Simulation:
         """What the driver does: one Ready at a time, in the promised order."""
         core = node.core
         while core is not None and node.writing is None:
+            needs_disk = core.must_persist
             ready = core.ready(self.now)
             if not ready:
                 break
+            require(needs_disk or not ready.must_persist, "the driver goes by must_persist, and would not write this")
             for envelope in ready.urgent:
                 self.send(node.node_id, *envelope)
             if self.ack_before_persist:

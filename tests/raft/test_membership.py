@@ -252,22 +252,29 @@ def test_a_voter_added_later_that_loses_its_disk_neither_votes_nor_counts_until_
     assert (index, b"on two disks only") in simulation.nodes[other].state
 
 
-def test_a_node_is_added_only_once_it_is_readmitted() -> None:
-    simulation = Simulation(3, seed=14)
-    leader = simulation.elect()
+def asks_to_be_added_without_memory(kind: type[Simulation] = Simulation) -> tuple[Simulation, int, int]:
+    """A voter is removed, loses its disk, and is to be added again while nothing commits, so that nobody is readmitted.
+    Returns the leader and that node."""
+    simulation = kind(3, seed=14)
+    simulation.elect()
     simulation.run(1)
-    voters = sorted(simulation.voters - {leader})
-    simulation.shrink(voters[0])
-    simulation.wipe(voters[0])
-    simulation.start(voters[0])
+    leaver, other = sorted(simulation.voters - {simulation.elect()})
+    simulation.shrink(leaver)
+    simulation.wipe(leaver)
+    simulation.start(leaver)
     leader = simulation.elect()
-    core = simulation.core(leader)
-    simulation.isolate(voters[1])  # nothing commits, so nobody is readmitted
-    assert isinstance(simulation.add(leader, voters[0]), int)
+    simulation.isolate(other)
+    assert isinstance(simulation.add(leader, leaver), int)
     simulation.run(0.9)
-    assert voters[0] not in core.voters
+    assert simulation.core(leaver).recovering
+    return simulation, leader, leaver
+
+
+def test_a_node_is_added_only_once_it_is_readmitted() -> None:
+    simulation, leader, leaver = asks_to_be_added_without_memory()
+    assert leaver not in simulation.core(leader).voters
     simulation.settle()
-    assert not simulation.core(voters[0]).recovering
+    assert not simulation.core(leaver).recovering
 
 
 def test_a_dead_voter_is_replaced_for_good() -> None:
