@@ -265,11 +265,8 @@ class Consumer(Reader):
         for partition in chosen:
             self._state(partition).reset_to_committed()
         self._fetcher.wake()
-        result = {}
-        for partition in chosen:
-            await self.position(partition)
-            result[partition] = await self.committed(partition)
-        return result
+        left = await self._positions(chosen, named=bool(partitions))
+        return {partition: await self.committed(partition) for partition in left}
 
     # -- commits -------------------------------------------------------------------------------------------
 

@@ -91,8 +91,12 @@ class Fetcher:
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Exactly these partitions from now on; those that stay keep their position."""
         wanted = list(dict.fromkeys(partitions))
+        gone = self.states.keys() - set(wanted)
         self.states = {tp: self.states.get(tp) or self._new(tp) for tp in wanted}
         self.wake()
+        if gone:
+            # Whoever waits for something of theirs need not any more.
+            self._on_data()
 
     def _new(self, tp: TopicPartition) -> PartitionState:
         state = PartitionState(tp, self._options.reset_to)

@@ -71,9 +71,12 @@ class Reader:
         await self._seek_to(LATEST, partitions)
 
     async def position(self, partition: TopicPartition) -> int:
-        """The offset of the next record to be handed out; waits until it is known."""
-        state = self._state(partition)
-        while state.position < 0:
+        """The offset of the next record to be handed out; waits until it is known.
+
+        Raises IllegalStateError when the partition is not assigned, or not any more.
+        """
+        # Looked up anew each time: what was taken away meanwhile never gets a position.
+        while (state := self._state(partition)).position < 0:
             self._running()
             if state.error is not None:
                 error, state.error = state.error, None
@@ -195,8 +198,22 @@ class Reader:
         for partition in chosen:
             self._state(partition).reset(where)
         self._fetcher.wake()
+        await self._positions(chosen, named=bool(partitions))
+
+    async def _positions(self, chosen: Iterable[TopicPartition], *, named: bool) -> list[TopicPartition]:
+        """Wait until the positions are known. Those of partitions that the program has not `named` and that are taken
+        away meanwhile are not waited for. Returns the others."""
+        left = []
         for partition in chosen:
-            await self.position(partition)
+            try:
+                await self.position(partition)
+            except IllegalStateError:
+                self._running()
+                if named or partition in self._fetcher.states:
+                    raise
+            else:
+                left.append(partition)
+        return left
 
     async def _offsets(self, partitions: Iterable[TopicPartition], where: int) -> dict[TopicPartition, int]:
         self._running()

@@ -162,6 +162,22 @@ async def test_positions(cluster: FakeCluster) -> None:
             consumer.seek(TopicPartition("t", 9), 0)
 
 
+async def test_a_position_of_what_is_taken_away_meanwhile_is_not_waited_for(cluster: FakeCluster) -> None:
+    cluster.create("t", 2)
+    one, other = TopicPartition("t", 0), TopicPartition("t", 1)
+    async with Consumer(bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
+        consumer.assign([one, other])
+        assert await consumer.position(one) == await consumer.position(other) == 0
+        cluster.pause(1)
+        waiting = [asyncio.ensure_future(consumer.seek_to_end()), asyncio.ensure_future(consumer.seek_to_end(one))]
+        await asyncio.sleep(0)
+        consumer.assign([])
+        async with asyncio.timeout(5):
+            await waiting[0]
+            with pytest.raises(IllegalStateError):
+                await waiting[1]
+
+
 async def test_without_reset_policy_a_missing_position_is_an_error(cluster: FakeCluster) -> None:
     cluster.create("t")
     async with Consumer("t", bootstrap_servers=cluster.bootstrap, auto_offset_reset="none") as consumer:
