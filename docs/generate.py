@@ -258,7 +258,7 @@ def _example() -> NodeViews:
     broker = BrokerImage(1, 1, "life", (Listener("PLAINTEXT", "node-1", 9092),), fenced=False)
     topic = TopicImage(UUID(int=1), "topic", {0: PartitionImage((1, 2), (1, 2), 1, 0, 0)})
     image = MetadataImage("cluster", 1, {1: broker}, {topic.name: topic}, {topic.id: topic.name})
-    replica = ReplicaRow(topic.name, 0, True, 0, 1, 0, 1, 100, 1, 2, 2, {2: 1})
+    replica = ReplicaRow(topic.name, 0, True, 0, 1, 0, 1, 100, 1, 2, 2, {2: 1}, last_stable_offset=1)
     changes = MetadataChanges(1, image)
     return NodeViews(
         node_id=1,

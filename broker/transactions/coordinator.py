@@ -27,11 +27,12 @@ log = structlog.get_logger(__name__)
 
 class TransactionSummary(NamedTuple):
     """For metrics: ids by their state, the age of the oldest transaction that is under way (s; 0 for none), and
-    partitions that have not got their marker yet."""
+    partitions that have not got their marker yet; how many partitions a coordinator did not say to be in one."""
 
     states: Mapping[str, int]
     oldest_s: float
     markers: int
+    unverified: int = 0
 
 
 MAX_WANTING_IDS = 10_000

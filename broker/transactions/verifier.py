@@ -35,7 +35,8 @@ class _Question:
 
 
 class Verifier:
-    """`home` tells who coordinates a transactional id; None while nobody can."""
+    """`home` tells who coordinates a transactional id; None while nobody can. `failures` counts questions that a
+    coordinator did not answer with yes."""
 
     def __init__(self, peers: Peers, home: Callable[[str], tuple[int, PartitionImage] | None]) -> None:
         self._peers = peers
@@ -43,6 +44,7 @@ class Verifier:
         self._waiting: dict[int, list[_Question]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._closed = False
+        self.failures = 0
 
     def ask(
         self, transactional_id: str, producer: Producer, partition: Partition, *, add: bool, known_epoch: int = -1
@@ -91,7 +93,7 @@ class Verifier:
     def _over(self, broker_id: int, questions: Sequence[_Question]) -> None:
         del self._tasks[broker_id]
         for question in questions:
-            _settle(question, ErrorCode.network_exception)
+            self._settle(question, ErrorCode.network_exception)
         self._pump(broker_id)
 
     async def _deliver(self, broker_id: int, batch: Mapping[str, Sequence[_Question]]) -> None:
@@ -113,14 +115,20 @@ class Verifier:
             for question in rows:
                 found = errors.get((question.transactional_id, *question.partition), ErrorCode.network_exception)
                 fenced = found is ErrorCode.producer_fenced
-                _settle(question, ErrorCode.invalid_producer_epoch if fenced else found)
+                self._settle(question, ErrorCode.invalid_producer_epoch if fenced else found)
+
+    def _settle(self, question: _Question, error: ErrorCode) -> None:
+        if question.future.done():
+            return
+        self.failures += error is not ErrorCode.none
+        question.future.set_result(error)
 
     async def close(self) -> None:
         self._closed = True
         await stop_tasks(self._tasks.values())
         for waiting in self._waiting.values():
             for question in waiting:
-                _settle(question, ErrorCode.network_exception)
+                self._settle(question, ErrorCode.network_exception)
         self._waiting.clear()
         self._peers.close()
 
@@ -137,8 +145,3 @@ def _row(transactional_id: str, questions: Sequence[_Question]) -> dict[str, obj
         "verify_only": not first.add,
         "topics": [{"name": name, "partitions": sorted(indexes)} for name, indexes in sorted(topics.items())],
     }
-
-
-def _settle(question: _Question, error: ErrorCode) -> None:
-    if not question.future.done():
-        question.future.set_result(error)

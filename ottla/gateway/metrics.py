@@ -80,6 +80,12 @@ class NodeCollector:
             ["node"],
             [([node], found.oldest_s)],
         )
+        yield _counter(
+            "kafka_server_addpartitionstotxnmanager_verificationfailures",
+            "Partitions that a coordinator did not say to be part of a transaction when this node asked.",
+            ["node"],
+            [([node], found.unverified)],
+        )
         yield _gauge(
             "ottla_transaction_markers_missing",
             "Partitions that this node has yet to tell how a transaction ended.",
@@ -293,11 +299,24 @@ def _replicas(node: int, rows: list[ReplicaRow]) -> Iterator[Metric]:
         ("underminisrpartitioncount", "Of those, below min.insync.replicas.", sum(map(_under_min, led))),
         ("atminisrpartitioncount", "Of those, at min.insync.replicas.", sum(map(_at_min, led))),
         ("reassigningpartitions", "Of those, on their way to other replicas.", sum(row.reassigning for row in led)),
+        ("produceridcount", "Producers whose sequences are remembered here.", sum(row.producers for row in rows)),
+        (
+            "partitionswithlatetransactionscount",
+            "Replicas here with a transaction that is open for longer than any may be.",
+            sum(row.late for row in rows),
+        ),
     )
     for name, doc, count in counts:
         yield _gauge(f"kafka_server_replicamanager_{name}", doc, ["node"], [([node], count)])
     yield _per_partition("kafka_cluster_partition_underminisr", "1 below min.insync.replicas.", led, _under_min, node)
     yield _per_partition("kafka_cluster_partition_atminisr", "1 at min.insync.replicas.", led, _at_min, node)
+    yield _per_partition(
+        "kafka_cluster_partition_laststableoffsetlag",
+        "Committed records that a transaction keeps from who reads only what is decided.",
+        led,
+        lambda row: row.high_watermark - row.last_stable_offset,
+        node,
+    )
     yield _per_partition("kafka_log_log_size", "Bytes of the log.", rows, lambda row: row.size, node)
     yield _per_partition("kafka_log_log_logendoffset", "Log end.", rows, lambda row: row.log_end_offset, node)
     yield _per_partition(

@@ -6,8 +6,9 @@ from ottla.broker.replication import LeaderState, Partition
 from ottla.gateway.views import ReplicaRow
 
 
-def replica_rows(partitions: Iterable[Partition]) -> Iterator[ReplicaRow]:
-    """One row for every replica whose log could be opened and whose state is known."""
+def replica_rows(partitions: Iterable[Partition], late_before_ms: int = 0) -> Iterator[ReplicaRow]:
+    """One row for every replica whose log could be opened and whose state is known. A transaction that was written to
+    for the last time before `late_before_ms` is late."""
     for partition in partitions:
         log, image, role = partition.log, partition.image, partition.role
         if log is None or image is None:
@@ -31,4 +32,7 @@ def replica_rows(partitions: Iterable[Partition]) -> Iterator[ReplicaRow]:
             in_sync=in_sync,
             followers=followers,
             reassigning=image.reassigning,
+            last_stable_offset=partition.last_stable_offset,
+            producers=len(log.producers),
+            late=0 <= log.producers.oldest_transaction_ms < late_before_ms,
         )

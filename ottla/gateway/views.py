@@ -9,7 +9,8 @@ from ottla.controller import MetadataImage
 
 class ReplicaRow(NamedTuple):
     """One replica on this node. `followers` (end offset by broker, -1 unknown) is for the leader only. Those that are
-    only being added do not count among `replicas`."""
+    only being added do not count among `replicas`. `producers` are those whose sequences are remembered; `late`: a
+    transaction is open for longer than any may be."""
 
     topic: str
     partition: int
@@ -24,6 +25,9 @@ class ReplicaRow(NamedTuple):
     in_sync: int
     followers: Mapping[int, int]
     reassigning: bool = False
+    last_stable_offset: int = -1
+    producers: int = 0
+    late: bool = False
 
 
 class GroupRow(NamedTuple):
@@ -86,6 +90,8 @@ class Transactions(Protocol):
     def oldest_s(self) -> float: ...
     @property
     def markers(self) -> int: ...
+    @property
+    def unverified(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,12 @@ class ProducerState:
     def entries(self) -> Mapping[int, ProducerEntry]:
         return self._entries
 
+    @property
+    def oldest_transaction_ms(self) -> int:
+        """Timestamp of the last record in the transaction that is open for longest, -1 if none is."""
+        producer_id = self.transactions.oldest_open
+        return -1 if producer_id is None else self._entries[producer_id].last_timestamp
+
     # --- what a leader may append
 
     def check(

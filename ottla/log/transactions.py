@@ -55,6 +55,11 @@ class Transactions:
         others = next(iter(self._open.values()), None)
         return transaction.first_offset, marker_offset + 1 if others is None else others.first_offset
 
+    @property
+    def oldest_open(self) -> int | None:
+        """The producer id of the open transaction that began first."""
+        return next(iter(self._open), None)
+
     def first_unstable(self, high_watermark: int) -> int | None:
         """The first offset that is not decided yet, None when all below the high watermark is. It never goes back as
         long as the high watermark does not."""

@@ -35,6 +35,9 @@ from ottla.wire import KafkaServer, Limits
 
 log = structlog.get_logger(__name__)
 
+LATE_TRANSACTION_MS = 300_000
+"""After the longest timeout, until a transaction counts as late (Kafka's)."""
+
 
 class BrokerPart:
     """Made before the quorum, because a directory must be locked and its logs recovered before the node takes part."""
@@ -225,7 +228,15 @@ class BrokerPart:
 
     def transactions(self) -> TransactionSummary | None:
         """The transactional ids that this broker coordinates."""
-        return None if self._broker is None else self._broker.transactions.summary()
+        if self._broker is None:
+            return None
+        found = self._broker.transactions.summary()
+        return found._replace(unverified=self._broker.context.verifier.failures)
+
+    @property
+    def late_before_ms(self) -> int:
+        """A transaction that nobody has written to since then should have been aborted by its coordinator."""
+        return self._clock() - self._config.transaction_max_timeout_ms - LATE_TRANSACTION_MS
 
     def _storage_failed(self, partition: Partition, error: Exception) -> None:
         """The node has one data directory; as in Kafka, a broker without any cannot go on."""

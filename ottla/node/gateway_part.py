@@ -73,7 +73,9 @@ class GatewayPart:
 
     def _replicas(self) -> Iterable[ReplicaRow]:
         broker = self._node.broker
-        return replica_rows(broker.replicas.partitions()) if broker and broker.replicas else ()
+        if broker is None or broker.replicas is None:
+            return ()
+        return replica_rows(broker.replicas.partitions(), broker.late_before_ms)
 
     def _groups(self) -> Iterable[GroupRow]:
         broker = self._node.broker

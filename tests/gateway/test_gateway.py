@@ -38,7 +38,9 @@ def partition(leader: int, isr: tuple[int, ...], epoch: int = 4) -> PartitionIma
 
 def row(index: int, *, leads: bool, in_sync: int) -> ReplicaRow:
     followers = {2: 95, 3: -1} if leads else {}
-    return ReplicaRow("events", index, leads, 4, 90, 10, 100, 4096, 2, 3, in_sync, followers)
+    return ReplicaRow(
+        "events", index, leads, 4, 90, 10, 100, 4096, 2, 3, in_sync, followers, last_stable_offset=85, producers=2
+    )
 
 
 @dataclass
@@ -146,6 +148,9 @@ async def test_metrics_of_this_node(fake: Fake) -> None:
     assert samples["kafka_server_replicamanager_underreplicatedpartitions", "node=1"] == 1
     assert samples["kafka_server_replicamanager_atminisrpartitioncount", "node=1"] == 1
     assert samples["kafka_server_replicamanager_reassigningpartitions", "node=1"] == 0
+    assert samples["kafka_server_replicamanager_produceridcount", "node=1"] == 4
+    assert samples["kafka_server_replicamanager_partitionswithlatetransactionscount", "node=1"] == 0
+    assert samples["kafka_cluster_partition_laststableoffsetlag", "node=1", "partition=0", "topic=events"] == 5
     assert samples["kafka_cluster_partition_underminisr", "node=1", "partition=0", "topic=events"] == 0
     assert samples["kafka_log_log_size", "node=1", "partition=1", "topic=events"] == 4096
     assert samples["kafka_controller_kafkacontroller_activecontrollercount", "node=1"] == 1
@@ -214,6 +219,15 @@ def test_each_change_is_counted_by_one_node(
     assert seen == expected
 
 
+class Producers:
+    """Of a log in which a transaction is open."""
+
+    oldest_transaction_ms = 1000
+
+    def __len__(self) -> int:
+        return 3
+
+
 def test_rows_of_a_led_a_followed_and_an_unopened_replica() -> None:
     leader = LeaderState(
         node_id=1,
@@ -233,7 +247,8 @@ def test_rows_of_a_led_a_followed_and_an_unopened_replica() -> None:
         "log_start_offset": 10,
         "log_end_offset": 100,
         "min_insync": 2,
-        "log": SimpleNamespace(size=4096),
+        "last_stable_offset": 85,
+        "log": SimpleNamespace(size=4096, producers=Producers()),
         "image": partition(1, (1, 2)),
     }
     led = SimpleNamespace(**common, role=leader, is_leader=True)
@@ -243,8 +258,12 @@ def test_rows_of_a_led_a_followed_and_an_unopened_replica() -> None:
         **common | {"image": replace(partition(1, (1, 2)), adding=(3,))}, role=leader, is_leader=True
     )
     rows = list(replica_rows(cast(Any, [led, followed, unopened, moving])))
-    base = ReplicaRow("events", 0, True, 4, 90, 10, 100, 4096, 2, 3, 2, {2: -1, 3: -1})
+    base = ReplicaRow(
+        "events", 0, True, 4, 90, 10, 100, 4096, 2, 3, 2, {2: -1, 3: -1}, last_stable_offset=85, producers=3
+    )
     assert rows == [base, base._replace(is_leader=False, followers={}), base._replace(replicas=2, reassigning=True)]
+    (late,) = replica_rows(cast(Any, [led]), late_before_ms=1001)
+    assert late == base._replace(late=True)
 
 
 def test_importing_the_gateway_does_not_import_prometheus() -> None:
