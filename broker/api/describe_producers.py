@@ -1,6 +1,6 @@
-"""DescribeProducers, v0: who writes to a partition, and whose transaction is open there, as its leader knows (KIP-664).
+"""DescribeProducers, v0: who writes to a partition, and whose transaction is open there, as a replica knows (KIP-664).
 
-Differences from Kafka: none. What is not known is -1.
+Differences from Kafka: none: followers answer too, of what they have. What is not known is -1.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.context import Answer, BrokerContext
-from ottla.broker.leadership import led_partition
 from ottla.broker.replication import Partition
 from ottla.log import ProducerEntry
 from ottla.wire import Request
@@ -23,14 +22,14 @@ def handle(context: BrokerContext, request: Request) -> Answer:
 
 
 def _row(context: BrokerContext, topic: str, index: int) -> dict[str, object]:
-    partition = led_partition(context, topic, index)
+    partition = context.replicas.partition(topic, index)
     if isinstance(partition, ErrorCode):
         return {"partition_index": index, "error_code": partition, "active_producers": []}
     return {"partition_index": index, "error_code": ErrorCode.none, "active_producers": _producers(partition)}
 
 
 def _producers(partition: Partition) -> list[dict[str, object]]:
-    assert partition.log is not None, "what leads has a log"
+    assert partition.log is not None, "what has not failed has a log"
     return [_producer(entry) for entry in partition.log.producers.entries.values()]
 
 

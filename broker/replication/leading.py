@@ -212,11 +212,11 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     proposal = role.expand(follower, eligible)
     if proposal is not None:
         partition.propose(proposal)
-    before, end = role.high_watermark, partition.log_end_offset
+    before, end = role.high_watermark, role.log_end
     partition.advance()
     if role.high_watermark == before:
         return result
-    if partition.log_end_offset > end and not result.records:
+    if role.log_end > end and not result.records:
         # A coordinator that heard of it has gone on to its next record, before this fetch waits for any.
         result = read(partition, want, min_one=min_one)
         if result.records:

@@ -47,6 +47,11 @@ class AbortedIndex:
     def __iter__(self) -> Iterator[AbortedTransaction]:
         return (AbortedTransaction(*row[1:]) for row in _ENTRY.iter_unpack(bytes(self._data)))
 
+    @property
+    def last_offset(self) -> int:
+        """Of the last abort marker, -1 if there is none."""
+        return self._last_offsets[-1] if self._last_offsets else -1
+
     def add(self, transaction: AbortedTransaction) -> None:
         """Offsets of markers increase; the caller adds as the log grows."""
         self._data += _ENTRY.pack(_VERSION, *transaction)

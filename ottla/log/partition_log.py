@@ -28,6 +28,7 @@ from ottla.records import (
     CorruptBatch,
     EndMarker,
     iter_headers,
+    read_header,
     read_marker,
     stamped_prefix,
 )
@@ -243,16 +244,25 @@ class PartitionLog(LogMaintenance):
         DiskError, CorruptFile, CorruptBatch.
         """
         found: list[tuple[int, int]] = []
+        newest = start - 1
         for at in range(self._segment_index(start), len(self._segments)):
-            if self._aborted_of(self._segments[at]).collect(start, end, found):
-                break
+            segment = self._segments[at]
+            if segment.base_offset > self.last_abort:
+                return found
+            index = self._aborted_of(segment)
+            if index.collect(start, end, found):
+                return found
+            newest = max(newest, index.last_offset)
+        self.last_abort = min(self.last_abort, newest)
         return found
 
     def aborted_in(self, data: bytes, start: int) -> list[tuple[int, int]]:
         """The same for what a read from `start` gave."""
         if not data or start > self.last_abort:
             return []
-        found = self.aborted_transactions(start, self.log_end_offset)
+        # A read ends with its segment: where in it is only worth a look at each batch if there is something to tell.
+        segment = self._segments[self._segment_index(max(read_header(data).base_offset, start))]
+        found = self.aborted_transactions(start, segment.next_offset)
         if not found:
             return found
         return self.aborted_transactions(start, max(header.next_offset for _, header in iter_headers(data)))

@@ -143,9 +143,10 @@ async def test_version_1_knows_no_transactions_v2(world: World) -> None:
     assert partition.last_stable_offset == 2
 
 
-async def test_producers_are_described_by_their_leader(world: World) -> None:
+async def test_producers_are_described_by_any_replica(world: World) -> None:
     (partition,) = world.add_topic("t")
-    world.add_topic("elsewhere", replicas=(1, 2), leader=2)
+    world.add_topic("elsewhere", replicas=(2, 3), leader=2)
+    world.add_topic("followed", replicas=(1, 2), leader=2)
     put(partition, part(4, 2, producer=7, epoch=1))
     put(partition, batch(producer_id=8, producer_epoch=0, base_sequence=0))
     end(partition, COMMIT, producer=9, epoch=2)
@@ -153,10 +154,12 @@ async def test_producers_are_described_by_their_leader(world: World) -> None:
         "topics": [
             {"name": "t", "partition_indexes": [0, 1]},
             {"name": "elsewhere", "partition_indexes": [0]},
+            {"name": "followed", "partition_indexes": [0]},
         ]
     }
     response = await world.call(61, 0, values)
-    t, elsewhere = response.topics
+    t, elsewhere, followed = response.topics
+    assert (followed.partitions[0].error_code, followed.partitions[0].active_producers) == (NONE, ())
     assert t.partitions[1].error_code is ErrorCode.unknown_topic_or_partition
     assert elsewhere.partitions[0].error_code is ErrorCode.not_leader_or_follower
     found = [

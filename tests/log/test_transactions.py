@@ -338,3 +338,21 @@ def test_a_rotten_index_is_made_anew_from_the_log(harm: str, snapshots: bool) ->
     assert again.aborted_transactions(0, again.log_end_offset) == expected
     assert again.first_unstable_offset(again.log_end_offset) == stable
     assert [offset for offset, _ in committed(again, 0, again.log_end_offset, 10_000)] == [0]
+
+
+def test_where_nothing_was_aborted_nothing_is_looked_for() -> None:
+    disk = ModelledDisk(random.Random(0))
+    log = open_log(disk)
+    for sequence in range(30):
+        lead(log, records(b"v", producer_id=1, sequence=sequence))
+    lead(log, marker(COMMIT, 1))
+    log.close(0)
+    log = open_log(disk, clean=True)
+    assert log.last_abort == log.log_end_offset - 1, "for all that is known"
+    assert log.aborted_in(log.read(0, 100, up_to=31), 0) == []
+    assert log.last_abort == -1, "one pass over the indexes has found none"
+    lead(log, records(b"v", producer_id=2))
+    lead(log, marker(ABORT, 2))
+    assert log.last_abort == 32 and log.aborted_in(log.read(31, 100, up_to=33), 31) == [(2, 31)]
+    log.truncate_to(32)
+    assert log.aborted_in(log.read(31, 100, up_to=32), 31) == []
