@@ -26,9 +26,9 @@ class Verification:
         self.strict = strict
         self.asked_ms: int | None = None
 
-    def again(self, epoch: int, sequence: int) -> None:
+    def again(self, epoch: int, sequence: int, *, strict: bool) -> None:
         if epoch > self.epoch:
-            self.epoch, self.lowest_sequence = epoch, sequence
+            self.epoch, self.lowest_sequence, self.strict = epoch, sequence, strict
         elif epoch == self.epoch:
             self.lowest_sequence = min(self.lowest_sequence, sequence)
 
@@ -48,7 +48,7 @@ class Verifications:
         """The producer's question, a new one if there is none."""
         found = self._asked.get(producer_id)
         if found is not None:
-            found.again(epoch, sequence)
+            found.again(epoch, sequence, strict=strict)
             return found
         if len(self._asked) >= MAX_VERIFICATIONS:
             del self._asked[next(iter(self._asked))]

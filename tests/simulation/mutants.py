@@ -81,7 +81,7 @@ def truncate_to_the_high_watermark(patch: pytest.MonkeyPatch) -> None:
 
 
 def keep_no_window_of_producers(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ProducerState, "check", lambda _self, _header: NEW)
+    patch.setattr(ProducerState, "check", lambda *_args, **_more: NEW)
 
 
 def forget_producers_when_leading(patch: pytest.MonkeyPatch) -> None:
