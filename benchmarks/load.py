@@ -38,6 +38,13 @@ def transactions(producer: Producer, topic: str, records: int, length: float) ->
     messages = [{"value": bytes(SIZE)} for _ in range(CHUNK)]
     if length:
         producer.init_transactions(30)
+        producer.begin_transaction()
+    # What connecting takes is no part of it.
+    for partition in range(PARTITIONS):
+        producer.produce(topic, bytes(SIZE), partition=partition)
+    producer.flush(30)
+    if length:
+        producer.commit_transaction(30)
     began = time.perf_counter()
     sent = count = left = 0
     while sent < records:

@@ -264,7 +264,7 @@ class TransactionWorkload:
         loop = asyncio.get_running_loop()
         began = loop.time()
         ends: dict[TopicPartition, int] = {}
-        for at, offset in self.told.inputs:
+        for at, offset in sorted(self.told.inputs):
             ends[TopicPartition(*at)] = max(offset + 1, ends.get(TopicPartition(*at), 0))
         behind: object = "nobody knows"
         while loop.time() < began + within:
