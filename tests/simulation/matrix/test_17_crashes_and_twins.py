@@ -1,5 +1,7 @@
-"""Producers that die in the middle of a transaction, that stand still, and that share their id with another one. And row
-9 for them: messages of transactions that come late, twice, or never."""
+"""Producers that die in the middle of a transaction, that stand still, and that share their id with another one.
+
+And row 9 for them: messages of transactions that come late, twice, or never.
+"""
 
 import pytest
 
