@@ -99,7 +99,8 @@ class ProducerState:
             return ErrorCode.invalid_producer_epoch
         if self._in_transaction(entry, header.producer_epoch):
             return verdict
-        if verification is None or self.verifications.get(header.producer_id) is not verification:
+        asked = self.verifications.get(header.producer_id, header.producer_epoch)
+        if verification is None or asked is not verification:
             return ErrorCode.invalid_txn_state
         unknown = entry is None or not entry.batches
         if sequenced and (

@@ -18,48 +18,44 @@ class Verification:
     producer bumps its epoch with every transaction (transactions v2), so sequences begin at 0.
     """
 
-    __slots__ = ("asked_ms", "epoch", "lowest_sequence", "strict")
+    __slots__ = ("asked_ms", "lowest_sequence", "strict")
 
-    def __init__(self, epoch: int, sequence: int, *, strict: bool) -> None:
-        self.epoch = epoch
+    def __init__(self, sequence: int, *, strict: bool) -> None:
         self.lowest_sequence = sequence
         self.strict = strict
         self.asked_ms: int | None = None
 
-    def again(self, epoch: int, sequence: int, *, strict: bool) -> None:
-        if epoch > self.epoch:
-            self.epoch, self.lowest_sequence, self.strict = epoch, sequence, strict
-        elif epoch == self.epoch:
-            self.lowest_sequence = min(self.lowest_sequence, sequence)
-
 
 class Verifications:
-    """By producer id. What ends a question: the first batch of the transaction, a marker of the producer, or time."""
+    """By producer id and epoch: a question about one epoch says nothing of another. What ends one: the first batch of
+    the transaction, a marker of the producer, or time."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_asked", "_count")
 
     def __init__(self) -> None:
-        self._asked: dict[int, Verification] = {}
+        self._asked: dict[int, dict[int, Verification]] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return self._count
 
     def ask(self, producer_id: int, epoch: int, sequence: int, *, strict: bool) -> Verification:
         """The producer's question, a new one if there is none."""
-        found = self._asked.get(producer_id)
+        found = self.get(producer_id, epoch)
         if found is not None:
-            found.again(epoch, sequence, strict=strict)
+            found.lowest_sequence = min(found.lowest_sequence, sequence)
             return found
-        if len(self._asked) >= MAX_VERIFICATIONS:
-            del self._asked[next(iter(self._asked))]
-        asked = self._asked[producer_id] = Verification(epoch, sequence, strict=strict)
+        if self._count >= MAX_VERIFICATIONS:
+            self.end(next(iter(self._asked)))
+        asked = self._asked.setdefault(producer_id, {})[epoch] = Verification(sequence, strict=strict)
+        self._count += 1
         return asked
 
-    def get(self, producer_id: int) -> Verification | None:
-        return self._asked.get(producer_id)
+    def get(self, producer_id: int, epoch: int) -> Verification | None:
+        return self._asked.get(producer_id, {}).get(epoch)
 
     def end(self, producer_id: int) -> None:
-        self._asked.pop(producer_id, None)
+        self._count -= len(self._asked.pop(producer_id, ()))
 
     def marked(self, producer_id: int, epoch: int) -> None:
         """A marker of the producer has come: it ends the transaction that is being asked about, or is taken to.
@@ -68,13 +64,21 @@ class Verifications:
         it has ended the transaction before, whose producer did not have to wait for it.
         """
         asked = self._asked.get(producer_id)
-        if asked is not None and (epoch > asked.epoch or not asked.strict):
-            del self._asked[producer_id]
+        if asked is not None:
+            self._keep(producer_id, {of: each for of, each in asked.items() if each.strict and of >= epoch})
+
+    def _keep(self, producer_id: int, kept: dict[int, Verification]) -> None:
+        self.end(producer_id)
+        if kept:
+            self._asked[producer_id] = kept
+            self._count += len(kept)
 
     def expire(self, now_ms: int, ttl_ms: int) -> None:
         """Forget those that were there `ttl_ms` ago already, in the eyes of this method."""
-        for producer_id in [key for key, asked in self._asked.items() if _is_old(asked, now_ms, ttl_ms)]:
-            self.end(producer_id)
+        for producer_id, asked in tuple(self._asked.items()):
+            kept = {epoch: each for epoch, each in asked.items() if not _is_old(each, now_ms, ttl_ms)}
+            if len(kept) < len(asked):
+                self._keep(producer_id, kept)
 
 
 def _is_old(asked: Verification, now_ms: int, ttl_ms: int) -> bool:

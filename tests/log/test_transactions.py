@@ -50,7 +50,7 @@ def asked(state: ProducerState, epoch: int, sequence: int, *, strict: bool = Fal
 def test_the_first_batch_of_a_transaction_needs_a_verification_and_the_next_do_not() -> None:
     state = ProducerState()
     assert state.check(header(0)) is ErrorCode.invalid_txn_state
-    assert state.check(header(0), Verification(0, 0, strict=False)) is ErrorCode.invalid_txn_state
+    assert state.check(header(0), Verification(0, strict=False)) is ErrorCode.invalid_txn_state
     verification = asked(state, 0, 0)
     assert isinstance(state.check(header(0), verification), New)
     state.update(header(0), 5)
@@ -92,6 +92,20 @@ def test_under_a_new_epoch_the_open_transaction_is_another_one() -> None:
     assert state.ask(7, 0, 1, strict=False) is ErrorCode.invalid_producer_epoch
 
 
+def test_a_question_about_one_epoch_says_nothing_of_another() -> None:
+    state = ProducerState()
+    first, second, forged = asked(state, 1, 0), asked(state, 2, 0, strict=True), asked(state, 9, 0)
+    assert state.check(header(0, epoch=1), second) is ErrorCode.invalid_txn_state
+    assert isinstance(state.check(header(0, epoch=1), first), New)
+    state.end_transaction(end(epoch=1), 6, COMMITTED)
+    for each in (first, second):
+        assert state.check(header(0, epoch=1), each) is ErrorCode.invalid_txn_state
+    assert isinstance(state.check(header(0, epoch=2), second), New)
+    assert state.check(header(0, epoch=2), forged) is ErrorCode.invalid_txn_state
+    state.update(header(0, epoch=2), 7)
+    assert len(state.verifications) == 0
+
+
 def test_a_plain_batch_in_the_middle_of_a_transaction() -> None:
     state = begun()
     assert state.check(header(1, transactional=False)) is ErrorCode.invalid_txn_state
@@ -105,8 +119,7 @@ def test_a_higher_sequence_does_not_get_ahead_of_one_that_is_being_verified() ->
     assert asked(state, 0, 3) is later
     assert state.check(header(5), later) is ErrorCode.out_of_order_sequence_number
     assert isinstance(state.check(header(3), later), New)
-    assert asked(state, 1, 9) is later
-    assert isinstance(state.check(header(9, epoch=1), later), New), "a new epoch has sequences of its own"
+    assert isinstance(state.check(header(9, epoch=1), asked(state, 1, 9)), New), "a new epoch has sequences of its own"
 
 
 def test_with_transactions_v2_an_unknown_producer_begins_at_zero() -> None:
@@ -218,7 +231,7 @@ def test_questions_are_bounded_and_expire() -> None:
     first = verifications.ask(0, 0, 0, strict=False)
     for producer_id in range(1, MAX_VERIFICATIONS + 1):
         verifications.ask(producer_id, 0, 0, strict=False)
-    assert len(verifications) == MAX_VERIFICATIONS and verifications.get(0) is None
+    assert len(verifications) == MAX_VERIFICATIONS and verifications.get(0, 0) is None
     assert verifications.ask(0, 0, 0, strict=False) is not first
     verifications.expire(1000, 50)
     verifications.expire(1049, 50)

@@ -282,12 +282,12 @@ async def test_what_metrics_tell(world: World) -> None:
 
     write, world.peers.answer = world.peers.answer, answer
     await world.coordinate_transactions()
-    assert world.broker.transactions.summary() == ({}, 0.0, 0)
+    assert world.broker.transactions.summary()[:3] == ({}, 0.0, 0)
     other = await begin(world, "other")
     await add_as_leader(world, other, name="other")
     world.now_ms += 2500
     await prepared(world, ("t", 0), ("t", 1))
-    assert world.broker.transactions.summary() == ({"Ongoing": 1, "PrepareCommit": 1}, 2.5, 2)
+    assert world.broker.transactions.summary()[:3] == ({"Ongoing": 1, "PrepareCommit": 1}, 2.5, 2)
     world.peers.answer = write
     await settled(world)
-    assert world.broker.transactions.summary() == ({"Ongoing": 1, "CompleteCommit": 1}, 2.5, 0)
+    assert world.broker.transactions.summary()[:3] == ({"Ongoing": 1, "CompleteCommit": 1}, 2.5, 0)
