@@ -73,6 +73,8 @@ def test_a_replica_starts_over_from_a_log_that_is_not_compacted_any_more(seed):
                     await admin.incremental_alter_configs(change)
                 wiped = cluster.wipe(next(node for node in cluster.nodes if node != cluster.leader("prices")))
                 cluster.start(wiped)
+                # Nobody has noticed yet that it was away, so that its old place in the ISR says nothing.
+                await cluster.nodes[wiped].ready()
                 await cluster.until(lambda: cluster.full("prices"), "the wiped replica is in sync")
                 await producer.send_and_wait("prices", b"end", key=b"end")
             size = cluster.partition_on(wiped, "prices").log.size

@@ -62,5 +62,5 @@ def test_two_go_down_that_have_everything_and_the_third_is_wiped(seed: int, flus
 def test_it_loses_everything_if_all_three_look_the_same(flush: str, how: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Running, "decode", lambda _data: Running())
     with pytest.raises((Anomaly, TimeoutError)):
-        for seed in range(4):
+        for seed in range(20):
             two_go_down_and_the_third_is_wiped(seed, flush, how)
