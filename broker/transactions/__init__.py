@@ -18,8 +18,9 @@ from ottla.broker.transactions.model import (
     State,
     Transaction,
 )
-from ottla.broker.transactions.shard import Outcome, Shard
+from ottla.broker.transactions.shard import Shard
 from ottla.broker.transactions.topic import transactions_topic
+from ottla.broker.transactions.turns import Outcome
 from ottla.broker.transactions.verifier import Verifier
 
 __all__ = [

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -21,35 +20,21 @@ from ottla.broker.coordination import Appender, Codec, Place, ShardLog
 from ottla.broker.replication import Partition
 from ottla.broker.transactions.decisions import complete, expires_at, is_expired, time_out
 from ottla.broker.transactions.markers import Pending
-from ottla.broker.transactions.model import NO_PRODUCER, PREPARED, Decision, Producer, State, Transaction
+from ottla.broker.transactions.model import PREPARED, Decision, State, Transaction
 from ottla.broker.transactions.records import Entry, decode, encode
 from ottla.broker.transactions.table import BrokenTransition, TransactionTable
+from ottla.broker.transactions.turns import Decide, Line, Outcome, Turn, Turns
 from ottla.tasks import report_broken
 
 log = structlog.get_logger(__name__)
 
 CODEC: Final = Codec(encode, decode)
-MAX_WAITING: Final = 1000
-"""Requests of one id that wait for its record."""
 RETRY_S: Final = 0.5
 """After which a record that could not be written is tried again."""
 WRITE_TIMEOUT_S: Final = 5.0
 """The longest that a request waits for its record to be replicated."""
-PATIENCE_S: Final = 0.05
-"""How long requests wait for the markers of the last transaction, counted from its end, before their producer has to
-ask again. Markers take a few milliseconds, and a client's backoff many; what is stuck holds nobody up for long."""
 ROOM_BYTES: Final = 256
 """What the record of an ended transaction may need beyond that of one under way."""
-
-Decide = Callable[[Transaction | None, int | None], Decision]
-"""From the committed state, and a new producer id if one was asked for."""
-
-
-class Outcome(NamedTuple):
-    """The answer to a request. `producer` is NO_PRODUCER where there is none to tell."""
-
-    error: ErrorCode
-    producer: Producer = NO_PRODUCER
 
 
 class Host(Protocol):
@@ -67,31 +52,6 @@ class Host(Protocol):
     def shard_lost(self, shard: Shard) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Turn:
-    decide: Decide
-    future: asyncio.Future[Outcome]
-
-
-@dataclass(slots=True, eq=False)
-class _Busy:
-    """An id whose requests stand in line. `waiting`: for a record or a producer id. `refused` is why nobody waits for
-    the record any more."""
-
-    turns: deque[_Turn] = field(default_factory=deque)
-    waiting: bool = False
-    running: bool = False
-    refused: ErrorCode | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Prepared:
-    """An id whose partitions are being told. `turns` wait for the end of that, at most until `until`."""
-
-    until: float
-    turns: deque[_Turn] = field(default_factory=deque)
-
-
 class Shard:
     """`log.ready` once it serves. Every method is one step; what takes longer comes as a future."""
 
@@ -99,8 +59,7 @@ class Shard:
         self.transactions = TransactionTable()
         self.failed = False
         self._host = host
-        self._busy: dict[str, _Busy] = {}
-        self._prepared: dict[str, _Prepared] = {}
+        self._turns = Turns(self._take)
         self._marked: set[str] = set()
         self.log = ShardLog(
             partition,
@@ -141,12 +100,10 @@ class Shard:
     def _go_on(self, transactional_id: str, transaction: Transaction) -> None:
         """What has to happen by itself from this state on."""
         if transaction.state in PREPARED:
-            self._prepared[transactional_id] = _Prepared(self._host.now_s() + PATIENCE_S)
+            self._turns.prepared(transactional_id, self._host.now_s())
             self._host.send_markers(Pending(transactional_id, transaction, self, self.log.epoch))
             return
-        prepared = self._prepared.pop(transactional_id, None)
-        if prepared is not None and prepared.turns:
-            asyncio.get_running_loop().call_soon(self._line_up, transactional_id, prepared.turns)
+        self._turns.completed(transactional_id)
         self._watch_time(transactional_id, transaction)
 
     def _watch_time(self, transactional_id: str, transaction: Transaction) -> None:
@@ -156,10 +113,7 @@ class Shard:
             self._host.wake(self, transactional_id, self._host.now_s() + seconds)
 
     def _lost(self) -> None:
-        for prepared in self._prepared.values():
-            for turn in prepared.turns:
-                _settle(turn, Outcome(ErrorCode.not_coordinator))
-        self._prepared.clear()
+        self._turns.lost()
         self._host.shard_lost(self)
 
     def close(self) -> None:
@@ -173,94 +127,68 @@ class Shard:
         Beside the error of the decision: NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE (not replicated in time, or no
         room), COORDINATOR_LOAD_IN_PROGRESS (no producer id), UNKNOWN_SERVER_ERROR (the record is too large).
         """
-        turn = _Turn(decide, asyncio.get_running_loop().create_future())
-        self._line_up(transactional_id, (turn,))
+        turn = Turn(decide, asyncio.get_running_loop().create_future())
+        self._turns.line_up(transactional_id, (turn,))
         return turn.future
 
-    def _line_up(self, transactional_id: str, turns: Iterable[_Turn]) -> None:
-        busy = self._busy.get(transactional_id)
-        if busy is None:
-            busy = self._busy[transactional_id] = _Busy()
-        for turn in turns:
-            if busy.refused is not None or len(busy.turns) >= MAX_WAITING:
-                _settle(turn, Outcome(ErrorCode.coordinator_not_available))
-            else:
-                busy.turns.append(turn)
-        self._run(transactional_id, busy)
-
-    def _run(self, transactional_id: str, busy: _Busy) -> None:
-        if busy.running:
-            return
-        busy.running = True
-        while busy.turns and not busy.waiting:
-            turn = busy.turns.popleft()
-            if not turn.future.done():
-                self._take(transactional_id, busy, turn, None)
-        busy.running = False
-        if not busy.waiting:
-            self._busy.pop(transactional_id, None)
-
-    def _take(self, transactional_id: str, busy: _Busy, turn: _Turn, fresh: int | None) -> None:
+    def _take(self, transactional_id: str, line: Line, turn: Turn, fresh: int | None = None) -> None:
         if not self.log.leads or not self.log.ready:
-            _settle(turn, Outcome(ErrorCode.not_coordinator))
+            turn.settle(Outcome(ErrorCode.not_coordinator))
             return
         decision = turn.decide(self.transactions.get(transactional_id), fresh)
         if decision.needs_id:
-            busy.waiting = True
-            self._host.fresh_id(partial(self._got_id, transactional_id, busy, turn))
+            line.waiting = True
+            self._host.fresh_id(partial(self._got_id, transactional_id, line, turn))
         elif decision.record is None and not decision.forget:
             if decision.error is not ErrorCode.concurrent_transactions or not self._wait(transactional_id, turn):
-                _settle(turn, Outcome(decision.error, decision.producer))
+                turn.settle(Outcome(decision.error, decision.producer))
         else:
-            self._write(transactional_id, busy, turn, decision)
+            self._write(transactional_id, line, turn, decision)
 
-    def _wait(self, transactional_id: str, turn: _Turn) -> bool:
-        """Let it wait for the markers of the last transaction, if that may be over soon."""
-        prepared = self._prepared.get(transactional_id)
-        if prepared is None or self._host.now_s() >= prepared.until or len(prepared.turns) >= MAX_WAITING:
-            return False
-        prepared.turns.append(turn)
-        self._host.wake(self, transactional_id, prepared.until)
-        return True
+    def _wait(self, transactional_id: str, turn: Turn) -> bool:
+        until = self._turns.wait(transactional_id, turn, self._host.now_s())
+        if until is not None:
+            self._host.wake(self, transactional_id, until)
+        return until is not None
 
-    def _got_id(self, transactional_id: str, busy: _Busy, turn: _Turn, fresh: int | None) -> None:
-        busy.waiting = False
+    def _got_id(self, transactional_id: str, line: Line, turn: Turn, fresh: int | None) -> None:
+        line.waiting = False
         if fresh is None:
-            _settle(turn, Outcome(ErrorCode.coordinator_load_in_progress))
+            turn.settle(Outcome(ErrorCode.coordinator_load_in_progress))
         elif not turn.future.done():
-            busy.running = True
-            self._take(transactional_id, busy, turn, fresh)
-            busy.running = False
-        self._run(transactional_id, busy)
+            line.running = True
+            self._take(transactional_id, line, turn, fresh)
+            line.running = False
+        self._turns.go_on(transactional_id, line)
 
-    def _write(self, transactional_id: str, busy: _Busy, turn: _Turn, decision: Decision) -> None:
+    def _write(self, transactional_id: str, line: Line, turn: Turn, decision: Decision) -> None:
         entry = Entry(transactional_id, decision.record)
         if decision.record is not None and decision.record.state is State.ONGOING:
             key, value = encode(entry)
             if len(key) + len(value or b"") + ROOM_BYTES > self._host.max_bytes():
-                _settle(turn, Outcome(ErrorCode.unknown_server_error))
+                turn.settle(Outcome(ErrorCode.unknown_server_error))
                 return
-        busy.waiting = True
+        line.waiting = True
         self.log.write(
-            [entry], partial(self._told, busy, turn, decision), partial(self._decided, transactional_id, busy)
+            [entry], partial(self._told, line, turn, decision), partial(self._decided, transactional_id, line)
         )
 
-    def _told(self, busy: _Busy, turn: _Turn, decision: Decision, error: ErrorCode) -> None:
+    def _told(self, line: Line, turn: Turn, decision: Decision, error: ErrorCode) -> None:
         if error is ErrorCode.none:
-            _settle(turn, Outcome(decision.error, decision.producer))
+            turn.settle(Outcome(decision.error, decision.producer))
             return
         if error is ErrorCode.message_too_large:
             error = ErrorCode.unknown_server_error
-        _settle(turn, Outcome(error))
-        busy.refused = error
-        waiting, busy.turns = busy.turns, deque()
+        turn.settle(Outcome(error))
+        line.refused = error
+        waiting, line.turns = line.turns, deque()
         for each in waiting:
-            _settle(each, Outcome(error))
+            each.settle(Outcome(error))
 
-    def _decided(self, transactional_id: str, busy: _Busy, _error: ErrorCode) -> None:
-        busy.waiting = False
-        busy.refused = None
-        self._run(transactional_id, busy)
+    def _decided(self, transactional_id: str, line: Line, _error: ErrorCode) -> None:
+        line.waiting = False
+        line.refused = None
+        self._turns.go_on(transactional_id, line)
 
     # Markers
 
@@ -289,10 +217,7 @@ class Shard:
         """A deadline of the id has come, or may have."""
         if not self.log.leads or not self.log.ready:
             return
-        prepared = self._prepared.get(transactional_id)
-        if prepared is not None and self._host.now_s() >= prepared.until:
-            while prepared.turns:
-                _settle(prepared.turns.popleft(), Outcome(ErrorCode.concurrent_transactions))
+        self._turns.time(transactional_id, self._host.now_s())
         if transactional_id in self._marked:
             self._complete(transactional_id)
             return
@@ -326,8 +251,3 @@ class Shard:
             return Decision(forget=old)
 
         return self.ask(transactional_id, decide)
-
-
-def _settle(turn: _Turn, outcome: Outcome) -> None:
-    if not turn.future.done():
-        turn.future.set_result(outcome)

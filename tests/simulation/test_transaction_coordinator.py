@@ -6,7 +6,8 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination import TRANSACTIONS_TOPIC
-from ottla.broker.transactions.shard import Outcome, Shard
+from ottla.broker.transactions.shard import Shard
+from ottla.broker.transactions.turns import Outcome
 from ottla.simulation import SimulatedCluster, current_world, run
 from tests.simulation.transactional import Transactional, coordinator_of
 

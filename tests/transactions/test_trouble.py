@@ -12,7 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination import TRANSACTIONS_TOPIC
 from ottla.broker.replication import Partition, TopicSettings
-from ottla.broker.transactions import Producer, State, shard
+from ottla.broker.transactions import Producer, State, shard, turns
 from tests.broker.world import World, marker_answers
 from tests.transactions.serving import (
     ID,
@@ -155,7 +155,7 @@ async def test_one_who_has_gone_takes_his_turn_along(world: World, monkeypatch: 
 
 
 async def test_too_many_wait_for_one_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "MAX_WAITING", 5)
+    monkeypatch.setattr(turns, "MAX_WAITING", 5)
     partition = await replicated(world, monkeypatch)
     asked = [asyncio.ensure_future(init(world)) for _ in range(8)]
     await until(lambda: partition.log_end_offset == 1)
