@@ -20,14 +20,12 @@ from ottla.client.backoff import IN_THE_WAY, Backoff
 from ottla.client.errors import (
     AbortableTransactionError,
     BrokerResponseError,
-    CommitFailedError,
     FatalTransactionError,
     IllegalStateError,
     KafkaError,
-    ProducerFenced,
-    error_for,
 )
 from ottla.client.producer.batch import ProducerIdentity
+from ottla.client.producer.transactions.failures import error_of, is_fatal_for_producer
 from ottla.client.producer.transactions.model import (
     SECOND,
     TRANSITIONS,
@@ -49,8 +47,6 @@ if TYPE_CHECKING:
     import random
 
 Offsets = Mapping[TopicPartition, OffsetAndMetadata]
-
-_NOT_OWNED = frozenset({ErrorCode.unknown_member_id, ErrorCode.illegal_generation, ErrorCode.stale_member_epoch})
 
 
 class Next(NamedTuple):
@@ -177,10 +173,7 @@ class TransactionCore:
 
     def failed(self, cause: KafkaError) -> None:
         """A record of the transaction was given up."""
-        fatal = isinstance(cause, FatalTransactionError) or (
-            isinstance(cause, BrokerResponseError) and cause.code in _FATAL_IN_PRODUCE
-        )
-        if fatal:
+        if is_fatal_for_producer(cause):
             self._fatal(cause)
         elif self.state in (State.IN_TRANSACTION, State.COMMITTING):
             self._abortable(cause)
@@ -238,7 +231,7 @@ class TransactionCore:
             self.attempts, self.last_error = 0, None
             self._done(request, answer)
             return Next()
-        error = self._told(request, answer, tp, code, means)
+        error = error_of(request, self.transactional_id, code, means, answer.broker, tp, self.attempts)
         self.attempts, self.last_error = 0, None
         self._give_up(request, error, means)
         return Next()
@@ -306,17 +299,6 @@ class TransactionCore:
         else:
             self._move(State.READY, "ended")
 
-    def _told(
-        self, request: Request, answer: Answer, tp: TopicPartition | None, code: ErrorCode, means: Meaning
-    ) -> KafkaError:
-        text = f"{type(request).__name__} of transactional id {self.transactional_id!r}"
-        where = {"broker": answer.broker, "partition": tp, "attempts": self.attempts}
-        if means is Meaning.FENCED:
-            return ProducerFenced(code, text, **where)  # type: ignore[arg-type]
-        if isinstance(request, CommitOffsets) and code in _NOT_OWNED:
-            return CommitFailedError(code, text, **where)  # type: ignore[arg-type]
-        return error_for(code, text, **where)  # type: ignore[arg-type]
-
     # -- states
 
     def _abortable(self, cause: KafkaError) -> None:
@@ -360,15 +342,3 @@ class TransactionCore:
         if to not in TRANSITIONS[self.state]:
             raise IllegalStateError(f"a transaction cannot be {what} while the producer is {self.state.value}")
         self.state = to
-
-
-_FATAL_IN_PRODUCE = frozenset(
-    {
-        ErrorCode.cluster_authorization_failed,
-        ErrorCode.transactional_id_authorization_failed,
-        ErrorCode.producer_fenced,
-        ErrorCode.unsupported_version,
-        ErrorCode.invalid_producer_id_mapping,
-    }
-)
-"""Errors of a batch after which aborting does not help (as in KafkaProducer)."""

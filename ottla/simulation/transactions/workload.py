@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
@@ -20,10 +20,10 @@ from ottla.simulation.checker import Finding, check
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.history import History
 from ottla.simulation.reading import Reader, Shared, consumer_options
-from ottla.simulation.transactions import copiers, writers
 from ottla.simulation.transactions.check import check_transactions
-from ottla.simulation.transactions.copiers import GROUP, Copier, source_of
-from ottla.simulation.transactions.told import At, Copy, Stable, Told
+from ottla.simulation.transactions.copiers import Copier
+from ottla.simulation.transactions.ending import PARTITIONS, PATIENCE_S, RETRY_S, SOURCE, TARGET, Ending
+from ottla.simulation.transactions.told import Told
 from ottla.simulation.transactions.writers import Writer
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -36,7 +36,6 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 """Of nodes: few partitions for coordinators, so that their leaders are hit, and little patience."""
 
-SOURCE, TARGET, PARTITIONS = "transfers", "copies", 2
 TOPICS = (SOURCE, TARGET)
 KINDS: Final = ("hold transaction",)
 """Faults that make sense only beside these clients."""
@@ -44,19 +43,15 @@ COORDINATING: Final = tuple(
     (topic, index) for topic in (SOURCE, "__transaction_state", "__consumer_offsets") for index in range(2)
 )
 """Partitions whose leaders are worth a fault."""
-SLACK_S = 10.0
-"""Virtual seconds after the longest timeout of a transaction within which it has to be over once all is well."""
 
 _PAUSE_S = (0.0, 0.3)
 _NEXT_S = (1.0, 6.0)
-_RETRY_S = 0.2
 _POLLS = 0.4
 _ASSIGNS = 0.03
 _MOST_TWINS = 3
 _COPIERS = 2
 _LEAVER = "leaver"
 _NAMES: Final = {"committed": "ok", "aborted": "fail", "unknown": "info"}
-_PATIENCE_S: Final = max(*writers.TIMEOUTS_S, *copiers.TIMEOUTS_S) + SLACK_S
 
 log = structlog.get_logger(__name__)
 
@@ -149,14 +144,14 @@ class TransactionWorkload:
                         alive = await writer.transact(calm=self._calm.is_set())
         except KafkaError as error:
             log.info("client_not_started", error=str(error))
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RETRY_S)
         finally:
             self._written_outcomes.update(writer.outcomes)
 
     async def _read(self) -> None:
         """Somebody who only reads, from the beginning or from the end."""
         while not self._written.is_set():
-            consumer = self._consumer(**consumer_options(self._rng, self._cluster.racks))
+            consumer = self._consumer()
             reader = Reader(self._shared, self._cluster, self._next_process(), consumer, attentive=False)
             try:
                 async with consumer:
@@ -167,7 +162,7 @@ class TransactionWorkload:
                         await asyncio.sleep(self._rng.uniform(*_PAUSE_S))
             except KafkaError as error:
                 log.info("client_not_started", error=str(error))
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _copy(self, name: str, rng: random.Random) -> None:
         """One copier after the other in this place."""
@@ -194,14 +189,15 @@ class TransactionWorkload:
         async with asyncio.timeout(within):
             await asyncio.gather(*self._writers)
         await self._try_to_leave(within)
-        await self._stable(SOURCE)
-        await self._try(self._read_inputs, within)
-        await self._all_copied(within)
+        ending = Ending(self._cluster, self._shared, self.told, self._next_process, within)
+        await ending.stable(SOURCE)
+        await ending.read_inputs()
+        await ending.all_copied()
         self._stopping.set()
         async with asyncio.timeout(within):
             await asyncio.gather(*self._copiers)
-        await self._stable(TARGET)
-        await self._try(self._read_copies, within)
+        await ending.stable(TARGET)
+        await ending.read_copies()
 
     async def _try_to_leave(self, within: float) -> None:
         """Somebody begins a transaction and is never heard of again, so that there is one to be aborted by its timeout.
@@ -215,100 +211,17 @@ class TransactionWorkload:
                             return
                 except KafkaError as error:
                     log.info("client_not_started", error=str(error))
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
 
     def findings(self, *, finished: bool) -> list[Finding]:
         """What is wrong. `finished`: `finish` has come to its end."""
         told = self.told if finished else Told(stable=self.told.stable, healed=self.told.healed)
         history = check(self.history, unfinished=not finished)
-        return [*history, *check_transactions(told, patience=_PATIENCE_S)]
+        return [*history, *check_transactions(told, patience=PATIENCE_S)]
 
-    async def _stable(self, topic: str) -> None:
-        """Until nothing of the topic belongs to a transaction that is open. Raises TimeoutError after the patience."""
-        loop = asyncio.get_running_loop()
-        partitions = _partitions(topic)
-        left, self.told.healed = set(partitions), loop.time()
-        async with self._consumer() as committed, self._consumer(isolation_level="read_uncommitted") as everything:
-            while left:
-                try:
-                    stable = await committed.end_offsets(partitions)
-                    ends = await everything.end_offsets(partitions)
-                except KafkaError as error:
-                    log.info("ends_not_known", error=str(error))
-                else:
-                    rows = [Stable(loop.time(), _at(where), stable[where], end) for where, end in ends.items()]
-                    self.told.stable += rows
-                    left -= {where for where, end in ends.items() if stable[where] >= end}
-                if left and loop.time() > self.told.healed + _PATIENCE_S:
-                    raise TimeoutError(f"transactions are still open in {', '.join(map(str, sorted(left)))}")
-                await asyncio.sleep(_RETRY_S)
-
-    async def _read_inputs(self, consumer: Consumer) -> None:
-        """As a part of the history: everything, by one reader."""
-        reader = Reader(self._shared, self._cluster, self._next_process(), consumer, attentive=True)
-        reader.assign(dict.fromkeys(self._shared.partitions, 0))
-        while await _behind(consumer, self._shared.partitions):
-            await reader.poll(1000)
-        reader.tell_epochs()
-        places = {key: _at(where) for where, key in self._shared.keys.items()}
-        self.told.inputs = {
-            (places[key], offset)
-            for entry in self.history
-            if entry.process == reader.process and entry.f == "poll" and entry.type == "ok"
-            for key, rows in entry.value[0][1].items()
-            for offset, _ in rows
-        }
-
-    async def _all_copied(self, within: float) -> None:
-        """Until the group of copiers has committed every input. Raises TimeoutError."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        ends: dict[TopicPartition, int] = {}
-        for at, offset in sorted(self.told.inputs):
-            ends[TopicPartition(*at)] = max(offset + 1, ends.get(TopicPartition(*at), 0))
-        behind: object = "nobody knows"
-        while loop.time() < began + within:
-            try:
-                async with self._cluster.admin() as admin:
-                    places = await admin.list_consumer_group_offsets(GROUP, list(ends), require_stable=True)
-            except KafkaError as error:
-                log.info("offsets_not_known", error=str(error))
-            else:
-                found = {where: place.offset for where, place in places.items()}
-                behind = {
-                    str(where): (found.get(where), end) for where, end in ends.items() if found.get(where, 0) < end
-                }
-                if not behind:
-                    return
-            await asyncio.sleep(_RETRY_S)
-        raise TimeoutError(f"not within {within:g} s: copied of ends {behind}")
-
-    async def _read_copies(self, consumer: Consumer) -> None:
-        partitions = _partitions(TARGET)
-        consumer.assign(partitions)
-        copies = []
-        for where in partitions:
-            consumer.seek(where, 0)
-        while await _behind(consumer, partitions):
-            for where, records in (await consumer.getmany(timeout_ms=1000)).items():
-                copies += [Copy((_at(where), each.offset), source_of(each.value or b"")) for each in records]
-        self.told.copies = copies
-
-    async def _try(self, work: Callable[[Consumer], Awaitable[None]], within: float) -> None:
-        """Let one new consumer after the other try it. Raises TimeoutError."""
-        async with asyncio.timeout(within):
-            while True:
-                try:
-                    async with self._consumer() as consumer:
-                        await work(consumer)
-                        return
-                except KafkaError as error:
-                    log.info("client_not_started", error=str(error))
-                await asyncio.sleep(_RETRY_S)
-
-    def _consumer(self, **options: Any) -> Consumer:
-        """One without whims that reads what is committed."""
-        return self._cluster.consumer(**{"auto_offset_reset": "none", "isolation_level": "read_committed"} | options)
+    def _consumer(self) -> Consumer:
+        options = consumer_options(self._rng, self._cluster.racks)
+        return self._cluster.consumer(auto_offset_reset="none", isolation_level="read_committed", **options)
 
     def _next_process(self) -> int:
         self._processes += 1
@@ -323,16 +236,3 @@ async def _ended(lives: set[asyncio.Task[None]], timeout: float | None) -> set[a
     for life in ended:
         life.result()
     return ended
-
-
-async def _behind(consumer: Consumer, partitions: Sequence[TopicPartition]) -> bool:
-    ends = await consumer.end_offsets(partitions)
-    return any([await consumer.position(where) < end for where, end in ends.items()])
-
-
-def _at(where: TopicPartition) -> At:
-    return where.topic, where.partition
-
-
-def _partitions(topic: str) -> list[TopicPartition]:
-    return [TopicPartition(topic, index) for index in range(PARTITIONS)]
