@@ -136,7 +136,8 @@ def copies(cluster: Cluster, topic: str) -> Counter[bytes]:
 
 @pytest.mark.parametrize("library", COPIERS)
 def test_every_record_is_copied_once(cluster: Cluster, topic: str, library: str) -> None:
-    """The coordinator of the group dies between two transactions."""
+    """The coordinator of the group dies between two transactions. It is back before the end: a consumer of aiokafka
+    that cannot say goodbye to it ends with a CancelledError."""
     group, source, target = f"g-{topic}", f"{topic}-in", f"{topic}-out"
     for name in (source, target):
         make(cluster, name)
@@ -147,9 +148,10 @@ def test_every_record_is_copied_once(cluster: Cluster, topic: str, library: str)
         if number == 2:
             victims.append(coordinator_of(cluster, group))
             cluster.kill(victims[0])
+        elif number == 3:
+            cluster.start(victims[0])
 
     COPIERS[library](cluster, group, source, target, between)
-    cluster.start(victims[0])
     eventually(lambda: whole(cluster), "every replica is in sync again", within=40)
     assert copies(cluster, target) == Counter({b"%d" % number: 1 for number in range(TOTAL)})
     assert committed(cluster.bootstrap, group, source, PARTITIONS) == [TOTAL // PARTITIONS] * PARTITIONS
