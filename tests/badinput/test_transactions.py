@@ -130,10 +130,10 @@ async def test_questions_about_transactions(node: Running) -> None:
     async with node.unharmed():
         answer = await node.witness.call(LIST, 2, {"duration_filter": -(2**63), "producer_id_filters": [-1, 2**63 - 1]})
         assert (answer.error_code, answer.transaction_states) == (E.none, ())
-        for pattern in ("(", "[", "a{1,9999}", r"(.)\1"):
+        for pattern in ("(", "[", "a{1,9999}", r"(.)\1", "x" * 600):
             answer = await node.witness.call(LIST, 2, {"transactional_id_pattern": pattern})
             assert answer.error_code is E.invalid_regular_expression, pattern
-        for pattern in ("(a+)+$", "x" * 600):
+        for pattern in ("(a+)+$", "x" * 100):
             answer = await node.witness.call(LIST, 2, {"transactional_id_pattern": pattern})
             assert (answer.error_code, answer.transaction_states) == (E.none, ()), pattern
         answer = await node.witness.call(DESCRIBE, 0, {"transactional_ids": ["", "nobody"]})
