@@ -12,6 +12,10 @@ knows the range. A follower must have authenticated itself as the broker whose i
 watermark within 0.1 s, or at once where replica.selector.class sends consumers to followers. A consumer that asks from
 above the high watermark, but not above the log end, waits as in Kafka.
 
+A leader that was replaced may not know it yet. So an offset above the log end is OFFSET_OUT_OF_RANGE only when whoever
+may be elected has fetched here since it was first asked for, and till then one at which there is nothing yet; and a
+`last_fetched_epoch` above the leader's own is UNKNOWN_LEADER_EPOCH. In Kafka consumers begin anew in both cases.
+
 What a quota does not allow any more is sent all the same, and waited for afterwards; Kafka answers without records.
 
 A long poll is woken by an append, a move of the high watermark (of the last stable offset, for readers of committed

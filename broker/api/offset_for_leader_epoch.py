@@ -2,8 +2,10 @@
 
 v3 replica id · v4 flexible.
 
-Differences from Kafka: none known. The answer is the largest epoch not above the one asked for and its end
-offset, (-1, -1) when there is none.
+The answer is the largest epoch not above the one asked for and its end offset, (-1, -1) when there is none.
+
+Differences from Kafka: an epoch above the leader's own is UNKNOWN_LEADER_EPOCH, so that the client looks for the leader
+that it is of. Kafka answers (-1, -1), by which a leader that was replaced and does not know has consumers begin anew.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ def _end(context: BrokerContext, topic: str, index: int, current_epoch: int, epo
     partition = led_partition(context, topic, index, current_epoch)
     if isinstance(partition, ErrorCode):
         return {"partition": index, "error_code": partition, "leader_epoch": -1, "end_offset": -1}
+    if epoch > partition.leader_epoch:
+        error = ErrorCode.unknown_leader_epoch
+        return {"partition": index, "error_code": error, "leader_epoch": -1, "end_offset": -1}
     assert partition.log is not None, "what leads has a log"
     known, end_offset = partition.log.end_offset_for_epoch(epoch)
     return {"partition": index, "error_code": ErrorCode.none, "leader_epoch": known, "end_offset": end_offset}

@@ -95,6 +95,11 @@ _BEHIND = (
 )
 
 
+BEYOND_S = 60.0
+MAX_BEYOND = 64
+"""How long, and how many, offsets beyond the end are remembered to have been asked for."""
+
+
 class LeaderState:
     """One leader epoch of this replica as leader.
 
@@ -124,6 +129,7 @@ class LeaderState:
         self.max_lag_s = max_lag_s
         self.proposal: IsrProposal | None = None
         self.followers: dict[int, Follower] = {}
+        self._beyond: dict[int, float] = {}
         self._become(image, now)
 
     # Metadata
@@ -135,6 +141,7 @@ class LeaderState:
         self.replicas = image.replicas
         self._counted_replicas = len(image.original)
         self._others_eligible = bool(image.elr)
+        self._elr = frozenset(image.elr)
         others = [id for id in self.replicas if id != self.node_id]
         self.followers = {
             id: self.followers.get(id) or Follower(id, now if id in self.isr.committed else -inf) for id in others
@@ -159,6 +166,28 @@ class LeaderState:
             if follower.end_offset >= self.log_end:
                 follower.caught_up_at = now
         self.log_end = log_end
+
+    def is_beyond(self, offset: int, now: float) -> bool:
+        """Whether `offset`, which is above the end of the log, is surely one that nobody has.
+
+        A leader that has been replaced does not know it at first. What is out of range for it, its successor may have
+        acknowledged, and whoever takes its word for it begins anew. So it has to be certain that at the moment when it
+        was asked it had no successor: whoever may be elected has fetched here since. Ask again until it is.
+        """
+        electable = self.isr.maximal | self._elr
+        others = [follower for follower in self.followers.values() if follower.id in electable]
+        if not others:
+            return True
+        asked_at = self._beyond.get(offset)
+        if asked_at is None or now - asked_at > BEYOND_S:
+            if len(self._beyond) >= MAX_BEYOND:
+                self._beyond.clear()
+            self._beyond[offset] = now
+            return False
+        if any(follower.fetched_at <= asked_at for follower in others):
+            return False
+        del self._beyond[offset]
+        return True
 
     @property
     def effective_min_insync(self) -> int:

@@ -94,8 +94,13 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
     assert held is not None
     start, end = held.log_start_offset, held.log_end_offset
     offset, fetched_epoch = want.offset, want.last_fetched_epoch
-    if offset < start or (offset > end and fetched_epoch < 0):
+    if fetched_epoch > partition.leader_epoch:
+        # It has read what a later leader has appended, and knows better than this one who leads.
+        return FetchResult(ErrorCode.unknown_leader_epoch)
+    if offset < start:
         return _out_of_range(partition)
+    if offset > end and fetched_epoch < 0:
+        return _beyond(partition, want)
     if fetched_epoch >= 0 and (offset > end or fetched_epoch != held.last_epoch):
         # Otherwise it goes on in the epoch that ends where the log does.
         epoch_end = EpochEnd(*held.end_offset_for_epoch(fetched_epoch))
@@ -107,6 +112,14 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
     up_to = partition.last_stable_offset if want.committed_only else partition.role.high_watermark
     up_to = end if want.replica_id >= 0 else up_to
     return read_below(partition, want, up_to, min_one=min_one, checked=checked)
+
+
+def _beyond(partition: Partition, want: FetchWant) -> FetchResult:
+    """For a consumer there is nothing yet at an offset above the end, until it is certain that there never was."""
+    role = partition.role
+    if want.replica_id >= 0 or not isinstance(role, LeaderState) or role.is_beyond(want.offset, partition.host.now()):
+        return _out_of_range(partition)
+    return _result(partition)
 
 
 def read_below(

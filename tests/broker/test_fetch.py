@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.replication import LeaderState
 from ottla.records import iter_headers
 from ottla.wire import Connection
 from tests.broker.world import LISTENER, World, batch, topic_id
@@ -71,6 +72,26 @@ class TestWhatIsReturned:
         world.add_topic("t")
         await world.produce("t", batch())
         assert (await world.fetch("t", offset)).error_code is ErrorCode.offset_out_of_range
+
+    async def test_an_offset_that_a_later_leader_may_have_is_not_out_of_range_yet(self, world: World) -> None:
+        (partition,) = world.add_topic("t", replicas=(1, 2))
+        await world.produce("t", batch())
+        row = await world.fetch("t", 5)
+        assert (row.error_code, bases(row.records)) == (ErrorCode.none, [])
+        role = partition.role
+        assert isinstance(role, LeaderState)
+        role.followers[2].fetched(12, 1, 1, partition.host.now() + 0.001)
+        await asyncio.sleep(0.002)
+        assert (await world.fetch("t", 5)).error_code is ErrorCode.offset_out_of_range
+
+    async def test_who_has_read_of_a_later_leader_is_sent_to_it(self, world: World) -> None:
+        world.add_topic("t", leader_epoch=5)
+        await world.produce("t", batch())
+        row = await world.fetch("t", 1, last_fetched_epoch=6)
+        assert row.error_code is ErrorCode.unknown_leader_epoch
+        values = {"replica_id": -1, "topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 6}]}]}
+        found = (await world.call(23, 4, values)).topics[0].partitions[0]
+        assert (found.error_code, found.end_offset) == (ErrorCode.unknown_leader_epoch, -1)
 
 
 class TestRefusals:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.isr import Committed, PendingExpand, PendingShrink
-from ottla.broker.replication.leader import LeaderState, Outcome
+from ottla.broker.replication.leader import MAX_BEYOND, LeaderState, Outcome
 from ottla.controller import PartitionImage
 
 ELIGIBLE = {1: 11, 2: 12, 3: 13}
@@ -216,3 +216,33 @@ def test_whatever_followers_say_it_is_monotonic_and_below_every_isr_member(
         assert moved == (state.high_watermark > before)
         if moved:
             assert state.high_watermark == min(10**9, state.log_end, *(f.end_offset for f in state.followers.values()))
+
+
+def test_it_is_not_sure_of_what_it_never_had_until_everybody_who_may_be_elected_has_fetched_since() -> None:
+    state = leader((1, 2, 3))
+    fetched(state, 2, 10, now=1.0)
+    fetched(state, 3, 10, now=1.0)
+    assert not state.is_beyond(15, 2.0), "a successor may have been elected at any time since"
+    fetched(state, 2, 10, now=3.0)
+    assert not state.is_beyond(15, 4.0), "3 may be it"
+    fetched(state, 3, 10, now=5.0)
+    assert state.is_beyond(15, 6.0)
+    assert not state.is_beyond(15, 7.0), "whoever asks anew may know more"
+    assert not state.is_beyond(16, 7.0)
+    assert not state.is_beyond(15, 100.0), "a question of long ago says nothing"
+
+
+def test_nobody_else_may_be_elected() -> None:
+    assert leader((1,)).is_beyond(15, 0.0)
+    state = leader((1,))
+    assert state.update(image((1,), 8, elr=(3,)), 0.0)
+    assert not state.is_beyond(15, 1.0), "an eligible leader outside of the ISR may be"
+    fetched(state, 3, 4, now=2.0)
+    assert state.is_beyond(15, 3.0)
+
+
+def test_questions_about_what_is_beyond_are_bounded() -> None:
+    state = leader((1, 2))
+    for offset in range(1000):
+        assert not state.is_beyond(100 + offset, 0.0)
+    assert len(state._beyond) <= MAX_BEYOND

@@ -5,6 +5,8 @@ import contextlib
 
 import pytest
 
+from ottla.broker.replication import leading
+from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Partition
 from ottla.client import ConsumerRecord, LogTruncationError, TopicPartition
 from ottla.client.consumer.position import PartitionState
@@ -102,5 +104,11 @@ def test_without_the_check_it_would_begin_again_at_the_beginning(monkeypatch: py
     believe_anybody(monkeypatch)
     original = Partition.check_leader
     monkeypatch.setattr(Partition, "check_leader", lambda self, _epoch=-1: original(self))
+    play(a_reader_with_a_leader_of_yesterday)  # what it never had it does not call out of range before it is sure
+    monkeypatch.setattr(LeaderState, "is_beyond", lambda *_: True)
+    read = leading.read
+    monkeypatch.setattr(
+        leading, "read", lambda partition, want, **how: read(partition, want._replace(last_fetched_epoch=-1), **how)
+    )
     with pytest.raises(Broken, match="it read"):
         play(a_reader_with_a_leader_of_yesterday, watched=False)
