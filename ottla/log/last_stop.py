@@ -46,6 +46,14 @@ class LastStop:
                 self.kept_promises = True
                 self.broker_epoch = ran.broker_epoch
 
+    def break_promises(self) -> None:
+        """Something will be cut that may have been answered for. Durably, as the process after this one will not see
+        it, and this one may not live to tell. Raises DiskError."""
+        self.kept_promises = False
+        if self._disk.exists(self._running):
+            self._disk.remove(self._running)
+            self._disk.sync_dir(self._directory)
+
     def note_running(self, broker_epoch: int, *, synced: bool) -> None:
         """Under which registration this process runs. Without `synced` the note itself is not synced either: it is to
         live as long as the page cache. Raises DiskError."""

@@ -124,6 +124,7 @@ class LogManager:
                 log_start_offset=log_start,
                 now_ms=self._clock(),
                 required_end=recovery_point,
+                before_loss=self._stop.break_promises,
             )
         except (DiskError, LogError) as error:
             log.error("log_offline", topic=key[0], partition=key[1], during="open", error=str(error))

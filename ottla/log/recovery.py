@@ -8,6 +8,7 @@ newest segment first and each removal durable, so that a crash in the middle lea
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -57,6 +58,10 @@ class Recovered:
     unsynced: bool = False
 
 
+def _nothing() -> None:
+    pass
+
+
 def open_segments(
     disk: Disk,
     directory: str,
@@ -67,8 +72,11 @@ def open_segments(
     interval: int,
     now_ms: int,
     required_end: int = 0,
+    before_loss: Callable[[], None] = _nothing,
 ) -> Recovered:
     """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries.
+    `before_loss` is called before anything is cut that somebody may have been answered for: after that it is not to
+    be seen any more that there was something.
 
     `required_end`: where the log was durable up to, 0 if unknown. After a clean close that is its end; a log that ends
     elsewhere is scanned. Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only
@@ -93,9 +101,10 @@ def open_segments(
     # A clean close makes everything durable, so a different end is damage: the size of the last batch rotted.
     if settled and required_end in (0, segments[-1].next_offset):
         return result
-    _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end)
+    _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end, before_loss)
     if unsynced:
         result.unsynced = True
+        before_loss()
         for segment in segments:
             if segment.next_offset > recovery_point:
                 write_again(segment)
@@ -181,7 +190,14 @@ def _settle_active(segment: Segment, result: Recovered, epochs_known: bool) -> b
     return True
 
 
-def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int, required_end: int) -> None:
+def _recover(
+    result: Recovered,
+    disk: Disk,
+    directory: str,
+    recovery_point: int,
+    required_end: int,
+    before_loss: Callable[[], None],
+) -> None:
     segments, epochs = result.segments, result.epochs
     first = max(bisect_right([segment.base_offset for segment in segments], recovery_point) - 1, 0)
     scanned_from = result.scanned_from = segments[first].base_offset
@@ -200,6 +216,7 @@ def _recover(result: Recovered, disk: Disk, directory: str, recovery_point: int,
             sound = segment.size == file_size
         if not sound:
             _require(directory, expected, required_end)
+            before_loss()
             _cut(result, disk, directory, at, file_size)
             break
     _require(directory, expected, required_end)

@@ -32,6 +32,7 @@ _RAFT_NAMES: dict[type, str] = {
     raft.SnapshotResponse: "SnapshotResponse",
     raft.TimeoutNow: "TimeoutNow",
     raft.JoinRequest: "Join",
+    raft.LeaderHint: "LeaderHint",
 }
 
 

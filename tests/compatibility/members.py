@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from kafka import KafkaConsumer  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
+from tests.compatibility.aio import stop
 from tests.compatibility.background import BackgroundLoop
 
 SESSION_MS, BEAT_MS = 10_000, 1000
@@ -145,7 +146,7 @@ class AioMember(Member):
                         self.refused[repr(error)] += 1
         finally:
             async with asyncio.timeout(PATIENCE_S):
-                await consumer.stop()
+                await stop(consumer)
 
 
 class KafkaPythonMember(Member):

@@ -15,6 +15,7 @@ from aiokafka import errors as aio_errors
 from kafka import errors as python_errors
 from kafka.consumer.group import OffsetAndMetadata  # type: ignore[import-untyped]
 
+from tests.compatibility.aio import stop
 from tests.compatibility.background import BackgroundLoop
 
 WAIT_S = 30.0
@@ -246,7 +247,7 @@ def _aio_values(bootstrap: str, topic: str, partition: int, isolation: str) -> I
                 if not polled:
                     yield b""
         finally:
-            loop.run(consumer.stop())
+            loop.run(stop(consumer))
 
 
 def _kafka_python_values(bootstrap: str, topic: str, partition: int, isolation: str) -> Iterator[bytes]:

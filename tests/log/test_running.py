@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from uuid import UUID
 
 import pytest
 
 from ottla.log import GroupCommit, LogConfig, LogManager, ModelledDisk
 from ottla.log.checkpoints import Running
+from tests.log.batches import batch, lead
 
 
 async def opened(disk: ModelledDisk) -> LogManager:
@@ -44,3 +46,28 @@ def test_a_killed_process_has_lost_nothing_and_a_machine_without_power_may_have_
 
 def test_a_note_that_nobody_can_read_promises_nothing() -> None:
     assert Running.decode(b"{") == Running.decode(b"[]") == Running()
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_what_was_cut_is_remembered_also_by_a_process_that_had_nothing_to_cut_any_more(synced: bool) -> None:
+    """The first process that finds the torn end is killed before it can tell the controller."""
+
+    async def scenario() -> None:
+        disk = ModelledDisk(random.Random(1))
+        manager = await opened(disk)
+        await manager.note_running(7, synced=synced)
+        log = manager.create_log("orders", UUID(int=1), 0, LogConfig())
+        lead(log, batch())
+        disk.kill()
+        path = "data/orders-0/00000000000000000000.log"
+        file = disk.open(path)
+        file.truncate(file.size() - 1)
+        file.close()
+        assert not (await opened(disk)).kept_everything
+        disk.kill()
+        again = await opened(disk)
+        found = again.get("orders", 0)
+        assert found is not None and found.recovered.cut_bytes == 0
+        assert not again.kept_everything
+
+    asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import get_args
 
 import pytest
 
@@ -10,7 +11,7 @@ from ottla.controller.raft import messages as raft
 from ottla.controller.rpc import encode_message
 from ottla.controller.rpc.stream_codec import Sealer
 from ottla.simulation import CLIENTS, SimulatedCluster, SimulationError, controller, leader_of, run
-from ottla.simulation.messages import PEEK
+from ottla.simulation.messages import _RAFT_NAMES, PEEK
 from ottla.simulation.streams import HttpStream, KafkaStream
 
 
@@ -388,3 +389,7 @@ def test_a_stream_of_raft_messages_is_known_from_its_middle_on():
     large = seal([bytes(PEEK)], 0)
     begun = stream.feed(large[: PEEK + 1])
     assert b"".join(piece.data for piece in begun + stream.feed(large[PEEK + 1 :])) == large
+
+
+def test_every_message_of_raft_has_a_name():
+    assert {kind for kind in get_args(raft.Message) if kind not in _RAFT_NAMES} == {raft.VoteRequest, raft.VoteResponse}
