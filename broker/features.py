@@ -1,24 +1,26 @@
-"""The features of the cluster (KIP-584): what this broker supports, and the level that all of them use."""
+"""The features of the cluster (KIP-584): what this broker supports, and the levels that all of them use."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from ottla.controller import MetadataImage
+from ottla.controller import FEATURES, GROUP_VERSION, TRANSACTION_VERSION, MetadataImage
 from ottla.wire import Feature
 
-TRANSACTION_VERSION: Final = "transaction.version"
-"""1: tagged fields in the coordinator's log. 2: a new epoch for every transaction, and partitions that are added by
-their leaders (KIP-890)."""
-_LATEST: Final = 2
-_EPOCH: Final = 0
+
+def transaction_version(image: MetadataImage) -> int:
+    """Which protocol of transactions the cluster offers its clients, and the form of the coordinator's records."""
+    return image.feature(TRANSACTION_VERSION)
 
 
-def transaction_version(_image: MetadataImage) -> int:
-    """The finalised level."""
-    return _LATEST
+def consumer_groups_enabled(image: MetadataImage) -> bool:
+    """Whether the groups of KIP-848 are served."""
+    return image.feature(GROUP_VERSION) >= 1
 
 
 def told(image: MetadataImage) -> tuple[list[Feature], int]:
-    """What ApiVersions says: the features, and the epoch of their finalised levels."""
-    return [Feature(TRANSACTION_VERSION, 0, _LATEST, transaction_version(image))], _EPOCH
+    """What ApiVersions says: the features, and the epoch of their finalised levels, the Raft index of the last change.
+    As in Kafka, level 0 is not told."""
+    features = [
+        Feature(name, supported.low, supported.high, image.feature(name) or None)
+        for name, supported in FEATURES.items()
+    ]
+    return features, image.features_epoch

@@ -6,10 +6,14 @@ from ottla.client.admin.structs import (
     AlterConfigOp,
     AnyName,
     ClientQuota,
+    FeatureMetadata,
+    FeatureUpdate,
+    FinalizedFeature,
     LogDirDescription,
     NewPartitions,
     OffsetSpec,
     ReplicaInfo,
+    UpgradeType,
 )
 from ottla.client.consumer import Consumer, ConsumerRebalanceListener
 from ottla.client.consumer.settings import parse_duration
@@ -105,7 +109,10 @@ __all__ = [
     "ConsumerStoppedError",
     "CorruptRecordError",
     "FatalTransactionError",
+    "FeatureMetadata",
+    "FeatureUpdate",
     "FencedInstanceIdError",
+    "FinalizedFeature",
     "GroupCoordinatorNotAvailableError",
     "GroupDescription",
     "GroupIdNotFoundError",
@@ -162,5 +169,6 @@ __all__ = [
     "UnknownMemberIdError",
     "UnknownTopicOrPartitionError",
     "UnsupportedVersionError",
+    "UpgradeType",
     "parse_duration",
 ]

@@ -25,6 +25,7 @@ from ottla.controller.rpc.models import (
     RegisterBrokerResponse,
     RpcResponse,
     UnregisterBroker,
+    UpdateFeatures,
 )
 from ottla.controller.view import MetadataView
 
@@ -224,6 +225,8 @@ def _tell(request: AnyRequest, response: RpcResponse, image: MetadataImage) -> N
             assert isinstance(response, AlterPartitionReassignmentsResponse)
             begun = [f"{each.topic}-{each.partition}" for each in response.partitions if not each.error]
             log.info("partitions_reassigned", partitions=begun[:MAX_NAMED], count=len(begun))
+        case UpdateFeatures():
+            log.info("features_updated", levels={each.feature: each.level for each in request.updates})
         case Heartbeat(want_shutdown=True):
             log.info("broker_leaves", broker=request.node_id)
         case Heartbeat():

@@ -60,6 +60,7 @@ from ottla.broker.api import (
     sync_group,
     txn_offset_commit,
     unregister_broker,
+    update_features,
     write_txn_markers,
 )
 from ottla.broker.context import BrokerContext
@@ -131,6 +132,7 @@ TABLE = (
     Row(48, "DescribeClientQuotas", (0, 1), describe_client_quotas.handle, limit=1 * MIB),
     Row(49, "AlterClientQuotas", (0, 1), alter_client_quotas.handle, limit=1 * MIB),
     Row(55, "DescribeQuorum", (0, 2), describe_quorum.handle, limit=1 * MIB),
+    Row(57, "UpdateFeatures", (0, 2), update_features.handle, limit=64 * KIB),
     Row(60, "DescribeCluster", (0, 2), describe_cluster.handle, limit=64 * KIB),
     Row(61, "DescribeProducers", (0, 0), describe_producers.handle, limit=1 * MIB),
     Row(64, "UnregisterBroker", (0, 0), unregister_broker.handle, limit=64 * KIB),

@@ -13,6 +13,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.cluster_view import OPERATIONS_NOT_ASKED
 from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.features import consumer_groups_enabled
 from ottla.broker.groups import described
 from ottla.broker.groups.consumer import DEFAULT_ASSIGNOR, ConsumerGroup, Partitions, by_topic
 from ottla.wire import Request
@@ -29,6 +30,8 @@ def handle(context: BrokerContext, request: Request) -> Answer:
 
 
 def _group(context: BrokerContext, group_id: str) -> dict[str, object]:
+    if not consumer_groups_enabled(context.view.image):
+        return {"group_id": group_id, "error_code": ErrorCode.unsupported_version}
     if not group_id:
         return {"group_id": group_id, "error_code": ErrorCode.invalid_group_id}
     shard = context.groups.shard_of(group_id)

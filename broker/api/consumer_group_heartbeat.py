@@ -19,6 +19,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.answering import then
 from ottla.broker.context import Answer, BrokerContext, Reply
+from ottla.broker.features import consumer_groups_enabled
 from ottla.broker.groups import client_host
 from ottla.broker.groups.consumer import ASSIGNORS, AWAY, LEAVING, Beat, BeatAnswer, by_topic
 from ottla.broker.re2 import compiled
@@ -27,6 +28,8 @@ from ottla.wire import Request
 
 def handle(context: BrokerContext, request: Request) -> Reply:
     body = request.body
+    if not consumer_groups_enabled(context.view.image):
+        return _row(context, body.group_id, BeatAnswer(ErrorCode.unsupported_version))
     beat = _beat(context, request)
     refused = _check(body.group_id, beat)
     if refused is not None:

@@ -18,7 +18,6 @@ from ottla.wire import Registry
 Versions = tuple[int, int]
 
 _SERVERS = "between Kafka's own servers; here nodes speak to each other through the controller listener"
-_NOT_YET = "not served yet"
 _SHARE = "share groups (KIP-932) are not implemented"
 _STREAMS = "streams groups (KIP-1071) are not implemented"
 _ACLS = "there is no authorizer: every client may do everything"
@@ -37,7 +36,6 @@ REASONS: Mapping[int, str] = MappingProxyType(
         41: _TOKENS,
         50: _SASL,
         51: _SASL,
-        57: _NOT_YET,
         71: _TELEMETRY,
         72: _TELEMETRY,
         76: _SHARE,

@@ -81,6 +81,10 @@ class Writer:
         else:
             self.int32(value)
 
+    def no_elements(self) -> None:
+        """An array that is null."""
+        self.count(-1)
+
     def no_tagged_fields(self) -> None:
         if self.flexible:
             self.varint(0)

@@ -1,7 +1,8 @@
 """The records of `__transaction_state`: Kafka's own keys and values (TransactionLogKey, TransactionLogValue).
 
 A key is a 16-bit version (0) and the transactional id. A value begins with the 16-bit version of its schema: 0, or 1,
-which has tagged fields; it is written as v1 and read as either. No value is a tombstone.
+which has tagged fields, and is written from level 1 of `transaction.version` on. Below that v0 is, but for a state that
+came to be by the second protocol: what v0 has no place for may still be needed then. No value is a tombstone.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from itertools import groupby
 from typing import Final
 
 from ottla.broker.coordination import BadRecord, Reader, Writer
-from ottla.broker.transactions.model import Partition, Producer, State, Transaction
+from ottla.broker.transactions.model import VERSION_2, Partition, Producer, State, Transaction
 
 _KEY: Final = 0
 _VALUE: Final = 1
+LATEST_LEVEL: Final = 2
 _PREVIOUS_ID, _NEXT_ID, _VERSION = 0, 1, 2
 _LAST_EPOCH: Final = 10_000
 """Not Kafka's, which forgets the last epoch with the coordinator and then fences a producer that asks again. Readers
@@ -30,27 +32,30 @@ class Entry:
     value: Transaction | None
 
 
-def encode(entry: Entry) -> tuple[bytes, bytes | None]:
-    """Key and value of the record."""
+def encode(entry: Entry, level: int = LATEST_LEVEL) -> tuple[bytes, bytes | None]:
+    """Key and value of the record; `level` is that of `transaction.version`."""
     writer = Writer()
     writer.int16(_KEY)
     writer.string(entry.id)
-    return writer.done(), None if entry.value is None else _encode_value(entry.value)
+    return writer.done(), None if entry.value is None else _encode_value(entry.value, level)
 
 
-def _encode_value(value: Transaction) -> bytes:
-    writer = Writer(flexible=True)
-    writer.int16(_VALUE)
+def _encode_value(value: Transaction, level: int) -> bytes:
+    flexible = level >= 1 or value.version >= VERSION_2 or value.next_id >= 0
+    writer = Writer(flexible=flexible)
+    writer.int16(_VALUE if flexible else 0)
     writer.int64(value.producer.id)
     writer.int16(value.producer.epoch)
     writer.int32(value.timeout_ms)
     writer.int8(value.state)
     if value.state is State.EMPTY:
-        writer.varint(0)
+        writer.no_elements()
     else:
         _write_partitions(writer, value.partitions)
     writer.int64(value.updated_at)
     writer.int64(value.started_at)
+    if not flexible:
+        return writer.done()
     tagged = {
         _PREVIOUS_ID: _fixed(value.previous_id, 8, -1),
         _NEXT_ID: _fixed(value.next_id, 8, -1),

@@ -28,7 +28,6 @@ from ottla.tasks import report_broken
 
 log = structlog.get_logger(__name__)
 
-CODEC: Final = Codec(encode, decode)
 RETRY_S: Final = 0.5
 """After which a record that could not be written is tried again."""
 WRITE_TIMEOUT_S: Final = 5.0
@@ -64,7 +63,7 @@ class Shard:
         self.log = ShardLog(
             partition,
             host.replicas,
-            CODEC,
+            Codec(self._encode, decode),
             clock=host.clock,
             max_bytes=host.max_bytes,
             timeout_s=WRITE_TIMEOUT_S,
@@ -75,6 +74,9 @@ class Shard:
         )
 
     # Log
+
+    def _encode(self, entry: Entry) -> tuple[bytes, bytes | None]:
+        return encode(entry, self._host.version())
 
     def _replay(self, entry: Entry, _place: Place) -> None:
         """The one place that changes what is known."""
@@ -164,7 +166,7 @@ class Shard:
     def _write(self, transactional_id: str, line: Line, turn: Turn, decision: Decision) -> None:
         entry = Entry(transactional_id, decision.record)
         if decision.record is not None and decision.record.state is State.ONGOING:
-            key, value = encode(entry)
+            key, value = self._encode(entry)
             if len(key) + len(value or b"") + ROOM_BYTES > self._host.max_bytes():
                 turn.settle(Outcome(ErrorCode.unknown_server_error))
                 return

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ottla.client.admin import cluster, groups, partitions, quorum, topics
 from ottla.client.admin.config_admin import ConfigAdmin
+from ottla.client.admin.feature_admin import FeatureAdmin
 from ottla.client.admin.log_admin import LogAdmin
 from ottla.client.admin.quota_admin import QuotaAdmin
 from ottla.client.admin.structs import NewPartitions
@@ -31,7 +32,7 @@ from ottla.client.structs import (
 )
 
 
-class Admin(ConfigAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
+class Admin(ConfigAdmin, FeatureAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
     """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
 
     Any broker is asked, since all of them forward to the active controller; another one after two seconds without an

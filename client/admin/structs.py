@@ -73,3 +73,30 @@ class LogDirDescription:
     usable_bytes: int
     replica_infos: Mapping[TopicPartition, ReplicaInfo] = field(default_factory=dict)
     is_cordoned: bool = False
+
+
+class FinalizedFeature(NamedTuple):
+    """The levels of a feature that the cluster uses."""
+
+    min_version_level: int
+    max_version_level: int
+
+
+UpgradeType = Literal["upgrade", "safe_downgrade", "unsafe_downgrade"]
+
+
+class FeatureUpdate(NamedTuple):
+    """The level that a feature is to have, 0 for a feature out of use, and which way that may go (KIP-584, KIP-778)."""
+
+    max_version_level: int
+    upgrade_type: UpgradeType = "upgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMetadata:
+    """Features by name. A feature that is not finalised is not in use. The epoch grows with every change of a level;
+    None if the cluster has none. `supported_features` are the lowest and the highest level of each."""
+
+    finalized_features: Mapping[str, FinalizedFeature]
+    finalized_features_epoch: int | None
+    supported_features: Mapping[str, tuple[int, int]]

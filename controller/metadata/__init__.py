@@ -20,6 +20,7 @@ from ottla.controller.metadata.config_def import (
 from ottla.controller.metadata.decide import decide
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import MAX_REBALANCE, elect_leaderless, rebalance
+from ottla.controller.metadata.feature_levels import FEATURES, GROUP_VERSION, TRANSACTION_VERSION
 from ottla.controller.metadata.group_config import GROUP_CONFIGS
 from ottla.controller.metadata.image import (
     CLIENT_QUOTA,
@@ -42,12 +43,15 @@ from ottla.controller.metadata.topic_name import topic_name_error
 
 __all__ = [
     "CLIENT_QUOTA",
+    "FEATURES",
     "GROUP_CONFIGS",
+    "GROUP_VERSION",
     "LONG_MAX",
     "MAX_REBALANCE",
     "NO_LEADER",
     "TOPIC_CONFIGS",
     "TOPIC_DEFAULTS",
+    "TRANSACTION_VERSION",
     "BrokenInvariant",
     "BrokerImage",
     "Candidate",

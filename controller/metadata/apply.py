@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import singledispatchmethod
 from uuid import UUID
 
+from ottla.controller.metadata.feature_levels import FEATURES, NO_FEATURE
 from ottla.controller.metadata.image import (
     CLIENT_QUOTA,
     NO_LEADER,
@@ -25,6 +26,7 @@ from ottla.controller.metadata.records import (
     BrokerRegistered,
     BrokerUnregistered,
     ConfigChanged,
+    FeatureChanged,
     MetadataRecord,
     PartitionChanged,
     PartitionCreated,
@@ -66,6 +68,8 @@ class _Builder:
         self._topic_names = image.topic_names
         self._configs = image.configs
         self._next_producer_id = image.next_producer_id
+        self._features = image.features
+        self._features_epoch: int | None = image.features_epoch  # None: that of the entry
         self._open: dict[UUID, dict[int, PartitionImage]] = {}
         self._changed_brokers: set[int] = set()
         self._changed_partitions: dict[UUID, set[int]] = {}
@@ -88,6 +92,8 @@ class _Builder:
             topic_names=self._topic_names,
             configs=self._configs,
             next_producer_id=self._next_producer_id,
+            features=self._features,
+            features_epoch=offset if self._features_epoch is None else self._features_epoch,
         )
         delta = Delta(
             brokers=frozenset(self._changed_brokers),
@@ -99,6 +105,7 @@ class _Builder:
             created=tuple(topics[topic.name] for topic in self._created.values()),
             deleted=tuple(self._deleted),
             configs=frozenset(self._changed_configs),
+            features=self._features is not self._old.features,
         )
         return image, delta
 
@@ -241,6 +248,14 @@ class _Builder:
     def _producer_ids(self, record: ProducerIdsAllocated) -> None:
         require(record.next_producer_id > self._next_producer_id, record, "producer ids would be given twice")
         self._next_producer_id = record.next_producer_id
+
+    @apply.register
+    def _feature(self, record: FeatureChanged) -> None:
+        # What this version does not know, or not on that level, it would not do as all others do.
+        low, high, _ = FEATURES.get(record.name, NO_FEATURE)
+        require(low <= record.level <= high, record, "this version does not support that level of the feature")
+        self._features = {**self._features, record.name: record.level}
+        self._features_epoch = None if record.epoch < 0 else record.epoch
 
 
 def _state(

@@ -12,6 +12,7 @@ from ottla.controller.metadata.client_quotas import alter_client_quotas
 from ottla.controller.metadata.configs import alter_configs
 from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.election import elect_leaders
+from ottla.controller.metadata.features import update_features
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.isr import alter_partition
 from ottla.controller.metadata.reassignment import alter_reassignments
@@ -33,6 +34,7 @@ from ottla.controller.rpc.models import (
     ReadBarrierResponse,
     RegisterBroker,
     UnregisterBroker,
+    UpdateFeatures,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ def decide(
             return alter_configs(image, policy, request)
         case AlterClientQuotas():
             return alter_client_quotas(image, request)
+        case UpdateFeatures():
+            return update_features(image, request)
         case ElectLeaders():
             return elect_leaders(image, request)
         case AlterPartitionReassignments():

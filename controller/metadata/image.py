@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
+from ottla.controller.metadata.feature_levels import FEATURES
+
 NO_LEADER = -1
 
 CORDONED = "cordoned.log.dirs"
@@ -110,7 +112,8 @@ class TopicImage:
 @dataclass(frozen=True, slots=True)
 class MetadataImage:
     """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic", "group",
-    CLIENT_QUOTA and "broker", the broker "" holding the default of all brokers."""
+    CLIENT_QUOTA and "broker", the broker "" holding the default of all brokers. `features` are the levels that were
+    changed, and `features_epoch` the Raft index of the last such change."""
 
     cluster_id: str
     offset: int = 0
@@ -119,6 +122,12 @@ class MetadataImage:
     topic_names: Mapping[UUID, str] = field(default_factory=dict)
     configs: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     next_producer_id: int = 0
+    features: Mapping[str, int] = field(default_factory=dict)
+    features_epoch: int = 0
+
+    def feature(self, name: str) -> int:
+        """The finalised level of a feature of FEATURES."""
+        return self.features.get(name, FEATURES[name].default)
 
     def topic_by_id(self, topic_id: UUID) -> TopicImage | None:
         name = self.topic_names.get(topic_id)
@@ -160,9 +169,10 @@ class Delta:
     created: tuple[TopicImage, ...] = ()
     deleted: tuple[TopicImage, ...] = ()
     configs: frozenset[tuple[str, str]] = frozenset()
+    features: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.brokers or self.partitions or self.created or self.deleted or self.configs)
+        return bool(self.brokers or self.partitions or self.created or self.deleted or self.configs or self.features)
 
 
 def diff(old: MetadataImage, new: MetadataImage) -> Delta:
@@ -180,6 +190,7 @@ def diff(old: MetadataImage, new: MetadataImage) -> Delta:
         created=created,
         deleted=deleted,
         configs=_changed(old.configs, new.configs),
+        features=old.features != new.features,
     )
 
 

@@ -122,6 +122,16 @@ class ProducerIdsAllocated(MetadataRecord):
     next_producer_id: int
 
 
+class FeatureChanged(MetadataRecord):
+    """The finalised level of a feature, 0 for one that is not in use (KIP-584). `epoch`, in a snapshot, is the Raft
+    index of the last change of any feature; in the log it is that of the entry, and -1 here."""
+
+    type: Literal["feature"] = "feature"
+    name: str
+    level: int = Field(ge=0, le=32767)
+    epoch: int = -1
+
+
 Record = Annotated[
     BrokerRegistered
     | BrokerChanged
@@ -131,7 +141,8 @@ Record = Annotated[
     | PartitionChanged
     | TopicDeleted
     | ConfigChanged
-    | ProducerIdsAllocated,
+    | ProducerIdsAllocated
+    | FeatureChanged,
     Field(discriminator="type"),
 ]
 

@@ -13,6 +13,7 @@ from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.records import (
     BrokerRegistered,
     ConfigChanged,
+    FeatureChanged,
     PartitionCreated,
     ProducerIdsAllocated,
     Record,
@@ -90,6 +91,8 @@ def image_records(image: MetadataImage) -> Iterator[Record]:
     for (kind, name), values in image.configs.items():
         for key, value in values.items():
             yield ConfigChanged(kind=kind, name=name, key=key, value=value)
+    for feature, level in image.features.items():
+        yield FeatureChanged(name=feature, level=level, epoch=image.features_epoch)
     if image.next_producer_id:
         # The broker that got the last block is history, which a snapshot does not keep.
         yield ProducerIdsAllocated(node_id=-1, broker_epoch=-1, next_producer_id=image.next_producer_id)

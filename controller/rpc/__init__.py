@@ -40,6 +40,7 @@ from ottla.controller.rpc.models import (
     DeleteTopicsResponse,
     ElectLeaders,
     ElectLeadersResponse,
+    FeatureUpdate,
     Heartbeat,
     HeartbeatResponse,
     IncrementalAlterConfigs,
@@ -65,6 +66,8 @@ from ottla.controller.rpc.models import (
     TopicResult,
     UnregisterBroker,
     UnregisterBrokerResponse,
+    UpdateFeatures,
+    UpdateFeaturesResponse,
 )
 from ottla.controller.rpc.peers import Address, PeerAddresses
 from ottla.controller.rpc.raft_codec import BadMessage, decode_message, encode_message, is_answer
@@ -104,6 +107,7 @@ __all__ = [
     "DeleteTopicsResponse",
     "ElectLeaders",
     "ElectLeadersResponse",
+    "FeatureUpdate",
     "Handlers",
     "Heartbeat",
     "HeartbeatResponse",
@@ -142,6 +146,8 @@ __all__ = [
     "TopicResult",
     "UnregisterBroker",
     "UnregisterBrokerResponse",
+    "UpdateFeatures",
+    "UpdateFeaturesResponse",
     "decode_message",
     "encode_message",
     "is_answer",

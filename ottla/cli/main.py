@@ -46,6 +46,7 @@ COMMANDS: dict[str, Row] = {
     "partition": Row("ottla.cli.partition", "reassign replicas of partitions, and elect leaders"),
     "broker": Row("ottla.cli.broker", "list brokers, empty one, and remove it"),
     "quorum": Row("ottla.cli.quorum", "show the metadata quorum, and add and remove voters"),
+    "features": Row("ottla.cli.features", "show and change the levels of the cluster's features"),
     "rebalance": Row("ottla.cli.rebalance", "spread replicas and preferred leaders evenly over the brokers"),
     "group": Row("ottla.cli.group", "list, describe and delete consumer groups, and reset their offsets"),
     "txn": Row("ottla.cli.txn", "list, describe and abort transactions, and find those that hang"),

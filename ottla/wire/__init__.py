@@ -16,7 +16,7 @@ from ottla.wire.api import (
     Raw,
     Request,
 )
-from ottla.wire.client import KafkaConnection
+from ottla.wire.client import SOFTWARE_NAME, SOFTWARE_VERSION, KafkaConnection
 from ottla.wire.errors import ConnectionLost, ProtocolError, RequestTimedOut
 from ottla.wire.fetch import (
     FetchPartition,
@@ -40,14 +40,17 @@ from ottla.wire.produce import (
     encode_produce_response,
     parse_produce_request,
 )
-from ottla.wire.registry import Feature, Registry
+from ottla.wire.registry import API_VERSIONS, Feature, Registry
 from ottla.wire.schema import build, decode, encode, request_type, response_type
 from ottla.wire.server import KafkaServer, Limits, Stats
 
 __all__ = [
     "ANONYMOUS",
+    "API_VERSIONS",
     "CLOSE",
     "NO_RESPONSE",
+    "SOFTWARE_NAME",
+    "SOFTWARE_VERSION",
     "Answer",
     "Api",
     "Chunk",

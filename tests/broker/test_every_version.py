@@ -36,6 +36,8 @@ from ottla.controller import (
     TopicResult,
     UnregisterBroker,
     UnregisterBrokerResponse,
+    UpdateFeatures,
+    UpdateFeaturesResponse,
 )
 from ottla.wire import response_type
 from tests.broker.world import World, batch, topic_id, verifications
@@ -70,6 +72,7 @@ def agreeable(world: World) -> None:
         AddRaftVoter: lambda request: ChangeVotersResponse(offset=5),
         RemoveRaftVoter: lambda request: ChangeVotersResponse(offset=5),
         UnregisterBroker: lambda request: UnregisterBrokerResponse(offset=5),
+        UpdateFeatures: lambda request: UpdateFeaturesResponse(offset=5),
         CreateTopics: lambda request: CreateTopicsResponse(topics=topics(request), offset=5),
         DeleteTopics: lambda request: DeleteTopicsResponse(topics=topics(request), offset=5),
         CreatePartitions: lambda request: CreatePartitionsResponse(topics=topics(request), offset=5),
@@ -220,6 +223,7 @@ CONTENT: dict[int, dict[str, Any]] = {
             }
         ]
     },
+    57: {"feature_updates": [{"feature": "transaction.version", "max_version_level": 2}]},
     64: {"broker_id": 2},
     80: {"voter_id": 4, "timeout": 1000, "listeners": [{"name": "CONTROLLER", "host": "n4", "port": 9093}]},
     81: {"voter_id": 3},

@@ -329,6 +329,11 @@ class World:
         given = {key.replace("_", "."): value for key, value in values.items()}
         self.update(configs={**self.view.image.configs, (kind, name): given})
 
+    def set_levels(self, epoch: int = 30, **levels: int) -> None:
+        """The finalised levels of features, given as `transaction_version=1`."""
+        named = {name.replace("_", "."): level for name, level in levels.items()}
+        self.update(features=named, features_epoch=epoch)
+
     # A client
 
     def start(

@@ -157,10 +157,28 @@ def test_the_cluster(tool: Tool, cluster: Cluster, made: str) -> None:
     assert "'topic_name': '__cluster_metadata'" in quorum
     assert quorum.count("'replica_id': ") == 3
     assert "'AlterConfigs': (0, 2)" in tool.told("cluster", "api-versions")
-    assert "'transaction.version'" in tool.told("cluster", "describe-features")
     directories = tool.told("cluster", "describe-log-dirs", "--topic", made)
     assert directories.count("'total_bytes': ") == 3
     assert directories.count("'partition_index': ") == 6
+
+
+def test_features(tool: Tool) -> None:
+    feature = "transaction.version"
+
+    def finalized() -> list[int]:
+        return list(tool.asked("cluster", "describe-features", "-f", feature)[feature]["finalized"])
+
+    assert finalized() == [2, 2]
+    down = ("cluster", "update-features", "--downgrade", "-f", f"{feature}=1")
+    assert tool.asked(*down, "--validate-only") == {feature: "OK"}
+    assert finalized() == [2, 2]
+    try:
+        assert tool.asked(*down) == {feature: "OK"}
+        assert finalized() == [1, 1]
+    finally:
+        assert tool.asked("cluster", "update-features", "-f", f"{feature}=2") == {feature: "OK"}
+    assert finalized() == [2, 2]
+    assert "InvalidUpdateVersion" in tool.refused("cluster", "update-features", "-f", f"{feature}=9")
 
 
 def test_transactions(tool: Tool) -> None:

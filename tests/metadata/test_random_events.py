@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata import (
+    FEATURES,
     MetadataImage,
     PartitionImage,
     Policy,
@@ -24,11 +25,13 @@ from ottla.controller.rpc import (
     CreateTopics,
     DeleteTopics,
     ElectLeaders,
+    FeatureUpdate,
     IncrementalAlterConfigs,
     MorePartitions,
     NewTopic,
     TopicRef,
     UnregisterBroker,
+    UpdateFeatures,
 )
 from tests.metadata.cluster import CLUSTER_ID, Cluster, check_invariants, registration
 
@@ -111,6 +114,13 @@ class RandomEvents(RuleBasedStateMachine):
     @rule(name=TOPICS, count=st.integers(1, 5))
     def grow(self, name: str, count: int) -> None:
         self.cluster.ask(CreatePartitions(topics=(MorePartitions(name=name, count=count),)))
+
+    @rule(feature=st.sampled_from(sorted(FEATURES)), level=st.integers(-1, 3), kind=st.integers(0, 4))
+    def set_level(self, feature: str, level: int, kind: int) -> None:
+        before = self.cluster.image
+        update = FeatureUpdate(feature=feature, level=level, upgrade_type=kind)
+        answer = self.cluster.ask(UpdateFeatures(updates=(update,)))
+        assert self.cluster.image.feature(feature) == (before.feature(feature) if answer.error else level)
 
     @rule(name=TOPICS, value=st.sampled_from(["true", "false"]))
     def set_unclean(self, name: str, value: str) -> None:

@@ -1,0 +1,74 @@
+"""`ottla features` against nodes of our own: the verbs, lines and columns of kafka-features.sh."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from ottla.cluster import Supervisor, free_base_port, prepare
+from tests.cli.running import asked, ottla, refused, told
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    supervisor = Supervisor(prepare(tmp_path_factory.mktemp("cli"), nodes=2, base_port=free_base_port(2)))
+    try:
+        await supervisor.start()
+        yield supervisor.layout.bootstrap
+    finally:
+        await supervisor.stop(within=10.0)
+
+
+class TestFeatures:
+    async def levels(self, bootstrap: str) -> dict[str, int]:
+        rows = await asked("features", "describe", bootstrap=bootstrap)
+        return {row["Feature"]: row["FinalizedVersionLevel"] for row in rows}
+
+    async def test_describe(self, bootstrap: str) -> None:
+        lines = [line.split() for line in (await told("features", "describe", bootstrap=bootstrap)).splitlines()]
+        assert lines[0] == ["Feature", "SupportedMinVersion", "SupportedMaxVersion", "FinalizedVersionLevel", "Epoch"]
+        assert [line[:4] for line in lines[1:]] == [
+            ["group.version", "0", "1", "1"],
+            ["kraft.version", "1", "1", "1"],
+            ["transaction.version", "0", "2", "2"],
+        ]
+
+    async def test_down_and_up(self, bootstrap: str) -> None:
+        words = ("--feature", "transaction.version=1", "--feature", "group.version=0")
+        out = await told("features", "downgrade", *words, "--dry-run", bootstrap=bootstrap)
+        assert out == "group.version can be downgraded to 0.\ntransaction.version can be downgraded to 1.\n"
+        before = await asked("features", "describe", bootstrap=bootstrap)
+        out = await told("features", "downgrade", *words, bootstrap=bootstrap)
+        assert out == "group.version was downgraded to 0.\ntransaction.version was downgraded to 1.\n"
+        after = await asked("features", "describe", bootstrap=bootstrap)
+        assert [row["FinalizedVersionLevel"] for row in after] == [0, 1, 1]
+        assert after[0]["Epoch"] > before[0]["Epoch"]
+        out = await told("features", "disable", "--feature", "transaction.version", "--unsafe", bootstrap=bootstrap)
+        assert out == "transaction.version was disabled.\n"
+        assert (await self.levels(bootstrap))["transaction.version"] == 0
+        out = await told("features", "upgrade", "--feature", "transaction.version=2", bootstrap=bootstrap)
+        assert out == "transaction.version was upgraded to 2.\n"
+        await told("features", "upgrade", "--feature", "group.version=1", bootstrap=bootstrap)
+        assert await self.levels(bootstrap) == {"group.version": 1, "kraft.version": 1, "transaction.version": 2}
+
+    async def test_all_or_nothing(self, bootstrap: str) -> None:
+        words = ("--feature", "group.version=0", "--feature", "kraft.version=0")
+        status, out, err = await ottla("features", "downgrade", *words, bootstrap=bootstrap)
+        assert (status, err) == (1, "ottla: 2 out of 2 operation(s) failed.\n")
+        first, second = out.splitlines()
+        assert first.startswith("Could not downgrade group.version to 0. The update failed for all features since ")
+        assert first.endswith(
+            "Invalid update version 0 for feature kraft.version. The controller only supports versions 1-1"
+        )
+        assert second.startswith("Could not downgrade kraft.version to 0. ")
+        assert (await self.levels(bootstrap))["group.version"] == 1
+
+    async def test_wrong_usage(self, bootstrap: str) -> None:
+        for text in ("transaction.version", "=1", "transaction.version=two", "transaction.version=70000"):
+            await refused("features", "upgrade", "--feature", text, bootstrap=bootstrap, status=2)
+        twice = ("--feature", "group.version=1", "--feature", "group.version=0")
+        assert "more than once" in await refused("features", "upgrade", *twice, bootstrap=bootstrap, status=2)
