@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 A = TypeVar("A")
@@ -30,5 +30,33 @@ def then(first: asyncio.Future[A], convert: Callable[[A], B]) -> asyncio.Future[
             first.cancel()
 
     first.add_done_callback(came)
+    answer.add_done_callback(given_up)
+    return answer
+
+
+def together(all_of: Sequence[asyncio.Future[A]]) -> asyncio.Future[list[A]]:
+    """A future for the results of one or more futures, in order. Cancelling it cancels them; a failure is its own."""
+    answer: asyncio.Future[list[A]] = all_of[0].get_loop().create_future()
+    left = len(all_of)
+
+    def came(done: asyncio.Future[A]) -> None:
+        nonlocal left
+        left -= 1
+        if answer.done():
+            return
+        if done.cancelled():
+            answer.cancel()
+        elif (error := done.exception()) is not None:
+            answer.set_exception(error)
+        elif left == 0:
+            answer.set_result([each.result() for each in all_of])
+
+    def given_up(done: asyncio.Future[list[A]]) -> None:
+        if done.cancelled():
+            for each in all_of:
+                each.cancel()
+
+    for each in all_of:
+        each.add_done_callback(came)
     answer.add_done_callback(given_up)
     return answer

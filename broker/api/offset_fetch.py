@@ -3,17 +3,19 @@
 v2 all topics, and an error for the group · v5 leader epochs (KIP-320) · v7 require_stable (KIP-447) · v8 many groups
 (KIP-709) · v9 member epochs (KIP-848) · v10 topic ids.
 
-Differences from Kafka: none known. With require_stable a position is UNSTABLE_OFFSET_COMMIT from the moment that a
-transaction writes it until that is decided here.
+Differences from Kafka: a coordinator that was replaced, and does not know it yet, tells nobody what it knows, but
+NOT_COORDINATOR, also when it cannot find out within offsets.commit.timeout.ms. With require_stable a position is
+UNSTABLE_OFFSET_COMMIT from the moment that a transaction writes it until that is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.context import Answer, BrokerContext
+from ottla.broker.answering import then, together
+from ottla.broker.context import Answer, BrokerContext, Reply
 from ottla.broker.groups import At, OffsetValue, Shard
 from ottla.wire import Request
 
@@ -22,12 +24,36 @@ _MANY = 8
 _BY_ID = 10
 
 
-def handle(context: BrokerContext, request: Request) -> Answer:
+Found = Mapping[str, Shard | ErrorCode]
+"""For each group its shard, or why there is none."""
+
+
+def handle(context: BrokerContext, request: Request) -> Reply:
+    body = request.body
+    names = [each.group_id for each in body.groups] if request.api_version >= _MANY else [body.group_id]
+    found: Found = {name: context.groups.shard_of(name) for name in names}
+    shards = list(dict.fromkeys(each for each in found.values() if isinstance(each, Shard)))
+    if not shards:
+        return _answer(context, request, found)
+
+    def answer(certain: Sequence[bool]) -> Answer:
+        surely = {shard for shard, leads in zip(shards, certain, strict=True) if leads and shard.log.leads}
+        known = {
+            name: ErrorCode.not_coordinator if isinstance(shard, Shard) and shard not in surely else shard
+            for name, shard in found.items()
+        }
+        return _answer(context, request, known)
+
+    return then(together([shard.confirmations.ask() for shard in shards]), answer)
+
+
+def _answer(context: BrokerContext, request: Request, shards: Found) -> Answer:
     body, version = request.body, request.api_version
     stable: bool = getattr(body, "require_stable", False)
     if version >= _MANY:
-        return {"groups": [_group(context, wanted, version, stable) for wanted in body.groups]}
-    found = _group(context, body, version, stable)
+        groups = [_group(context, shards[wanted.group_id], wanted, version, stable) for wanted in body.groups]
+        return {"groups": groups}
+    found = _group(context, shards[body.group_id], body, version, stable)
     if version < _GROUP_ERROR and found["error_code"] is not ErrorCode.none:
         error = found["error_code"]
         return {"topics": [_refused(topic, error) for topic in body.topics]}
@@ -49,9 +75,10 @@ class _Rows:
         return _row(at[1], self.committed.get(at))
 
 
-def _group(context: BrokerContext, wanted: object, version: int, stable: bool) -> dict[str, object]:
+def _group(
+    context: BrokerContext, shard: Shard | ErrorCode, wanted: object, version: int, stable: bool
+) -> dict[str, object]:
     group_id: str = getattr(wanted, "group_id", "")
-    shard = context.groups.shard_of(group_id)
     if isinstance(shard, ErrorCode):
         return {"group_id": group_id, "topics": [], "error_code": shard}
     error = shard.commits.check_fetch(group_id, getattr(wanted, "member_id", None), getattr(wanted, "member_epoch", -1))

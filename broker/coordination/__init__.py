@@ -2,6 +2,7 @@
 coordinator of the names (groups, transactional ids) that belong to that partition.
 """
 
+from ottla.broker.coordination.confirmations import Confirmations
 from ottla.broker.coordination.deadlines import Deadlines
 from ottla.broker.coordination.partitioning import INTERNAL_TOPICS, OFFSETS_TOPIC, TRANSACTIONS_TOPIC, partition_for
 from ottla.broker.coordination.primitives import BadRecord, Reader, Writer
@@ -17,6 +18,7 @@ __all__ = [
     "Appender",
     "BadRecord",
     "Codec",
+    "Confirmations",
     "Deadlines",
     "InTransaction",
     "InternalTopic",

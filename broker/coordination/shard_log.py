@@ -19,7 +19,7 @@ import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination.primitives import BadRecord
-from ottla.broker.replication import Acks, Partition, damaged
+from ottla.broker.replication import Acks, LeaderState, Partition, damaged
 from ottla.log import Appended, CorruptFile, DiskError, LogError, Verification
 from ottla.records import (
     BatchHeader,
@@ -28,6 +28,7 @@ from ottla.records import (
     Record,
     decode_batch,
     encode_batch,
+    encode_empty_batch,
     iter_headers,
     read_header,
     read_marker,
@@ -258,6 +259,16 @@ class ShardLog(Generic[E]):
             self._timer = self._loop.call_at(self._untold[0].deadline, self._time_over)
         self._advance()
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else could lead, as there is no other replica."""
+        role = self.partition.role
+        return self.leads and isinstance(role, LeaderState) and not role.followers
+
+    def mark(self, done: Done) -> None:
+        """`done` as of `write`, for a batch that says nothing."""
+        self.write((), done)
+
     def after(self, done: Done) -> None:
         """`done` once everything written so far is committed, with the error of `write` if that is not to be."""
         if self.idle:
@@ -276,7 +287,9 @@ class ShardLog(Generic[E]):
             return ErrorCode.coordinator_not_available
         now_ms = self._clock()
         records = [Record(0, now_ms, *self._codec.encode(entry)) for entry in write.entries]
-        if within is None:
+        if not records:
+            batch = encode_empty_batch(now_ms)
+        elif within is None:
             batch = encode_batch(records)
         else:
             write.producer_id = within.producer_id

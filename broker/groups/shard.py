@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.coordination import Appender, Codec, InTransaction, Place, ShardLog, Tickets
+from ottla.broker.coordination import Appender, Codec, Confirmations, InTransaction, Place, ShardLog, Tickets
 from ottla.broker.groups import classic
 from ottla.broker.groups.changes import Changes, settle
 from ottla.broker.groups.classic import Answer, ClassicGroup, Effects, Identity, Now, State, Write
@@ -87,6 +87,7 @@ class Shard:
             loaded=self._loaded,
             lost=self._lost,
         )
+        self.confirmations = Confirmations(self.log)
 
     # Log
 

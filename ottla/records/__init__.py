@@ -1,6 +1,6 @@
 """Record batches (magic 2): the bytes that clients, wire and disk share."""
 
-from ottla.records.batch import MAX_DECOMPRESSED, Record, RecordLike, decode_batch, encode_batch
+from ottla.records.batch import MAX_DECOMPRESSED, Record, RecordLike, decode_batch, encode_batch, encode_empty_batch
 from ottla.records.compression import Compression, compress, decompress
 from ottla.records.control import EndMarker, encode_marker, read_marker
 from ottla.records.header import (
@@ -35,6 +35,7 @@ __all__ = [
     "decode_batch",
     "decompress",
     "encode_batch",
+    "encode_empty_batch",
     "encode_marker",
     "iter_headers",
     "iter_verified",

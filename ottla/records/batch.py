@@ -93,6 +93,12 @@ def encode_batch(
     return b"".join((_HEADER.pack(base_offset, length, leader_epoch, MAGIC, crc), covered, payload))
 
 
+def encode_empty_batch(timestamp: int) -> bytes:
+    """A batch of one offset and no record, as compaction leaves them behind."""
+    covered = _COVERED.pack(0, 0, timestamp, timestamp, -1, -1, -1, 0)
+    return _HEADER.pack(0, HEADER_SIZE - LOG_OVERHEAD, -1, MAGIC, crc32c(covered)) + covered
+
+
 def decode_batch(
     buf: Buffer, pos: int = 0, *, header: BatchHeader | None = None, max_bytes: int = MAX_DECOMPRESSED
 ) -> list[Record]:

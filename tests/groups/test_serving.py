@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from kio.schema.errors import ErrorCode
@@ -22,6 +22,7 @@ from tests.broker.world import NOW_MS, World, batch, topic_id
 from tests.groups.machine import subscription
 
 JOIN, SYNC, HEARTBEAT, LEAVE, COMMIT, FETCH = 11, 14, 12, 13, 8, 9
+T = TypeVar("T")
 FIND, DESCRIBE, LIST, DELETE, OFFSET_DELETE, PRODUCE, CREATE = 10, 15, 16, 42, 47, 0, 19
 
 
@@ -108,6 +109,18 @@ def acknowledge(partition: Partition) -> None:
     partition.advance()
 
 
+async def confirmed(partition: Partition, asking: Coroutine[Any, Any, T]) -> T:
+    """The answer to what waits until the follower has everything."""
+    answer = asyncio.ensure_future(asking)
+    log_end = partition.log_end_offset
+    async with asyncio.timeout(10):
+        while partition.log_end_offset == log_end:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert not answer.done()
+    acknowledge(partition)
+    return await answer
+
+
 async def test_a_group_from_the_first_join_to_its_end(world: World) -> None:
     (partition,) = await world.coordinate()
     joined = await stable_member(world)
@@ -156,11 +169,23 @@ async def test_a_commit_is_answered_when_it_is_replicated_and_not_before(world: 
     answer, route = world.start(COMMIT, 9, commit_values(7))
     await asyncio.sleep(0.01)
     assert not answer.done()
-    assert await fetched(world) == -1, "what is not committed is not told"
-    acknowledge(partition)
+    assert await confirmed(partition, fetched(world)) == 7, "it is told when it is committed"
     response = world.decoded(COMMIT, 9, await answer, route)
     assert response.topics[0].partitions[0].error_code is ErrorCode.none
-    assert await fetched(world) == 7
+
+
+async def test_who_cannot_tell_whether_it_still_leads_tells_no_offsets(world: World) -> None:
+    (partition,) = world.add_topic(OFFSETS_TOPIC, replicas=(1, 2))
+    acknowledge(partition)
+    world.broker.apply(world.view.image)
+    await world.broker.groups.replayed()
+    asking, route = world.start(FETCH, 9, {"groups": [{"group_id": "g", "topics": None}]})
+    await asyncio.sleep(0.01)
+    assert not asking.done()
+    assert partition.image is not None
+    partition.become_follower(partition.image)
+    (found,) = world.decoded(FETCH, 9, await asking, route).groups
+    assert found.error_code is ErrorCode.not_coordinator
 
 
 async def test_leadership_that_is_lost_answers_whoever_waits(world: World) -> None:
@@ -198,7 +223,7 @@ async def test_a_new_leader_serves_when_its_log_is_replayed_and_committed(world:
     assert await commit(world, 8) is ErrorCode.coordinator_load_in_progress, "replayed, but not known to be committed"
     assert (await world.call(LIST, 5, {})).error_code is ErrorCode.coordinator_load_in_progress
     acknowledge(partition)
-    assert await fetched(world) == 9
+    assert await confirmed(partition, fetched(world)) == 9
     beat = {"group_id": "g", "generation_id": 1, "member_id": joined.member_id}
     assert (await world.call(HEARTBEAT, 4, beat)).error_code is ErrorCode.none
 

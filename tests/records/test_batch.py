@@ -27,6 +27,7 @@ from ottla.records import (
     decode_batch,
     decompress,
     encode_batch,
+    encode_empty_batch,
     read_header,
 )
 
@@ -239,3 +240,11 @@ def test_damaged_records_are_corrupt_or_records(data: st.DataObject) -> None:
         batch[data.draw(st.integers(57, len(batch) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(CorruptBatch):
         decode_batch(sealed(batch))
+
+
+def test_a_batch_without_records_takes_one_offset():
+    data = encode_empty_batch(1000)
+    header = read_header(data)
+    assert (header.count, header.next_offset - header.base_offset, header.size) == (0, 1, len(data))
+    assert header.max_timestamp == 1000
+    assert decode_batch(data) == []

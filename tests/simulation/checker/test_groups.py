@@ -77,3 +77,13 @@ def test_unprocessed():
     assert finding.kind == "unprocessed" and "2 records of 5 by g: [2, 4]" in str(finding)
     assert kinds(told, {"h": {P: 1}}) == ["unprocessed"]
     assert kinds(told) == [], "it did not have the time"
+
+
+def test_what_a_member_sent_and_never_heard_of_may_come_late():
+    commits = [commit(0, 1, 5, "info"), commit(2, 3, 9)]
+    assert kinds(Told(commits=commits, fetched=[fetched(4, 5, 9), fetched(6, 7, 5)])) == []
+    assert kinds(Told(commits=commits, fetched=[fetched(6, 7, 4)])) == ["lost-commit"]
+    failed = [commit(0, 1, 5, "fail"), commit(2, 3, 9)]
+    assert kinds(Told(commits=failed, fetched=[fetched(6, 7, 5)])) == ["lost-commit"]
+    later = [commit(2, 3, 9), commit(8, 9, 5, "info")]
+    assert kinds(Told(commits=later, fetched=[fetched(6, 7, 5)])) == ["lost-commit"], "nobody had sent it"
