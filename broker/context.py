@@ -79,14 +79,15 @@ class Controller(Protocol):
 class QuorumMember:
     """A member of the Raft quorum as the leader sees it.
 
-    `last_contact_ms` is how long ago the leader last heard of it; -1 in both numbers stands for unknown, as does an
-    empty directory id.
+    `last_contact_ms` is how long ago the last request was sent that it has answered, `last_caught_up_ms` how long ago
+    the leader's log had nothing that it has not got now; -1 stands for unknown, as does an empty directory id.
     """
 
     id: int
     log_end_offset: int
     voter: bool
     last_contact_ms: int = -1
+    last_caught_up_ms: int = -1
     directory_id: str = ""
 
 

@@ -3,9 +3,10 @@
 v1 fetch and catch-up times · v2 error messages, directory ids and the listeners of the controllers (KIP-853).
 
 Differences from Kafka: a broker that is not the active controller does not pass the question on, but answers leader,
-term and its own commit index with NOT_LEADER_OR_FOLLOWER: enough to go and ask the right one. When members were last
-caught up is not tracked (-1), and the directory id of one that the leader has not heard of is not known. A partition
-that is named several times is answered once. The controllers' listener is closed to clients, so `nodes` is empty.
+term and its own commit index with NOT_LEADER_OR_FOLLOWER: enough to go and ask the right one. The log is pushed: the
+last fetch of a member is the last request of the leader that it has answered, at the time when it was sent. Of a member
+that the leader has not heard of, the times (-1) and the directory id are not known. A partition that is named several
+times is answered once. The controllers' listener is closed to clients, so `nodes` is empty.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def _member(member: QuorumMember, now_ms: int) -> dict[str, object]:
         "replica_id": member.id,
         "replica_directory_id": decode_uuid(member.directory_id) if member.directory_id else None,
         "log_end_offset": member.log_end_offset,
-        "last_fetch_timestamp": now_ms - member.last_contact_ms if member.last_contact_ms >= 0 else -1,
-        "last_caught_up_timestamp": -1,
+        "last_fetch_timestamp": _ago(now_ms, member.last_contact_ms),
+        "last_caught_up_timestamp": _ago(now_ms, member.last_caught_up_ms),
     }
+
+
+def _ago(now_ms: int, age_ms: int) -> int:
+    return now_ms - age_ms if age_ms >= 0 else -1

@@ -157,6 +157,8 @@ class Leader(Follower):
                 progress.next_index, self.log.last_index, self.config.max_batch_bytes, self.config.max_batch_entries
             )
         progress.sent_commit = max(progress.sent_commit, min(self.commit, previous + len(entries)))
+        stamp = self._stamp(self.leading, now)
+        progress.asked(stamp, self.log.last_index)
         self._send_urgent(
             peer,
             AppendRequest(
@@ -164,7 +166,7 @@ class Leader(Follower):
                 prev_index=previous,
                 prev_term=self.log.term_at(previous) or 0,
                 commit=self.commit,
-                stamp=self._stamp(self.leading, now),
+                stamp=stamp,
                 entries=entries,
                 readmitted=self._readmission(progress),
             ),
@@ -253,6 +255,7 @@ class Leader(Follower):
             return
         if response.success:
             self._on_accepted(peer, progress, response.index)
+            progress.answered(response.stamp)
         else:
             self._on_rejected(progress, response)
 

@@ -24,7 +24,9 @@ class Progress:
     probing: bool = False  # a probe is under way
     inflight: deque[int] = field(default_factory=deque)  # last index of each pipelined request
     sent_commit: int = 0
-    acked_stamp: int = 0
+    acked_stamp: int = 0  # 0: it was not heard of in this term
+    mark: tuple[int, int] | None = None  # stamp of a request, and the end of the log then
+    caught_up_stamp: int = 0  # of the last mark that it has reached: so far back it had all that there was
     identity: str | None = None
     recovering: bool = False
     readmit_index: int = 0  # entry that must commit without this voter before it counts again
@@ -54,6 +56,16 @@ class Progress:
         self.snapshot_offset = 0
         self.inflight.clear()
 
+    def asked(self, stamp: int, end: int) -> None:
+        """A request goes out while the log ends there."""
+        if self.mark is None:
+            self.mark = stamp, end
+
+    def answered(self, stamp: int) -> None:
+        """The answer to the request of that stamp is taken in: has the peer what there was when it was asked?"""
+        if self.mark is not None and stamp >= self.mark[0] and self.match >= self.mark[1]:
+            self.caught_up_stamp, self.mark = self.mark[0], None
+
     def acknowledge(self, index: int) -> bool:
         """Entries up to ``index`` are durable there. True when that is news."""
         while self.inflight and self.inflight[0] <= index:
@@ -69,6 +81,7 @@ class Progress:
         self.identity = identity
         self.match = 0
         self.acked_stamp = 0
+        self.mark, self.caught_up_stamp = None, 0
         self.readmit_index = 0
         self.recovering = True
         self.probe(1)

@@ -153,7 +153,8 @@ class Quorum:
         core = self.driver.core
         members: tuple[QuorumMember, ...] = ()
         if core.leading is not None:
-            own = QuorumMember(self._raft.node_id, core.log.last_index, core.is_voter, 0, _directory_of(core.identity))
+            directory = _directory_of(core.identity)
+            own = QuorumMember(self._raft.node_id, core.log.last_index, core.is_voter, 0, 0, directory)
             now = asyncio.get_running_loop().time()
             members = (
                 own,
@@ -162,7 +163,8 @@ class Quorum:
                         node,
                         peer.match,
                         peer.voter,
-                        round(max(0.0, now - peer.contact) * 1000),
+                        _age_ms(now, peer.acked_stamp),
+                        _age_ms(now, peer.caught_up_stamp),
                         _directory_of(peer.identity),
                     )
                     for node, peer in core.leading.peers.items()
@@ -234,6 +236,11 @@ class Quorum:
         self.driver.trust(node_id)
         if self.active is not None:
             self.active.peer_alive(node_id)
+
+
+def _age_ms(now: float, stamp: int) -> int:
+    """How long ago the leader made this stamp; -1 for 0, which is none."""
+    return round(max(0.0, now - stamp / 1_000_000) * 1000) if stamp else -1
 
 
 def _directory_of(identity: str | None) -> str:

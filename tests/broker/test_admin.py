@@ -321,8 +321,11 @@ async def test_describe_quorum(world: World) -> None:
     response = await world.call(55, 2, ask)
     row, other = (topic.partitions[0] for topic in response.topics)
     assert (row.error_code, row.leader_id, row.leader_epoch, row.high_watermark) == (ErrorCode.none, 1, 7, 40)
-    voters = [(one.replica_id, one.log_end_offset, one.last_fetch_timestamp) for one in row.current_voters]
-    assert voters == [(1, 41, -1), (2, 40, NOW_MS - 250)]
+    voters = [
+        (one.replica_id, one.log_end_offset, one.last_fetch_timestamp, one.last_caught_up_timestamp)
+        for one in row.current_voters
+    ]
+    assert voters == [(1, 41, -1, -1), (2, 40, NOW_MS - 250, NOW_MS - 700)]
     assert other.error_code is ErrorCode.unknown_topic_or_partition
     world.quorum = type(world.quorum)(1, 3, 8, 39, (1, 2, 3))
     row = (await world.call(55, 2, ask)).topics[0].partitions[0]

@@ -246,7 +246,7 @@ class World:
         self.replicas = FakeReplicas(self.view, disk)
         self.now_ms = NOW_MS
         self.quorum = QuorumStatus(
-            NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, 250))
+            NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, 250, 700))
         )
         self.peers = FakePeers()
         self.proposals: list[Any] = []

@@ -1,7 +1,10 @@
-"""`ottla features` against nodes of our own: the verbs, lines and columns of kafka-features.sh."""
+"""`ottla features` and `ottla quorum` against nodes of our own: the verbs, lines and columns of kafka-features.sh and
+kafka-metadata-quorum.sh."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -72,3 +75,27 @@ class TestFeatures:
             await refused("features", "upgrade", "--feature", text, bootstrap=bootstrap, status=2)
         twice = ("--feature", "group.version=1", "--feature", "group.version=0")
         assert "more than once" in await refused("features", "upgrade", *twice, bootstrap=bootstrap, status=2)
+
+
+class TestQuorum:
+    async def test_status(self, bootstrap: str) -> None:
+        lines = (await told("quorum", "describe", "--status", bootstrap=bootstrap)).splitlines()
+        found = {line[:24].rstrip(" :"): line[24:] for line in lines}
+        assert list(found)[4:] == ["MaxFollowerLag", "MaxFollowerLagTimeMs", "CurrentVoters", "CurrentObservers"]
+        assert 0 <= int(found["MaxFollowerLagTimeMs"]) < 10_000
+        voters = json.loads(found["CurrentVoters"])
+        assert [each["id"] for each in voters] == [1, 2]
+        assert all(len(each["directoryId"]) == 22 for each in voters)
+        assert found["CurrentObservers"] == "[]"
+
+    async def test_replication(self, bootstrap: str) -> None:
+        lines = (await told("quorum", "describe", "--replication", bootstrap=bootstrap)).splitlines()
+        header, leader, follower = (line.split() for line in lines)
+        assert header[4:] == ["LastFetchTimestamp", "LastCaughtUpTimestamp", "Status"]
+        assert [row[-1] for row in (leader, follower)] == ["Leader", "Follower"]
+        assert int(leader[4]) >= int(follower[4]) >= int(follower[5]) > 1_700_000_000_000
+        out = await told("quorum", "describe", "--replication", "--human-readable", bootstrap=bootstrap)
+        for line in out.splitlines()[1:]:
+            assert re.search(r"  \d+ ms ago +\d+ ms ago +(Leader|Follower)$", line)
+        why = await refused("quorum", "describe", "--human-readable", bootstrap=bootstrap, status=2)
+        assert "--replication" in why

@@ -2,11 +2,12 @@
 
 import argparse
 import asyncio
+import json
 
 import pytest
 
 from ottla.cli import quorum as command
-from ottla.client import BrokerResponseError, KafkaError
+from ottla.client import BrokerResponseError, KafkaError, NewTopic
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.cluster import CONTROLLER_PORT
 
@@ -132,12 +133,69 @@ def test_the_command_adds_removes_and_describes(capsys):
     voters = sorted({1, 2, 3, 4} - {removed})
     added, gone, *lines = capsys.readouterr().out.splitlines()
     assert (added, gone) == ("Added voter 4.", f"Removed voter {removed}.")
-    status = dict(line.split(":", 1) for line in lines[:7])
+    status = dict(line.split(":", 1) for line in lines[:8])
+    assert list(status) == [
+        "ClusterId",
+        "LeaderId",
+        "LeaderEpoch",
+        "HighWatermark",
+        "MaxFollowerLag",
+        "MaxFollowerLagTimeMs",
+        "CurrentVoters",
+        "CurrentObservers",
+    ]
     assert status["LeaderId"].strip() == str(leader)
-    assert status["CurrentVoters"].strip() == str(voters).replace(" ", "")
-    assert status["CurrentObservers"].strip() == f"[{removed}]"
-    header, first, *others = (line.split() for line in lines[7:])
+    assert [each["id"] for each in json.loads(status["CurrentVoters"])] == voters
+    assert [each["id"] for each in json.loads(status["CurrentObservers"])] == [removed]
+    assert len({each["directoryId"] for each in json.loads(status["CurrentVoters"])}) == 3
+    header, first, *others = (line.split() for line in lines[8:])
     assert (header[0], header[-1]) == ("NodeId", "Status")
     assert (first[0], first[-1]) == (str(leader), "Leader")
     assert [row[-1] for row in others] == ["Follower", "Follower", "Observer"]
     assert len({row[1] for row in (first, *others)}) == 4, "every node has its own directory"
+
+
+def test_when_members_were_last_caught_up(capsys):
+    """A voter that stands still falls behind by the clock too, and is fresh again when it goes on."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+
+    async def scenario():
+        async with SimulatedCluster() as cluster:
+            leader = cluster.controller()
+            slow, quick = sorted({1, 2, 3} - {leader})
+
+            async def described(what):
+                async with cluster.admin() as admin:
+                    line = ["describe", what, "--format", "json"]
+                    assert await command.work(admin, parser.parse_args(line)) == 0
+                return json.loads(capsys.readouterr().out)
+
+            async def ages():
+                rows = {row["NodeId"]: row for row in await described("--replication")}
+                now = rows[leader]["LastCaughtUpTimestamp"]
+                return {
+                    node: (now - rows[node]["LastFetchTimestamp"], now - rows[node]["LastCaughtUpTimestamp"])
+                    for node in (leader, slow, quick)
+                }
+
+            before = await ages()
+            cluster.pause(slow)
+            async with cluster.admin() as admin:
+                for number in range(5):
+                    await admin.create_topics([NewTopic(f"topic-{number}", 1, 1)])
+                    await cluster.advance(1)
+            during, status = await ages(), await described("--status")
+            cluster.resume(slow)
+            await cluster.advance(3)
+            return leader, slow, quick, before, during, await ages(), status
+
+    leader, slow, quick, before, during, after, status = run(scenario, 0)
+    for ages in (before, during, after):
+        assert ages[leader] == (0, 0)
+        assert max(ages[quick]) <= 300
+    for ages in (before, after):
+        assert max(ages[slow]) <= 300
+    assert 4500 < during[slow][0] <= during[slow][1] < 7000
+    assert status["MaxFollowerLag"] >= 5
+    assert abs(status["MaxFollowerLagTimeMs"] - during[slow][1]) < 1000
