@@ -11,6 +11,7 @@ from ottla.broker import Partition
 from ottla.client import Admin, Consumer, NewTopic, Producer
 from ottla.cluster.traffic import Traffic
 from ottla.simulation.disks import DiskFaults
+from ottla.simulation.electorate import Electorate
 from ottla.simulation.errors import SimulationError
 from ottla.simulation.invariants import Invariants
 from ottla.simulation.links import Links
@@ -97,6 +98,7 @@ class SimulatedCluster(Links, DiskFaults):
         for node_id in range(1, nodes + 1):
             self.nodes[node_id] = self._make(node_id, "broker,controller")
         self.invariants = Invariants(self)
+        self.electorate = Electorate(self, frozenset(self.nodes))
 
     def _make(self, node_id: int, roles: str) -> SimulatedNode:
         address = f"10.0.0.{node_id}"
@@ -124,6 +126,7 @@ class SimulatedCluster(Links, DiskFaults):
         if node.alive:
             raise SimulationError(f"node {node_id} is alive")
         self.former.append(self.nodes.pop(node_id))
+        self.invariants.left(node_id)
 
     async def __aenter__(self) -> Self:
         self.invariants.watch()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ottla.simulation.faults import FAULTS, Fault
+from ottla.simulation.faults import FAULTS, GROUPS, Fault
 from ottla.simulation.history import Entry
 from ottla.simulation.trace import Happening
 
@@ -69,10 +69,14 @@ def _fault(fields: Mapping[str, Any]) -> Fault:
 
 
 def known_kinds(names: list[str]) -> list[str]:
-    """The kinds of fault of these names, which may be written with hyphens. Raises ValueError if one is unknown."""
+    """The kinds of fault of these names, which may be written with hyphens; the name of a group stands for all of it.
+    Raises ValueError if one is unknown."""
     plain = {name.replace("-", " "): name for name in FAULTS}
-    found = []
+    found: list[str] = []
     for name in names:
+        if (group := GROUPS.get(name.strip())) is not None:
+            found += group
+            continue
         kind = plain.get(name.strip().replace("-", " "))
         if kind is None:
             raise ValueError(f"there is no fault {name.strip()!r}; there are: {', '.join(FAULTS)}")
@@ -88,8 +92,9 @@ class Report:
     `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written. The run is
     `conclusive` if nearly all operations that no fault disturbed were ok; otherwise it says little. `faults` counts
     those that did harm by kind, `group_work` and `transaction_work` what those clients did, `elections` those of
-    controllers and of leaders of partitions. `began_at` is the virtual second at which the faults began; the timeline
-    has loop time, see `Happening`. `history` is that of the clients with transactions, if there are some.
+    controllers and of leaders of partitions, `voter_changes` those that were committed. `began_at` is the virtual
+    second at which the faults began; the timeline has loop time, see `Happening`. `history` is that of the clients with
+    transactions, if there are some.
     """
 
     plan: Plan
@@ -104,6 +109,7 @@ class Report:
     conclusive: bool = False
     faults: Mapping[str, int] = dataclasses.field(default_factory=dict)
     elections: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    voter_changes: int = 0
     truncations: int = 0
     group_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
     transaction_work: Mapping[str, int] = dataclasses.field(default_factory=dict)

@@ -20,6 +20,23 @@ def settled(cluster: SimulatedCluster, topic: str, partitions: int) -> bool:
     return True
 
 
+def nothing_moves(cluster: SimulatedCluster) -> bool:
+    """Whether no reassignment is under way by the metadata of any node."""
+    for node in cluster.nodes.values():
+        quorum = None if node.node is None else node.node.quorum
+        if quorum is None or any(state.reassigning for _, _, state in quorum.view.image.all_partitions()):
+            return False
+    return True
+
+
+def nothing_too_much(cluster: SimulatedCluster) -> None:
+    """Nobody has a replica of a partition who is not meant to, by the newest metadata. Raises Anomaly."""
+    for topic, index, state in cluster.invariants.metadata.latest.all_partitions():
+        for node_id in set(cluster.nodes).difference(state.replicas):
+            if cluster.partition_on(node_id, topic.name, index) is not None:
+                raise Anomaly(f"node {node_id} has a replica of {topic.name}-{index}; wanted are {state.replicas}")
+
+
 def replicas_are_equal(cluster: SimulatedCluster, topic: str, partitions: int) -> None:
     """Every replica holds the same bytes below its high watermark, and knows the same epochs. Raises Anomaly."""
     for index in range(partitions):

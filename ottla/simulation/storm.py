@@ -23,7 +23,7 @@ from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.plan import Plan, Report
-from ottla.simulation.replicas import replicas_are_equal, settled
+from ottla.simulation.replicas import nothing_moves, nothing_too_much, replicas_are_equal, settled
 from ottla.simulation.transactions import TransactionWorkload
 from ottla.simulation.upkeep import RESTART_S, kept_up
 from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_repairs, draw_settings
@@ -128,6 +128,7 @@ class _Storm:
         self._began_at = 0.0
         self._ended_at = 0.0
         self._healed_in: float | None = None
+        self._voter_changes = 0
 
     async def go(self) -> None:
         """Raises whatever was found."""
@@ -161,6 +162,7 @@ class _Storm:
                             await _check_transactions(cluster, self._transactions)
                 finally:
                     self._ended_at = world.loop.time()
+                    self._voter_changes = cluster.invariants.raft.voter_changes
                 everybody = (*cluster.nodes.values(), *cluster.former)
                 failures = {node.id: node.failures for node in everybody if node.failures}
                 if world.complaints or failures:
@@ -195,6 +197,7 @@ class _Storm:
             conclusive=self._progress.conclusive,
             faults={} if self._nemesis is None else dict(sorted(self._nemesis.done.items())),
             elections={"controllers": counts["active_controller"], "leaders": counts["became_leader"]},
+            voter_changes=self._voter_changes,
             group_work={} if self._groups is None else self._groups.counts,
             transaction_work={} if self._transactions is None else self._transactions.counts,
             truncations=counts["log_truncated"] + counts["log_restarted"],
@@ -230,6 +233,8 @@ async def _heal(cluster: SimulatedCluster, workload: Workload) -> float:
             await _is_ready(node)
         await workload.write_everywhere(within=HEALED_S)
         await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync", within=HEALED_S)
+        await cluster.until(lambda: nothing_moves(cluster), "every replica is where it shall be", within=HEALED_S)
+        await cluster.until(cluster.electorate.is_settled, "all know the same voters", within=HEALED_S)
     return cluster.world.loop.time() - began
 
 
@@ -264,6 +269,7 @@ async def check_everything(
         raise
     _judge(check(workload.history))
     replicas_are_equal(cluster, TOPIC, partitions)
+    nothing_too_much(cluster)
     if groups is not None:
         await _check_groups(cluster, groups, partitions)
 

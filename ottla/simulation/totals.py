@@ -17,6 +17,7 @@ class Totals:
     cpu: float = 0.0
     acknowledged: int = 0
     truncations: int = 0
+    voter_changes: int = 0
     operations: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     elections: Counter[str] = field(default_factory=Counter)
@@ -30,6 +31,7 @@ class Totals:
         self.cpu += report.cpu
         self.acknowledged += report.acknowledged
         self.truncations += report.truncations
+        self.voter_changes += report.voter_changes
         self.inconclusive += report.anomaly is None and not report.conclusive
         self.operations.update(report.operations)
         self.faults.update(report.faults)

@@ -23,7 +23,10 @@ from ottla.controller.raft.driver import RaftDriver
 from ottla.controller.raft.election import Elections
 from ottla.controller.raft.entry_log import EntryLog
 from ottla.controller.raft.follower import Follower
+from ottla.controller.raft.leader import Leader
 from ottla.controller.raft.log_storage import LogStorage
+from ottla.controller.raft.membership import Membership
+from ottla.controller.raft.state import RaftState
 from ottla.log import ModelledDisk
 from ottla.log.producers import NEW, ProducerState
 from ottla.simulation.faults import Fault
@@ -225,6 +228,58 @@ def keep_the_snapshot_in_the_cache(patch: pytest.MonkeyPatch) -> None:
     _without_sync(patch, ".checkpoint.tmp")
 
 
+# -- changes of voters
+
+
+def count_the_voters_of_the_settings(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RaftState, "quorum", property(lambda self: len(self.config.voters) // 2 + 1))
+
+
+def change_voters_twice_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Thesis 4.1: majorities of sets that differ by two nodes need have nobody in common."""
+    patch.setattr(Membership, "_is_change_pending", lambda self, leading: leading.joining is not None)
+
+
+def count_oneself_when_removed(patch: pytest.MonkeyPatch) -> None:
+    """Thesis 4.2.2"""
+    original = Leader._quorum_value
+
+    def quorum_value(self: Leader, own: int, values: dict[int, int]) -> int:
+        voters = self.voters
+        self.voters = voters | {self.node_id}
+        try:
+            return original(self, own, values)
+        finally:
+            self.voters = voters
+
+    patch.setattr(Leader, "_quorum_value", quorum_value)
+
+
+def leave_the_voters_out_of_snapshots(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(EntryLog, "voters_at", lambda *_: None)
+
+
+# -- reassignments
+
+
+def keep_all_replicas_when_the_new_ones_are_in_sync(patch: pytest.MonkeyPatch) -> None:
+    def settled(self: Assignment, isr: Any) -> Assignment:
+        target = {*self.replicas}.difference(self.removing)
+        return Assignment(self.replicas) if (self.adding or self.removing) and target <= set(isr) else self
+
+    patch.setattr(Assignment, "settled", settled)
+
+
+def keep_what_was_being_added_when_cancelled(patch: pytest.MonkeyPatch) -> None:
+    original = reassignment.cancel
+
+    def cancel(image: Any, policy: Any, topic: Any, partition: int) -> Any:
+        change = original(image, policy, topic, partition)
+        return change and change.model_copy(update={"replicas": None})
+
+    patch.setattr(reassignment, "cancel", cancel)
+
+
 # -- disks
 
 
@@ -252,6 +307,7 @@ def fetch_without_sync(patch: pytest.MonkeyPatch) -> None:
 SYNCED = {"ottla.flush": "synced"}
 OS = {"ottla.flush": "os"}
 FAILOVERS = ("kill", "isolate")
+VOTERS = ("new voter", "voter leaves", "kill", "isolate")
 
 MUTANTS: dict[str, Mutant] = {
     "acknowledge before replication": Mutant(acknowledge_before_replication, FAILOVERS, 1),
@@ -283,6 +339,23 @@ MUTANTS: dict[str, Mutant] = {
         ("power off",),
         2,
         settings=SYNCED | {"metadata.log.max.record.bytes.between.snapshots": "1000"},
+    ),
+    "count the voters of the settings": Mutant(count_the_voters_of_the_settings, VOTERS, 10),
+    "change voters twice at once": Mutant(
+        change_voters_twice_at_once, ("voter leaves", "late", "voter leaves", "slow disk"), 10, nodes=5
+    ),
+    "count oneself when removed": Mutant(count_oneself_when_removed, ("voter leaves", "new voter"), 20),
+    "leave the voters out of snapshots": Mutant(
+        leave_the_voters_out_of_snapshots,
+        ("new voter", "kill"),
+        2,
+        settings={"metadata.log.max.record.bytes.between.snapshots": "1000"},
+    ),
+    "keep all replicas when the new ones are in sync": Mutant(
+        keep_all_replicas_when_the_new_ones_are_in_sync, ("reassign",), 2, nodes=5
+    ),
+    "keep what was being added when cancelled": Mutant(
+        keep_what_was_being_added_when_cancelled, ("reassign", "pause", "reassign"), 20, nodes=5
     ),
     "sync nothing": Mutant(sync_nothing, ("power off",), 1, settings=SYNCED),
     "fetch without sync": Mutant(fetch_without_sync, ("power off",), 1, settings=SYNCED),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ottla.simulation import SimulatedCluster, run
-from ottla.simulation.faults import FAULTS, Fault, Kind, Loses, draw, kinds_for, needs_sync, nothing, swarm
+from ottla.simulation.faults import FAULTS, GROUPS, Fault, Kind, Loses, draw, kinds_for, needs_sync, nothing, swarm
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.plan import Plan, known_kinds
 from ottla.simulation.storm import attempt
@@ -92,6 +92,11 @@ def test_a_file_that_is_no_plan(text: str, complaint: str):
 
 def test_kinds_may_be_written_with_hyphens():
     assert known_kinds(["kill-all", " power off in mid-write"]) == ["kill all", "power off in mid-write"]
+
+
+def test_the_name_of_a_group_is_all_of_its_kinds():
+    assert known_kinds(["kill", "members"]) == ["kill", *GROUPS["members"]]
+    assert not GROUPS.keys() & FAULTS.keys()
 
 
 def test_a_fault_does_the_same_whatever_was_left_out(monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,7 @@ _EPILOG = """\
 examples:
   ottla simulate                                   a hundred seeds, five virtual minutes each
   ottla simulate --seeds 1000 --faults kill,pause  only these faults
+  ottla simulate --faults members,kill             members that come and go, of a group of faults, and one more kind
   ottla simulate --seed 17 --trace                 one seed again, with everything that happened in it
   ottla simulate --schedule plan.json              what a failure printed as its plan
 
@@ -30,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first of them (default: 0)")
     what.add_argument("--minutes", type=_minutes, metavar="M", help="virtual minutes of faults per seed (default: 5)")
     what.add_argument("--nodes", type=positive, metavar="N", help="size of the cluster (default: 3)")
-    what.add_argument("--faults", metavar="KIND,...", help="only these kinds (default: for each seed some of them)")
+    what.add_argument(
+        "--faults", metavar="KIND,...", help="only these kinds, or groups of kinds (default: some for each seed)"
+    )
     what.add_argument("--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)")
     what.add_argument(
         "--workload",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ottla.simulation.faults import clocks, disks, links, members, nodes
+from ottla.simulation.faults import clocks, disks, links, members, nodes, voters
 from ottla.simulation.faults.kind import Kind, Loses, Scene, Undo, nothing
 from ottla.simulation.faults.schedule import Fault, draw, swarm
 
@@ -27,7 +27,7 @@ GROUPS: dict[str, dict[str, Kind]] = {
     "network": links.KINDS,
     "disks": disks.KINDS,
     "clocks": clocks.KINDS,
-    "members": members.KINDS,
+    "members": members.KINDS | voters.KINDS,
 }
 FAULTS: dict[str, Kind] = {name: kind for group in GROUPS.values() for name, kind in group.items()}
 

@@ -70,19 +70,21 @@ def _repair(scene: Scene, node: SimulatedNode) -> None:
     scene.revive(node.id)
 
 
-def _fragile(scene: Scene) -> SimulatedNode | None:
+def fragile(scene: Scene) -> SimulatedNode | None:
     """The one node of this run whose data may go, if all others hold everything now."""
     cluster = scene.cluster
     marked = [node for node in cluster.nodes.values() if node.fragile]
     victim = marked[0] if marked else scene.victim_node()
     if not all(node.is_ready for node in cluster.nodes.values()) or not cluster.full(scene.topic):
         return None
+    if not cluster.electorate.survives(lost=victim.id):
+        return None
     victim.fragile = True
     return victim
 
 
 def _rot(scene: Scene) -> Undo | None:
-    node = _fragile(scene)
+    node = fragile(scene)
     if node is None:
         return None
     down = scene.rng.choice(("", "stop", "kill", "power"))
@@ -100,7 +102,7 @@ def _rot(scene: Scene) -> Undo | None:
 
 
 def _wipe(scene: Scene) -> Undo | None:
-    node = _fragile(scene)
+    node = fragile(scene)
     if node is None:
         return None
     scene.cluster.wipe(node.id)

@@ -1,24 +1,15 @@
-"""What operators do while all else goes wrong: replicas are moved, leaders elected, brokers added and removed.
-
-The requests are a real admin client's, so they may come late, or not at all.
-"""
+"""What operators do while all else goes wrong: replicas are moved, leaders elected, brokers added and removed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
-from ottla.client import Admin, KafkaError, TopicPartition
+from ottla.client import Admin, TopicPartition
 from ottla.controller import Site, plan_evacuation
 from ottla.simulation.cluster import SimulatedCluster
-from ottla.simulation.errors import SimulationError
 from ottla.simulation.faults.kind import Kind, Scene, Undo, nothing
-
-_PATIENCE_S = 5.0
-_POLL_S = 0.3
-_MOST_ADDED = 2
-_VOTERS = "broker,controller"
+from ottla.simulation.faults.operators import PATIENCE_S, POLL_S, added, admin_of, has_room, in_the_background
+from ottla.simulation.faults.voters import ask_to_remove
 
 
 def _reassign(scene: Scene) -> Undo | None:
@@ -33,18 +24,18 @@ def _reassign(scene: Scene) -> Undo | None:
     brokers = list(cluster.nodes)
     target = rng.sample(brokers, min(len(brokers), rng.choice((2, 3, 3, 4))))
     cluster.world.trace.note("nemesis", "reassign", partition=str(where), replicas=target)
-    _in_the_background(cluster, _ask_to_reassign(cluster, where, target), "reassign")
+    in_the_background(cluster, _ask_to_reassign(cluster, where, target), "reassign")
     if rng.random() < 0.7:
         return nothing
 
     def undo() -> None:
-        _in_the_background(cluster, _ask_to_reassign(cluster, where, None), "cancel")
+        in_the_background(cluster, _ask_to_reassign(cluster, where, None), "cancel")
 
     return undo
 
 
 async def _ask_to_reassign(cluster: SimulatedCluster, where: TopicPartition, target: list[int] | None) -> None:
-    async with _admin(cluster) as admin:
+    async with admin_of(cluster) as admin:
         await admin.try_alter_partition_reassignments({where: target})
 
 
@@ -54,61 +45,64 @@ def _elect(scene: Scene) -> Undo | None:
     wanted = None if scene.rng.random() < 0.5 else [where]
 
     async def ask() -> None:
-        async with _admin(scene.cluster) as admin:
+        async with admin_of(scene.cluster) as admin:
             await admin.elect_leaders("preferred", wanted)
 
-    _in_the_background(scene.cluster, ask(), "elect")
+    in_the_background(scene.cluster, ask(), "elect")
     return nothing
-
-
-def _added(cluster: SimulatedCluster) -> list[int]:
-    return [node.id for node in cluster.nodes.values() if node.settings["process.roles"] != _VOTERS]
 
 
 def _new_broker(scene: Scene) -> Undo | None:
     """And a partition moves to it, if it is up in time."""
     cluster, rng = scene.cluster, scene.rng
-    if len(_added(cluster)) >= _MOST_ADDED:
+    if not has_room(cluster):
         return None
     node_id = cluster.add_broker()
     where = TopicPartition(scene.topic, rng.randrange(scene.partitions))
     others = rng.sample(scene.others(node_id), 2)
 
     async def move() -> None:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             await cluster.nodes[node_id].ready()
         await _ask_to_reassign(cluster, where, [node_id, *others])
 
-    _in_the_background(cluster, move(), "fill")
+    in_the_background(cluster, move(), "fill")
     return nothing
 
 
 def _broker_leaves(scene: Scene) -> Undo | None:
-    """One that was added: its replicas move to others, it stops, and is unregistered. If that does not come to its end
-    in time, it stays."""
-    cluster = scene.cluster
-    added = _added(cluster)
-    if not added:
+    """One that was added: it ceases to vote, its replicas move to others, it stops, and is unregistered. If that does
+    not come to its end in time, it stays."""
+    cluster, electorate = scene.cluster, scene.cluster.electorate
+    candidates = [node for node in added(cluster) if node not in electorate.leaving and not electorate.adding[node]]
+    if not candidates:
         return None
-    node_id = scene.rng.choice(added)
-    leaving = _in_the_background(cluster, _leave(cluster, node_id), "leave")
+    node_id = scene.rng.choice(candidates)
+    if not electorate.is_out(node_id) and not electorate.survives(removed=node_id):
+        return None
+    electorate.leaving.add(node_id)
+    leaving = in_the_background(cluster, _leave(cluster, node_id), "leave")
 
     def undo() -> None:
         leaving.cancel()
+        electorate.leaving.discard(node_id)
         scene.revive(node_id)
 
     return undo
 
 
 async def _leave(cluster: SimulatedCluster, node_id: int) -> None:
-    async with _admin(cluster) as admin:
+    electorate = cluster.electorate
+    async with admin_of(cluster) as admin:
+        if not electorate.is_out(node_id):
+            await ask_to_remove(cluster, admin, node_id)
         await _drain(cluster, admin, node_id)
         await cluster.nodes[node_id].stop()
         await admin.unregister_broker(node_id)
         # Somebody may have given it something meanwhile; from now on nobody can.
         await _drain(cluster, admin, node_id)
     # Whoever had it told to stop may have started it again.
-    if node_id in cluster.nodes and not cluster.nodes[node_id].alive:
+    if node_id in cluster.nodes and not cluster.nodes[node_id].alive and electorate.is_out(node_id):
         cluster.world.trace.note("nemesis", "has left", node=node_id)
         cluster.forget(node_id)
 
@@ -130,35 +124,16 @@ async def _drain(cluster: SimulatedCluster, admin: Admin, node_id: int) -> None:
         await admin.try_alter_partition_reassignments(
             {TopicPartition(*key): replicas for key, replicas in wanted.items()}
         )
-        await asyncio.sleep(_POLL_S)
-
-
-def _admin(cluster: SimulatedCluster) -> Admin:
-    return cluster.admin(request_timeout_ms=_PATIENCE_S * 1000)
-
-
-def _in_the_background(cluster: SimulatedCluster, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
-    """An operator whose request fails gives up."""
-
-    async def attempt() -> None:
-        try:
-            await work
-        except (KafkaError, TimeoutError, SimulationError) as error:
-            cluster.world.trace.note("nemesis", f"{what} failed", error=repr(error))
-
-    return cluster.world.loop.create_task(attempt(), name=what)
+        await asyncio.sleep(POLL_S)
 
 
 KINDS: dict[str, Kind] = {
-    "reassign": Kind(
-        _reassign, "a partition is to have other replicas, and perhaps not after all", nodes=3, usual=False
-    ),
-    "elect": Kind(_elect, "preferred leaders are asked for", usual=False),
-    "new broker": Kind(_new_broker, "a broker is added, and a partition moves to it", nodes=2, usual=False),
+    "reassign": Kind(_reassign, "a partition is to have other replicas, and perhaps not after all", nodes=3),
+    "elect": Kind(_elect, "preferred leaders are asked for"),
+    "new broker": Kind(_new_broker, "a broker is added, and a partition moves to it", nodes=2),
     "broker leaves": Kind(
         _broker_leaves,
-        "a broker that was added gives its replicas to others, and is unregistered",
+        "a broker that was added ceases to vote, gives its replicas to others, and is unregistered",
         nodes=2,
-        usual=False,
     ),
 }

@@ -26,12 +26,14 @@ class Invariants:
     """Watches a cluster from `watch` to `leave`; what is broken raises Anomaly out of the running loop.
 
     Raft: one leader per term, and it has every committed entry; terms, votes and commit indexes never go back; equal
-    committed entries, on the disks of a majority. Metadata: equal images at equal offsets; epochs of brokers,
-    partitions and leaders and producer ids never go back. Partitions: one leader per epoch, and it has every record
+    committed entries, on the disks of a majority; voters change by one at a time, once the change before and an entry
+    of the leader's term are committed, and who is added remembers. Metadata: equal images at equal offsets; epochs of
+    brokers, partitions and leaders and producer ids never go back; a reassignment ends with the replicas that were
+    asked for, or those before. Partitions: one leader per epoch, and it has every record
     that was ever below a high watermark; high watermarks never go back; replicas are equal below them; nothing is
     committed that fewer than min.insync.replicas or not all of the ISR hold, or twice; last stable offsets never go
     back, and stand where open transactions and markers that are not committed put them; what a committed marker has
-    aborted is in the index of each replica, and nothing else is.
+    aborted is in the index of each replica, and nothing else is. A node that has left has no replica, and no vote.
     """
 
     def __init__(self, cluster: SimulatedCluster) -> None:
@@ -61,6 +63,11 @@ class Invariants:
             found = PartitionTruth(topic, partition, self.metadata)
             self.partitions[topic_id, partition] = found
         return found
+
+    def left(self, node: int) -> None:
+        """It is none of the cluster any more, and never comes back. Raises Anomaly when it still has a part in it."""
+        self.metadata.leaves(node)
+        self.raft.leaves(node)
 
     def _joined(self, topic_id: UUID, partition: int, node: int) -> None:
         truth = self.partitions.get((topic_id, partition))

@@ -47,6 +47,7 @@ class Life:
             or core.role is not raft.role
             or core.vote != raft.vote
             or core.snapshot is not raft.snapshot
+            or core.log.voters is not raft.voters
             or len(raft.entries) < raft.floor
         ):
             raft.look()

@@ -30,6 +30,7 @@ class MetadataTruth:
         self._dropped = dropped
         self._blocks: dict[int, tuple[int, int]] = {}  # end -> (node, life)
         self.latest = MetadataImage(cluster_id="")
+        self._gone: set[int] = set()
         self._images: dict[int, tuple[int, MetadataImage]] = {}
 
     def topic_id(self, topic: str) -> UUID | None:
@@ -64,6 +65,16 @@ class MetadataTruth:
         if other != (node, life):
             raise Anomaly(f"the producer ids up to {end} of node {node} were given to node {other[0]} before")
 
+    def leaves(self, node: int) -> None:
+        """This node has left the cluster for good. Raises Anomaly when a partition has it for a replica."""
+        self._gone.add(node)
+        for topic, index, state in self.latest.all_partitions():
+            self._has_nobody_gone(f"metadata at offset {self.latest.offset}: {topic.name}-{index}", state)
+
+    def _has_nobody_gone(self, where: str, state: PartitionImage) -> None:
+        if not self._gone.isdisjoint(state.replicas):
+            raise Anomaly(f"{where}: of the replicas {state.replicas} {self._gone & {*state.replicas}} have left")
+
     def _follows(self, node: int, old: MetadataImage, new: MetadataImage) -> None:
         where = f"metadata of node {node} at offset {new.offset}"
         if new.next_producer_id < old.next_producer_id:
@@ -97,6 +108,8 @@ class MetadataTruth:
             raise Anomaly(f"{where}: ISR {now.isr}, ELR {now.elr} of replicas {now.replicas}")
         if now.leader >= 0 and now.leader not in now.isr:
             raise Anomaly(f"{where}: leader {now.leader} is not in the ISR {now.isr}")
+        if self._gone:
+            self._has_nobody_gone(where, now)
         if was is None or was == now:
             return
         if now.partition_epoch <= was.partition_epoch or now.leader_epoch < was.leader_epoch:
@@ -109,5 +122,9 @@ class MetadataTruth:
             given_up = set(was.adding).difference(was.isr, was.elr)
             if not dropped <= given_up:
                 raise Anomaly(f"{where}: replicas {dropped} were dropped while the ISR is {now.isr} of {now.replicas}")
+        ended = was.reassigning and not now.reassigning and now.partition_epoch == was.partition_epoch + 1
+        # If others are asked for meanwhile, those are all there already, or it goes on.
+        if ended and now.replicas not in (was.target, was.original) and not set(now.replicas) <= set(was.isr):
+            raise Anomaly(f"{where}: a move from {was.original} to {was.target} has ended with {now.replicas}")
         if now.leader != was.leader and now.leader_epoch == was.leader_epoch:
             raise Anomaly(f"{where}: from leader {was.leader} to {now.leader} in one epoch, {now.leader_epoch}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ottla.controller import Entry, RaftDriver, Role
+from ottla.controller import Entry, RaftDriver, Role, VoterSet
 from ottla.log import PartitionLog
 from ottla.simulation.errors import Anomaly
+from ottla.simulation.invariants.voters import VoterTruth
 
 
 class RaftLife:
@@ -24,6 +25,7 @@ class RaftLife:
         self.snapshot: Any = None
         self.commit = self.floor = 0
         self.entries = core.log._entries
+        self.voters: VoterSet | None = None  # the newest in its log
 
     def __str__(self) -> str:
         return f"node {self.node} in term {self.core.term}"
@@ -46,6 +48,9 @@ class RaftLife:
         self.term, self.vote, self.role = core.term, core.vote, core.role
         if core.role is Role.LEADER and not led:
             self._truth.elected(self)
+        if core.log.voters is not self.voters:
+            self.voters = core.log.voters
+            self._truth.changed(self)
         if core.commit > self.commit:
             before, self.commit = self.commit, core.commit
             self._truth.committed(self, before)
@@ -65,6 +70,31 @@ class RaftTruth:
         self._lives: dict[int, RaftLife] = {}
         self._logs: dict[int, PartitionLog] = {}
         self._wiped = False
+        self._voters = VoterTruth()
+
+    @property
+    def voters(self) -> VoterSet | None:
+        """The newest that is committed; None as long as it is that of the settings."""
+        return self._voters.committed
+
+    @property
+    def voter_changes(self) -> int:
+        """How many were committed."""
+        return self._voters.changes
+
+    def voters_behind(self) -> list[frozenset[int]]:
+        """The sets of voters that are not known to be committed, but are in the log of a node, up or down."""
+        logs = (life.core.log for life in self._lives.values())
+        return [log.voters.ids for log in logs if log.voters is not None and log.voters_index > self._voters.index]
+
+    def changed(self, life: RaftLife) -> None:
+        """It has other voters in its log. Raises Anomaly."""
+        there = {node: each.core for node, each in self._lives.items()}
+        self._voters.seen(str(life), life.core, self.entries, there)
+
+    def leaves(self, node: int) -> None:
+        """This node has left the cluster for good. Raises Anomaly when it is a voter."""
+        self._voters.leaves(node)
 
     def begins(self, node: int, driver: RaftDriver) -> RaftLife:
         """A node has read its disk. Raises Anomaly when it does not remember what it had promised to."""
@@ -114,6 +144,7 @@ class RaftTruth:
             elif entry.index == len(known) + 1:
                 known.append(entry)
                 self.committed_by.append(core.term)
+                self._voters.has_committed(str(life), core.log, entry.index)
                 fresh = entry
             else:
                 raise Anomaly(f"{life}: committed entry {entry.index} while nobody has committed {len(known) + 1}")
@@ -136,6 +167,9 @@ class RaftTruth:
             raise Anomaly(f"{life}: has a snapshot at {snapshot.index}, committed is {life.core.commit}")
         if self.entries[snapshot.index - 1].term != snapshot.term:
             raise Anomaly(f"{life}: its snapshot at {snapshot.index} ends in term {snapshot.term}")
+        voters = self._voters.at(snapshot.index)
+        if snapshot.voters != voters:
+            raise Anomaly(f"{life}: its snapshot at {snapshot.index} has the voters {snapshot.voters}, not {voters}")
 
 
 def _log(driver: RaftDriver) -> PartitionLog:
