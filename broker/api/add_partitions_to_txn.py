@@ -22,7 +22,7 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.answering import then
 from ottla.broker.api.txn_errors import known_error
 from ottla.broker.context import Answer, BrokerContext, Reply
-from ottla.broker.transactions import VERSION_1, VERSION_2, Decision, Outcome, Producer, Transaction, decisions
+from ottla.broker.transactions import VERSION_1, VERSION_2, Decision, Outcome, Producer, Shard, Transaction, decisions
 from ottla.wire import Request
 
 KEY = 24
@@ -107,8 +107,7 @@ def _one(context: BrokerContext, ask: _Ask, version: int) -> Errors | asyncio.Fu
     if isinstance(shard, ErrorCode):
         return _all(ask, shard)
     if ask.verify_only:
-        verified = decisions.verify(shard.transactions.get(ask.transactional_id), ask.producer, ask.partitions)
-        return _all(ask, verified) if isinstance(verified, ErrorCode) else verified
+        return then(shard.confirmations.ask(), lambda leads: _verified(shard, ask, leads=leads))
     by = VERSION_2 if version >= _FROM_BROKERS else VERSION_1
 
     def decide(transaction: Transaction | None, _fresh: int | None) -> Decision:
@@ -118,6 +117,15 @@ def _one(context: BrokerContext, ask: _Ask, version: int) -> Errors | asyncio.Fu
         return _all(ask, known_error(KEY, version, outcome.error))
 
     return then(shard.ask(ask.transactional_id, decide), errors_of)
+
+
+def _verified(shard: Shard, ask: _Ask, *, leads: bool) -> Errors:
+    """A coordinator that was replaced, and does not know it yet, verifies nothing: its successor may have ended what is
+    open here, and a record that comes after the marker would hang."""
+    if not leads or not shard.log.leads:
+        return _all(ask, ErrorCode.not_coordinator)
+    verified = decisions.verify(shard.transactions.get(ask.transactional_id), ask.producer, ask.partitions)
+    return _all(ask, verified) if isinstance(verified, ErrorCode) else verified
 
 
 def _all(ask: _Ask, error: ErrorCode) -> Errors:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker.coordination import Appender, Codec, Place, ShardLog
+from ottla.broker.coordination import Appender, Codec, Confirmations, Place, ShardLog
 from ottla.broker.replication import Partition
 from ottla.broker.transactions.decisions import complete, expires_at, is_expired, time_out
 from ottla.broker.transactions.markers import Pending
@@ -72,6 +72,7 @@ class Shard:
             loaded=self._loaded,
             lost=self._lost,
         )
+        self.confirmations = Confirmations(self.log)
 
     # Log
 

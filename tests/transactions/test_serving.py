@@ -247,6 +247,22 @@ async def test_partitions_are_verified_for_their_leader(world: World) -> None:
     assert found == {("t", 0): ErrorCode.invalid_producer_id_mapping}
 
 
+async def test_who_cannot_tell_whether_it_still_leads_verifies_nothing(world: World) -> None:
+    (partition,) = world.add_topic(TRANSACTIONS_TOPIC, replicas=(1, 2))
+    acknowledge(partition)
+    world.broker.apply(world.view.image)
+    await world.broker.transactions.replayed()
+    asking = asyncio.ensure_future(add_as_leader(world, Producer(1, 0), verify=True))
+    await until(lambda: partition.log_end_offset == 1)
+    acknowledge(partition)
+    assert await asking == {("t", 0): ErrorCode.invalid_producer_id_mapping}
+    asking = asyncio.ensure_future(add_as_leader(world, Producer(1, 0), verify=True))
+    await until(lambda: partition.log_end_offset == 2)
+    assert not asking.done() and partition.image is not None
+    partition.become_follower(partition.image)
+    assert await asking == {("t", 0): ErrorCode.not_coordinator}
+
+
 async def test_only_brokers_may_add_for_others(world: World) -> None:
     await world.coordinate_transactions()
     row = {"transactional_id": ID, "producer_id": 1, "producer_epoch": 0, "verify_only": False, "topics": []}
