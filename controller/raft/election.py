@@ -27,6 +27,12 @@ class Elections(Membership):
             return False
         return not self.recovering or (self.log.last_index == 0 and not self.damaged)
 
+    @property
+    def unfounded(self) -> bool:
+        """Whether this voter knows of no cluster: it waits for all others, to found one, or to be readmitted."""
+        nothing = self.recovering and not self.damaged and self.log.last_index == 0
+        return self.is_voter and nothing and self.leader_id is None
+
     def _on_election_timeout(self, now: float) -> None:
         if self._may_campaign():
             self._join(self.config.voters - self.voters)

@@ -171,6 +171,11 @@ class Node:
         driver = self.quorum.driver
         if not self.quorum.started:
             reasons["quorum"] = "starting"
+        elif self.quorum.missing:
+            missing = ", ".join(map(str, self.quorum.missing))
+            reasons["quorum"] = (
+                f"no active controller is known; a new cluster begins when all voters are there: {missing}"
+            )
         elif driver.leader_id is None:
             reasons["quorum"] = "no active controller is known"
         elif driver.applied_index < driver.commit_index:

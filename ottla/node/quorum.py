@@ -37,8 +37,13 @@ from ottla.controller import (
     is_answer,
 )
 from ottla.log import GroupCommit
+from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
+
+# A node that knows of no cluster says so, first after so long: others may only be starting.
+FIRST_TOLD_S = 3.0
+TOLD_EVERY_S = 10.0
 
 
 class Quorum:
@@ -99,6 +104,7 @@ class Quorum:
             on_peer_alive=self._peer_alive,
             introduce_as=None if raft.node_id in voters else advertised,
         )
+        self._teller: asyncio.Task[None] | None = None
         self._server = RpcServer(
             me,
             Handlers(
@@ -118,6 +124,8 @@ class Quorum:
         await self.driver.start()
         self.started = True
         self.watch.start([*self.addresses, *self.driver.core.voters])
+        if self.driver.core.unfounded:
+            self._teller = start_task(self._tell_who_is_missing(), "waiting for voters")
 
     async def stop(self) -> None:
         """Hand over the leadership, then go, saying goodbye to those who watch. Safe after half a start."""
@@ -125,11 +133,36 @@ class Quorum:
             await self.driver.transfer_leadership()
         if self.active is not None:
             self.active.stop()
+        if self._teller is not None:
+            await stop_tasks((self._teller,))
         await self.watch.stop()
         await self.driver.stop()
         await self._server.stop()
         await self._transport.close()
         await self._rpc.close()
+
+    @property
+    def missing(self) -> list[int] | None:
+        """The voters that this one cannot reach, while it knows of no cluster; None when it does."""
+        if not self.started or not self.driver.core.unfounded:
+            return None
+        standings = self.watch.standings
+        others = sorted(self.driver.core.voters - {self._raft.node_id})
+        return [voter for voter in others if standings.get(voter) != "watching"]
+
+    async def _tell_who_is_missing(self) -> None:
+        """A new cluster needs all its voters once: say so to whoever wonders why nothing happens."""
+        await asyncio.sleep(FIRST_TOLD_S)
+        while (missing := self.missing) is not None:
+            log.warning(
+                "waiting_for_voters",
+                node=self._raft.node_id,
+                missing=missing,
+                addresses=[":".join(map(str, self.addresses.get(voter) or ())) for voter in missing],
+                reason="a new cluster begins when every voter of controller.quorum.voters has been there at once; in one "
+                "that exists this node needs a majority of voters that have kept their metadata log",
+            )
+            await asyncio.sleep(TOLD_EVERY_S)
 
     @property
     def last_index(self) -> int:
