@@ -173,9 +173,7 @@ class Node:
             reasons["quorum"] = "starting"
         elif self.quorum.missing:
             missing = ", ".join(map(str, self.quorum.missing))
-            reasons["quorum"] = (
-                f"no active controller is known; a new cluster begins when all voters are there: {missing}"
-            )
+            reasons["quorum"] = f"no cluster is known, and a new one needs all its voters once; not there: {missing}"
         elif driver.leader_id is None:
             reasons["quorum"] = "no active controller is known"
         elif driver.applied_index < driver.commit_index:

@@ -159,8 +159,8 @@ class Quorum:
                 node=self._raft.node_id,
                 missing=missing,
                 addresses=[":".join(map(str, self.addresses.get(voter) or ())) for voter in missing],
-                reason="a new cluster begins when every voter of controller.quorum.voters has been there at once; in one "
-                "that exists this node needs a majority of voters that have kept their metadata log",
+                reason="a new cluster begins when every voter of controller.quorum.voters has been there at once; "
+                "in one that exists this node needs a majority of voters that have kept their metadata log",
             )
             await asyncio.sleep(TOLD_EVERY_S)
 

@@ -27,7 +27,7 @@ def test_who_is_missing_is_told_now_and_then_until_the_cluster_begins() -> None:
         assert 4 <= trace.counts[EVENT] <= 7, "two nodes, every ten seconds"
         assert set(missing()[1:]) == {"[3]"}
         assert first.node is not None
-        assert first.node.reasons_not_ready["quorum"].endswith("all voters are there: 3")
+        assert first.node.reasons_not_ready["quorum"].endswith("not there: 3")
         last.start()
         for node in cluster.nodes.values():
             await node.ready()
