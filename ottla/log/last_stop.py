@@ -15,7 +15,8 @@ from ottla.log.disk import Disk, overwrite
 
 
 class LastStop:
-    """`was_clean`: the last process closed every log. `broker_epoch`: its registration, -1 if unknown.
+    """`was_clean`: the last process closed every log. `was_durable`: all that it had answered for is on the disk.
+    `broker_epoch`: its registration, -1 if unknown.
 
     `kept_promises`: all that it had answered for is still there: it stopped cleanly, or only the process died and the
     page cache has survived it, or it synced before it answered.
@@ -23,6 +24,7 @@ class LastStop:
 
     def __init__(self, disk: Disk, directory: str) -> None:
         self.was_clean = False
+        self.was_durable = False
         self.kept_promises = False
         self.broker_epoch = -1
         self._disk = disk
@@ -39,11 +41,12 @@ class LastStop:
             self.broker_epoch = decode_clean_shutdown(self._disk.read(self._clean))
             self._disk.remove(self._clean)
             self._disk.sync_dir(self._directory)
-            self.was_clean = self.kept_promises = True
+            self.was_clean = self.was_durable = self.kept_promises = True
         elif self._disk.exists(self._running):
             ran = Running.decode(self._disk.read(self._running))
             if ran.synced or (ran.boot_id and ran.boot_id == self._disk.boot_id()):
                 self.kept_promises = True
+                self.was_durable = ran.synced
                 self.broker_epoch = ran.broker_epoch
 
     def break_promises(self) -> None:

@@ -159,9 +159,16 @@ class LogManager:
     async def note_running(self, broker_epoch: int, *, synced: bool) -> None:
         """Remember under which registration this process runs. Called before it answers for any record.
 
-        Raises DiskError.
+        Raises DiskError; LogOffline when a log cannot be made durable.
         """
-        await self._commits.run_blocking(functools.partial(self._stop.note_running, broker_epoch, synced=synced))
+        await self._commits.run_blocking(functools.partial(self._note_running, broker_epoch, synced=synced))
+
+    def _note_running(self, broker_epoch: int, *, synced: bool) -> None:
+        if synced and not self._stop.was_durable:
+            # The processes before this one may have answered for what is only in the page cache.
+            for _, each in self:
+                each.flush()
+        self._stop.note_running(broker_epoch, synced=synced)
 
     def is_damaged(self, topic: str, partition: int) -> bool:
         """Whether the log was not opened because records in it that had been sound are not any more."""

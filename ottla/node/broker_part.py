@@ -25,7 +25,7 @@ from ottla.broker import (
     topic_settings,
 )
 from ottla.controller import ClusterIdentity, Delta, ListenerModel, MetadataImage, resolve
-from ottla.log import Disk, DiskError, GroupCommit, LogConfig, LogManager
+from ottla.log import Disk, DiskError, GroupCommit, LogConfig, LogError, LogManager
 from ottla.node.config import NodeConfig
 from ottla.node.endpoints import parse_overrides
 from ottla.node.errors import NodeError
@@ -159,7 +159,7 @@ class BrokerPart:
         assert self._logs is not None
         try:
             await self._logs.note_running(epoch, synced=self._config.ottla_flush == "synced")
-        except DiskError as error:
+        except (DiskError, LogError) as error:
             # Then the death of this process counts as the loss of what it answered for.
             log.warning("registration_not_noted", epoch=epoch, error=str(error))
 

@@ -71,3 +71,22 @@ def test_what_was_cut_is_remembered_also_by_a_process_that_had_nothing_to_cut_an
         assert not again.kept_everything
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_who_begins_to_sync_makes_durable_what_was_answered_for_before(seed: int) -> None:
+    async def scenario() -> None:
+        disk = ModelledDisk(random.Random(seed))
+        manager = await opened(disk)
+        await manager.note_running(7, synced=False)
+        lead(manager.create_log("orders", UUID(int=1), 0, LogConfig()), batch())
+        disk.kill()
+        manager = await opened(disk)
+        assert manager.kept_everything
+        await manager.note_running(8, synced=True)
+        disk.crash()
+        found = await opened(disk)
+        log = found.get("orders", 0)
+        assert found.kept_everything and log is not None and log.log_end_offset == 1
+
+    asyncio.run(scenario())
