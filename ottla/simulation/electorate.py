@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ottla.simulation.cluster import SimulatedCluster
 
 
+# Virtual seconds after which a request is done or never will be: longer than any fault lasts, and than a client waits.
+_UNDER_WAY_S = 20.0
+
+
 class Electorate:
     """What was asked for of the voters, and what follows from the worst that may come of it.
 
-    `removing` and `adding` count by node the requests of which nobody knows what became: a request may have been cut
-    off, and be done later. `leaving` are nodes that are about to go for good; they are not to be made voters.
+    `removing` and `adding` count by node the requests that may be done yet, or once more: they may be on their way for
+    as long as a node stands still. `leaving` are nodes that are about to go for good; they are not to be made voters.
     """
 
     def __init__(self, cluster: SimulatedCluster, founders: frozenset[int]) -> None:
@@ -22,6 +27,23 @@ class Electorate:
         self.removing: Counter[int] = Counter()
         self.adding: Counter[int] = Counter()
         self.leaving: set[int] = set()
+
+    def asked_to_remove(self, node_id: int) -> None:
+        self._count(self.removing, node_id)
+
+    def asked_to_add(self, node_id: int) -> Callable[[], None]:
+        """To be called when that was answered: it can only be done once more while the node is there."""
+        return self._count(self.adding, node_id)
+
+    def _count(self, requests: Counter[int], node_id: int) -> Callable[[], None]:
+        requests[node_id] += 1
+
+        def forget() -> None:
+            requests[node_id] -= not timer.cancelled()
+            timer.cancel()
+
+        timer = self._cluster.world.loop.call_later(_UNDER_WAY_S, forget)
+        return forget
 
     @property
     def committed(self) -> frozenset[int]:

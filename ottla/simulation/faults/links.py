@@ -103,6 +103,10 @@ def _hold_transaction(scene: Scene) -> Undo | None:
     return _hold_one(scene, _OF_TRANSACTIONS)
 
 
+def _hold_member(scene: Scene) -> Undo | None:
+    return _hold_one(scene, _OF_MEMBERS)
+
+
 def _hold_one(scene: Scene, names: Sequence[str]) -> Undo:
     name = scene.rng.choice(names)
     source = scene.victim() if scene.rng.random() < 0.5 else None
@@ -125,6 +129,16 @@ _RAFT = ("AppendEntries", "AppendEntriesResponse", "PreVote", "Vote", "VoteRespo
 _ASKED = ("Produce", "Fetch", "Metadata", "InitProducerId", "AlterPartition", "Heartbeat", "RegisterBroker")
 _HELD = (*_RAFT, *_ASKED)
 _OF_TRANSACTIONS = ("Produce", "EndTxn", "AddPartitionsToTxn", "TxnOffsetCommit", "WriteTxnMarkers", "InitProducerId")
+_OF_MEMBERS = (
+    "AddRaftVoter",
+    "RemoveRaftVoter",
+    "AlterPartitionReassignments",
+    "UnregisterBroker",
+    "AlterPartition",
+    "AppendEntries",
+    "TimeoutNow",
+    "Join",
+)
 
 KINDS: dict[str, Kind] = {
     "partition": Kind(_partition, "one node is cut off from all other nodes; clients reach everybody", nodes=2),
@@ -142,6 +156,9 @@ KINDS: dict[str, Kind] = {
     "thin links": Kind(_thin, "what one node sends to others goes at 20 kB/s, 100 kB/s or 1 MB/s", nodes=2),
     "resets": Kind(_resets, "every second every fifth connection between nodes is reset", nodes=2),
     "hold": Kind(_hold, "one message of a random kind is held for a while; then it goes on, is lost, or comes twice"),
+    "hold member": Kind(
+        _hold_member, "the same with a message of operators, or one that follows from what they ask for"
+    ),
     "hold transaction": Kind(
         _hold_transaction, "the same with a message of transactions, if clients write in them", usual=False
     ),

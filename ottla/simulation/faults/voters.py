@@ -7,7 +7,7 @@ What Raft does not promise to get over is not done (see `Electorate`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from ottla.client import Admin, BrokerResponseError, KafkaError
@@ -17,10 +17,6 @@ from ottla.simulation.faults.disks import fragile
 from ottla.simulation.faults.kind import Kind, Loses, Scene, Undo
 from ottla.simulation.faults.operators import PATIENCE_S, POLL_S, admin_of, has_room, in_the_background
 from ottla.simulation.node import CONTROLLER_PORT
-
-_DONE = ("duplicate_voter", "voter_not_found")
-# Whether it is done then, or may be done yet, is not known.
-_UNKNOWN = "request_timed_out"
 
 
 def _new_voter(scene: Scene) -> Undo | None:
@@ -112,46 +108,37 @@ def _work(scene: Scene, change: Coroutine[Any, Any, None], what: str) -> Undo:
 
 
 async def ask_to_add(cluster: SimulatedCluster, admin: Admin, node_id: int) -> None:
-    """Until it is known to be done."""
+    """Until it is known to be done, or would be a mistake by now."""
     while cluster.electorate.survives() and node_id not in cluster.electorate.leaving:
-        cluster.electorate.adding[node_id] += 1
-        try:
-            await admin.add_raft_voter(node_id, cluster.nodes[node_id].machine.address, CONTROLLER_PORT)
-        except BrokerResponseError as error:
-            if error.code.name in _DONE:
-                break
-            if error.code.name != _UNKNOWN:
-                cluster.electorate.adding[node_id] -= 1
-        except KafkaError:
-            pass
-        else:
-            break
-        await asyncio.sleep(POLL_S)
-    else:
-        return
-    cluster.electorate.adding[node_id] = 0
+        answered = cluster.electorate.asked_to_add(node_id)
+        address = cluster.nodes[node_id].machine.address
+        if await _is_done(admin.add_raft_voter(node_id, address, CONTROLLER_PORT)):
+            answered()
+            return
 
 
 async def ask_to_remove(cluster: SimulatedCluster, admin: Admin, node_id: int) -> None:
-    """Until it is known to be done. Raises SimulationError when meanwhile too few voters would be left."""
-    removing = cluster.electorate.removing
+    """Until it is known to be done. Raises SimulationError when too few voters would be left by now."""
     while cluster.electorate.survives(removed=node_id):
-        removing[node_id] += 1
-        try:
-            await admin.remove_raft_voter(node_id)
-        except BrokerResponseError as error:
-            if error.code.name in _DONE:
-                break
-            if error.code.name != _UNKNOWN:
-                removing[node_id] -= 1
-        except KafkaError:
-            pass
-        else:
-            break
-        await asyncio.sleep(POLL_S)
+        cluster.electorate.asked_to_remove(node_id)
+        if await _is_done(admin.remove_raft_voter(node_id)):
+            return
+    raise SimulationError(f"without voter {node_id} too few would be left")
+
+
+async def _is_done(request: Awaitable[None]) -> bool:
+    """Whether it is known to be; otherwise some time has passed."""
+    try:
+        await request
+    except BrokerResponseError as error:
+        if error.code.name in ("duplicate_voter", "voter_not_found"):
+            return True
+    except KafkaError:
+        pass
     else:
-        raise SimulationError(f"without voter {node_id} too few would be left")
-    removing[node_id] = 0
+        return True
+    await asyncio.sleep(POLL_S)
+    return False
 
 
 KINDS: dict[str, Kind] = {

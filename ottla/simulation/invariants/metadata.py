@@ -123,8 +123,9 @@ class MetadataTruth:
             if not dropped <= given_up:
                 raise Anomaly(f"{where}: replicas {dropped} were dropped while the ISR is {now.isr} of {now.replicas}")
         ended = was.reassigning and not now.reassigning and now.partition_epoch == was.partition_epoch + 1
-        # If others are asked for meanwhile, those are all there already, or it goes on.
-        if ended and now.replicas not in (was.target, was.original) and not set(now.replicas) <= set(was.isr):
+        # If others are asked for meanwhile, those are all there already (or were all there before), or it goes on.
+        there = now.replicas == was.target or {*now.replicas} == {*was.original} or {*now.replicas} <= {*was.isr}
+        if ended and not there:
             raise Anomaly(f"{where}: a move from {was.original} to {was.target} has ended with {now.replicas}")
         if now.leader != was.leader and now.leader_epoch == was.leader_epoch:
             raise Anomaly(f"{where}: from leader {was.leader} to {now.leader} in one epoch, {now.leader_epoch}")
