@@ -187,9 +187,9 @@ class ReplicaFetcher:
     async def _round(self, connection: KafkaConnection) -> bool:
         """One fetch and what it brings; False when the assignment changed while the leader let us wait."""
         loop = asyncio.get_running_loop()
+        self._bring_back(loop.time())
         while self._unsynced:
             await self._sync()
-        self._bring_back(loop.time())
         wait_s = self._config.replica_fetch_wait_max_ms / 1000
         if self._aside:
             retry_at = min(followed.retry_at for followed in self._aside.values())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+from typing import Any, cast
 from uuid import UUID
 
+import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication import Acks, FetchWant, Partition, ProduceWait, ReplicationConfig, leading
@@ -16,7 +18,7 @@ from ottla.broker.replication.host import PartitionHost
 from ottla.controller import PartitionImage
 from ottla.log import DiskFull, GroupCommit, LogConfig, LogOffline, ModelledDisk, PartitionLog
 from ottla.records import Record, encode_batch, verify_batch
-from ottla.wire import KafkaConnection
+from ottla.wire import FetchPartitionResponse, KafkaConnection
 from tests.replication.live import WAIT_S
 from tests.replication.waiting import errors_of
 
@@ -151,6 +153,80 @@ async def test_a_log_that_is_deleted_while_a_follower_syncs_it_is_no_failure() -
     group.waiting[0].set_exception(LogOffline("closed"))
     await syncing
     assert partition.failure is None and not replica.failures
+
+
+class Asked(Exception):
+    pass
+
+
+class Spent:
+    """A throttle that lets nothing through for a moment."""
+
+    def ready_in(self, now: float) -> float:
+        return 1e-9
+
+    def allowance(self, now: float) -> int:
+        return 1
+
+    def spend(self, size: int, now: float) -> None:
+        pass
+
+
+class Leader:
+    """Notes what of a log is durable when it is asked for more."""
+
+    def __init__(self, log: PartitionLog) -> None:
+        self.log = log
+        self.durable: list[tuple[int, int]] = []
+
+    def call_raw(self, *_: Any, **__: Any) -> Any:
+        self.durable.append((self.log.recovery_point, self.log.log_end_offset))
+        raise Asked
+
+
+async def test_what_came_before_a_throttle_set_it_aside_is_durable_before_more_is_asked_for() -> None:
+    """With flush = synced the offset that a follower asks for says: durable up to here."""
+    partition = Replica(synced=True, isr=(1, 2)).partition
+    partition.become_follower(PartitionImage((1, 2), (1, 2), 2, 4, 1))
+    assert partition.log is not None
+    leader = Leader(partition.log)
+    fetcher = ReplicaFetcher(2, ReplicationConfig(1), _nowhere, GroupCommit(), lambda: 1)
+    fetcher.assign(partition)
+    with pytest.raises(Asked):
+        await fetcher._round(cast(KafkaConnection, leader))
+    partition.fetch_throttle = cast(Any, Spent())
+    batch = encode_batch([Record(0, 1, b"k", b"v", ())], leader_epoch=4)
+    followed = next(iter(fetcher._followed.values()))
+    fetcher._take(followed, FetchPartitionResponse(0, 0, 1, 1, 0, batch))
+    assert fetcher._aside and partition.log_end_offset == 1
+    partition.fetch_throttle = None
+    followed.retry_at = 0.0
+    with pytest.raises(Asked):
+        await fetcher._round(cast(KafkaConnection, leader))
+    assert leader.durable == [(0, 0), (1, 1)]
+
+
+async def test_what_is_taken_up_during_a_sync_is_synced_before_anything_is_asked_for() -> None:
+    """After a restart it may be in the page cache only."""
+    group, first, second = HeldGroup(), Replica(synced=True, isr=(1, 2)), Replica(synced=True, isr=(1, 2))
+    second.partition.index = 1
+    for replica in (first, second):
+        assert isinstance(replica.produce(1), ProduceWait)
+        replica.partition.become_follower(PartitionImage((1, 2), (1, 2), 2, 4, 1))
+    assert first.partition.log is not None
+    leader = Leader(first.partition.log)
+    fetcher = ReplicaFetcher(2, ReplicationConfig(1), _nowhere, group, lambda: 1)
+    fetcher.assign(first.partition)
+    asking = asyncio.ensure_future(fetcher._round(cast(KafkaConnection, leader)))
+    await asyncio.sleep(0)
+    fetcher.assign(second.partition)
+    group.waiting[0].set_result(None)
+    while len(group.waiting) < 2 and not asking.done():  # noqa: ASYNC110 - until it has asked, or syncs again
+        await asyncio.sleep(0)
+    assert not leader.durable
+    group.waiting[1].set_result(None)
+    with pytest.raises(Asked):
+        await asking
 
 
 async def _nowhere(endpoint: Endpoint) -> KafkaConnection:

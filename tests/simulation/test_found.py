@@ -18,11 +18,6 @@ def test_a_single_loss_of_power_among_clean_stops_and_pauses(seed: int):
     assert storm(seed, seconds=15, kinds=["lone power off", "stop", "pause"], rate=20).acknowledged
 
 
-def test_a_follower_makes_durable_what_it_takes_up_while_it_syncs_something_else():
-    """It asked its new leader for more of a log that was only in its page cache, and was taken for in sync."""
-    assert storm(316, seconds=15, groups=True).acknowledged
-
-
 def test_a_leader_that_was_stalled_need_not_have_what_later_ones_committed():
     """It hears of its epoch when that is over; what was committed up to then it must have."""
     truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None, lambda *_: None))
