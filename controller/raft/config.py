@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ottla.controller.raft.errors import Refusal
 from ottla.controller.raft.messages import Entry, Envelope, Snapshot
-from ottla.controller.raft.voter_set import VoterSet
+from ottla.controller.raft.voter_set import VoterSet, is_voter_set
 
 
 class Role(StrEnum):
@@ -25,6 +25,9 @@ class RaftConfig:
     that is not among the voters in force is a learner. ``directory_id`` is that of meta.properties; it becomes a part
     of the name by which a voter that lost its disk is told from the voter that it was. Only a node that is ``eligible``
     can be made a voter.
+
+    A node that does not ``found`` goes by voters that others told it of: there is a cluster, so that it never begins
+    another one, and until they are found there may be none.
     """
 
     node_id: int
@@ -32,6 +35,7 @@ class RaftConfig:
     addresses: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     directory_id: str = ""
     eligible: bool = True
+    founds: bool = True
     election_timeout: float = 1.0
     heartbeat_interval: float = 0.15
     suspect_stagger: float = 0.02
@@ -45,7 +49,7 @@ class RaftConfig:
     retained_entries: int = 1024
 
     def __post_init__(self) -> None:
-        if not self.voters:
+        if not self.voters and self.founds:
             raise ValueError("a quorum needs at least one voter")
         if not 0 < self.heartbeat_interval * 2 <= self.election_timeout:
             raise ValueError("the heartbeat interval must be at most half the election timeout")
@@ -85,6 +89,13 @@ class PersistentState:
     hard_state: HardState | None = None
     snapshot: Snapshot | None = None
     entries: tuple[Entry, ...] = ()
+
+    @property
+    def has_voters(self) -> bool:
+        """Whether the log knows who votes, so that the settings do not count."""
+        return (self.snapshot is not None and self.snapshot.voters is not None) or any(
+            is_voter_set(entry.data) for entry in self.entries
+        )
 
 
 @dataclass(frozen=True, slots=True)

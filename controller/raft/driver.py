@@ -9,7 +9,7 @@ under way: most of what an idle quorum does is that, and waking a task costs mor
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 SETTLE_S = 1.0  # after the last write
 
 RunBlocking = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
+FindVoters = Callable[[], Coroutine[Any, Any, Mapping[int, tuple[str, int]]]]
 
 
 class Transport(Protocol):
@@ -39,8 +40,9 @@ class RaftDriver:
     """``on_apply`` gets committed entries in order, each once per process life; ``on_snapshot(data, index, term)``
     replaces the state; ``on_voters`` gets every set of voters that comes into force, the first one at the start, and
     ``on_hint`` those that another node says are, which tells no more than where they may be found. They run on the loop
-    and must not fail. ``snapshot_source`` captures the state as applied (on the loop) and returns the function that
-    encodes it (run off the loop).
+    and must not fail. ``find_voters`` is awaited at the start when neither the settings nor the log have any.
+    ``snapshot_source`` captures the state as applied (on the loop) and returns the function that encodes it (run off
+    the loop).
 
     ``failed`` gets an exception when storage fails or an invariant breaks: the node has to end then.
     """
@@ -57,6 +59,7 @@ class RaftDriver:
         on_snapshot: Callable[[bytes, int, int], None],
         on_voters: Callable[[VoterSet], None] | None = None,
         on_hint: Callable[[VoterSet], None] | None = None,
+        find_voters: FindVoters | None = None,
         snapshot_source: Callable[[], Callable[[], bytes]] | None = None,
         snapshot_entries: int = 10_000,
         snapshot_bytes: int = 8 * 1024 * 1024,
@@ -70,6 +73,7 @@ class RaftDriver:
         self._on_snapshot = on_snapshot
         self._on_voters = on_voters
         self._on_hint = on_hint
+        self._find_voters = find_voters
         self._voters: VoterSet | None = None  # as told
         self._hinted: VoterSet | None = None
         self._snapshot_source = snapshot_source
@@ -97,6 +101,9 @@ class RaftDriver:
         self._loop = asyncio.get_running_loop()
         self.failed = self._loop.create_future()
         state = await self._run_blocking(self._storage.load)
+        if not self._config.voters and self._find_voters is not None and not state.has_voters:
+            found = await self._find_voters()
+            self._config = replace(self._config, voters=frozenset(found), addresses=found)
         self._core = RaftCore(self._config, self._rng, state, self._loop.time())
         self._tell_voters(self._core)
         if state.snapshot is not None:
@@ -200,6 +207,11 @@ class RaftDriver:
     def suspect(self, node: int) -> None:
         """Evidence that ``node`` is dead: see RaftCore.suspect."""
         self.core.suspect(node, self._loop.time())
+        self._rouse()
+
+    def hint(self, voters: VoterSet) -> None:
+        """See RaftCore.hint."""
+        self.core.hint(voters)
         self._rouse()
 
     def trust(self, node: int) -> None:

@@ -25,22 +25,32 @@ class Elections(Membership):
         """A voter that lost its disk waits to be readmitted; with nothing anywhere, it may found the cluster."""
         if self.role is Role.LEARNER:
             return False
-        return not self.recovering or (self.log.last_index == 0 and not self.damaged)
+        return not self.recovering or (self.config.founds and self.log.last_index == 0 and not self.damaged)
 
     @property
     def unfounded(self) -> bool:
         """Whether this voter knows of no cluster: it waits for all others, to found one, or to be readmitted."""
-        nothing = self.recovering and not self.damaged and self.log.last_index == 0
+        nothing = self.config.founds and self.recovering and not self.damaged and self.log.last_index == 0
         return self.is_voter and nothing and self.leader_id is None
 
     def _on_election_timeout(self, now: float) -> None:
         if self._may_campaign():
-            self._join(self.config.voters - self.voters)
+            self._join((self.config.voters | self._hinted_ids) - self.voters)
             self._campaign(now, pre=True)
             return
         self.leader_id = None
         self.election_deadline = now + self._election_delay()
-        self._join(self.config.voters | self.voters)
+        self._join(self.config.voters | self.voters | self._hinted_ids)
+
+    @property
+    def _hinted_ids(self) -> frozenset[int]:
+        return frozenset() if self.hinted is None else self.hinted.ids
+
+    def hint(self, voters: VoterSet) -> None:
+        """These may be voters, which is where a leader may be found."""
+        self.hinted = voters
+        if self.leader_id is None:
+            self._join(voters.ids)
 
     def _join(self, voters: frozenset[int]) -> None:
         """Nobody replicates to this node: tell these that it is here. Those of its settings, too, as the voters that
@@ -111,7 +121,7 @@ class Elections(Membership):
 
     def _may_found(self, candidate: int, request: VoteRequest) -> bool:
         """There is no sign of a cluster, and the candidate belongs to the one that this node's settings describe."""
-        if self.log.last_index or request.last_index or self.damaged:
+        if self.log.last_index or request.last_index or self.damaged or not self.config.founds:
             return False
         if not self.is_voter or candidate not in self.voters:
             return False

@@ -44,7 +44,8 @@ class RaftState:
         self.vote = hard.vote
         # A node without any memory may have voted, or acknowledged entries, before it lost its disk, even if its
         # settings have it as a learner. One whose log is damaged has lost its memory of entries: it comes to the same.
-        pristine = persistent.hard_state is None and config.voters != {self.node_id}
+        alone = config.founds and config.voters == {self.node_id}
+        pristine = persistent.hard_state is None and not alone
         self.recovering = hard.recovering or pristine
         self.damaged = hard.damaged
         self.commit = base[0]

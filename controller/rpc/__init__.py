@@ -1,5 +1,6 @@
 """The RPC between nodes: authenticated HTTP on the controller listener."""
 
+from ottla.controller.rpc.bootstrap import QuorumFinder
 from ottla.controller.rpc.errors import (
     ControllerUnavailable,
     PeerHungUp,
@@ -41,6 +42,8 @@ from ottla.controller.rpc.models import (
     ElectLeaders,
     ElectLeadersResponse,
     FeatureUpdate,
+    FindVoters,
+    FindVotersResponse,
     Heartbeat,
     HeartbeatResponse,
     IncrementalAlterConfigs,
@@ -108,6 +111,8 @@ __all__ = [
     "ElectLeaders",
     "ElectLeadersResponse",
     "FeatureUpdate",
+    "FindVoters",
+    "FindVotersResponse",
     "Handlers",
     "Heartbeat",
     "HeartbeatResponse",
@@ -129,6 +134,7 @@ __all__ = [
     "PeerUnreachable",
     "PeerUnresolvable",
     "PeerWatch",
+    "QuorumFinder",
     "RaftTransport",
     "ReadBarrier",
     "ReadBarrierResponse",

@@ -20,6 +20,7 @@ from ottla.controller.rpc.errors import (
     PeerUnresolvable,
 )
 from ottla.controller.rpc.identity import (
+    ANYBODY,
     HEADER_INCARNATION,
     HEADER_NONCE,
     HEADER_SIGNATURE,
@@ -96,7 +97,14 @@ class RpcClient:
         Raises PeerRejected when the peer refuses, and PeerUnreachable (or one of its kinds) when there was no whole
         answer within `timeout` seconds.
         """
-        url, headers = self._prepare(to, "POST", path, body)
+        return await self._post(self._address(to), to, path, body, timeout)
+
+    async def ask(self, address: Address, path: str, body: bytes, *, timeout: float) -> bytes:
+        """`post` to whoever listens there."""
+        return await self._post(address, ANYBODY, path, body, timeout)
+
+    async def _post(self, address: Address, to: int, path: str, body: bytes, timeout: float) -> bytes:
+        url, headers = self._sign(address, to, "POST", path, body)
         try:
             async with (
                 asyncio.timeout(timeout),
@@ -169,10 +177,16 @@ class RpcClient:
         if self._session is not None:
             await self._session.close()
 
-    def _prepare(self, to: int, method: str, path: str, body: bytes) -> tuple[URL, dict[str, str]]:
+    def _address(self, to: int) -> Address:
         address = self.addresses.get(to)
         if address is None:
             raise PeerUnreachable(f"no address is known for node {to}")
+        return address
+
+    def _prepare(self, to: int, method: str, path: str, body: bytes) -> tuple[URL, dict[str, str]]:
+        return self._sign(self._address(to), to, method, path, body)
+
+    def _sign(self, address: Address, to: int, method: str, path: str, body: bytes) -> tuple[URL, dict[str, str]]:
         if self._closed:
             raise PeerUnreachable("this node is stopping")
         nonce = f"{self._rng.getrandbits(64):016x}"

@@ -24,6 +24,8 @@ HEADER_DIGEST = "X-Ottla-Digest"
 HEADER_SIGNATURE = "X-Ottla-Signature"
 
 MIN_SECRET_BYTES = 16
+ANYBODY = -1
+"""The receiver of a request to an address at which it is not known who listens."""
 _MAX_NODE_ID = 2**31 - 1
 _EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 
@@ -96,8 +98,10 @@ def sign_request(me: ClusterIdentity, to: int, method: str, path: str, body: byt
     }
 
 
-def verify_request(me: ClusterIdentity, method: str, path: str, headers: Mapping[str, str]) -> Caller:
-    """Check a request's headers against this node's own identity.
+def verify_request(
+    me: ClusterIdentity, method: str, path: str, headers: Mapping[str, str], *, for_anybody: bool = False
+) -> Caller:
+    """Check a request's headers against this node's own identity. `for_anybody`: it need not be meant for this node.
 
     Raises Unauthenticated for a missing header or wrong signature, and only after that WrongAddressee, so that
     someone without the secret learns nothing about ids.
@@ -113,9 +117,10 @@ def verify_request(me: ClusterIdentity, method: str, path: str, headers: Mapping
         raise Unauthenticated("the signature does not match this cluster's secret")
     if cluster != me.cluster_id:
         raise WrongAddressee(f"this is cluster {me.cluster_id}, the request is of cluster {cluster}")
-    if receiver != str(me.node_id):
+    to_anybody = for_anybody and receiver == str(ANYBODY)
+    if receiver != str(me.node_id) and not to_anybody:
         raise WrongAddressee(f"this is node {me.node_id}, the request is for node {receiver}")
-    if sender == receiver:
+    if sender == str(me.node_id) and not (to_anybody and incarnation == me.incarnation):
         raise WrongAddressee(f"node id {me.node_id} is in use here: two processes claim the same node id")
     return Caller(int(sender), incarnation, digest, signature)
 

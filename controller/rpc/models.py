@@ -144,6 +144,18 @@ class RemoveRaftVoter(RpcRequest[ChangeVotersResponse]):
     directory_id: str = ""
 
 
+class FindVotersResponse(RpcResponse):
+    """Who votes, as far as the node that answers knows: (node id, host, port) of each."""
+
+    voters: tuple[tuple[int, str, int], ...] = ()
+
+
+class FindVoters(RpcRequest[FindVotersResponse]):
+    """Who votes? The one request for whoever listens at an address, and every node answers it (KIP-853)."""
+
+    response_type = FindVotersResponse
+
+
 # In-sync replicas
 
 
@@ -435,6 +447,7 @@ REQUESTS: Mapping[str, type[AnyRequest]] = MappingProxyType(
             UnregisterBroker,
             AddRaftVoter,
             RemoveRaftVoter,
+            FindVoters,
             CreateTopics,
             DeleteTopics,
             CreatePartitions,
@@ -447,4 +460,4 @@ REQUESTS: Mapping[str, type[AnyRequest]] = MappingProxyType(
 
 # What nodes themselves have to say. Room is kept for these when clients' requests take all there is: a broker whose
 # heartbeats find no place would be fenced.
-OF_NODES: tuple[type[AnyRequest], ...] = (RegisterBroker, Heartbeat, AllocateProducerIds, AlterPartition)
+OF_NODES: tuple[type[AnyRequest], ...] = (RegisterBroker, Heartbeat, AllocateProducerIds, AlterPartition, FindVoters)

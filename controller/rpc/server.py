@@ -31,7 +31,7 @@ from ottla.controller.rpc.identity import (
     stream_keys,
     verify_request,
 )
-from ottla.controller.rpc.models import OF_NODES, REQUESTS, AnyRequest, RpcResponse
+from ottla.controller.rpc.models import OF_NODES, REQUESTS, AnyRequest, FindVoters, RpcResponse
 from ottla.controller.rpc.peers import Address
 from ottla.controller.rpc.refusals import HttpLog, Refusals
 from ottla.controller.rpc.stream import PROTOCOL, RaftStream
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 RAFT_PATH = "/v1/raft"
 WATCH_PATH = "/v1/watch"
 CONTROLLER_PATH = "/v1/controller/"
+FOR_ANYBODY = (CONTROLLER_PATH + FindVoters.__name__,)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_CONTROLLER_REQUESTS = 512
@@ -137,7 +138,9 @@ class RpcServer:
 
     def _authenticate(self, request: web.BaseRequest) -> Caller:
         try:
-            caller = verify_request(self._me, request.method, request.raw_path, request.headers)
+            caller = verify_request(
+                self._me, request.method, request.raw_path, request.headers, for_anybody=request.path in FOR_ANYBODY
+            )
         except Unauthenticated as error:
             raise _Refused(401, str(error)) from None
         except WrongAddressee as error:

@@ -15,6 +15,7 @@ from ottla.node.endpoints import (
     parse_listeners,
     parse_overrides,
     parse_protocol_map,
+    parse_servers,
     parse_voters,
     split_list,
 )
@@ -112,6 +113,11 @@ class NodeConfig(Settings):
     @classmethod
     def _voters(cls, value: Any) -> Any:
         return parse_voters(value) if isinstance(value, str) else value
+
+    @field_validator("controller_quorum_bootstrap_servers", mode="before")
+    @classmethod
+    def _servers(cls, value: Any) -> Any:
+        return parse_servers(value) if isinstance(value, str) else value
 
     @field_validator("ottla_http_listener", mode="before")
     @classmethod

@@ -78,6 +78,19 @@ def parse_address(text: str) -> tuple[str, int]:
     return match[1].strip("[]"), _port(match[2])
 
 
+def parse_servers(text: str) -> tuple[tuple[str, int], ...]:
+    """`host:port,...`. Raises ValueError for anything else, and for what nobody can connect to."""
+    found = []
+    for item in split_list(text):
+        host, port = parse_address(item)
+        if "@" in host:
+            raise ValueError(f"{item!r} is not host:port; ids stand in controller.quorum.voters")
+        if host in WILDCARDS or port == 0:
+            raise ValueError(f"{item!r} is no address that another node can connect to")
+        found.append((host, port))
+    return tuple(dict.fromkeys(found))
+
+
 def parse_protocol_map(text: str) -> dict[str, str]:
     """`NAME:PROTOCOL,...` with names and protocols in upper case. Raises ValueError."""
     protocols: dict[str, str] = {}

@@ -123,6 +123,7 @@ class Node:
             addresses=voters,
             eligible=config.is_controller,
             directory_id=directory_id,
+            founds=bool(voters),
             election_timeout=election_s,
             heartbeat_interval=0.15 * election_s,
         )
@@ -139,6 +140,7 @@ class Node:
             storage,
             identity,
             voters=voters,
+            bootstrap_servers=config.controller_quorum_bootstrap_servers,
             listen=(listener.host, listener.port),
             advertised=(advertised.host, advertised.port),
             settings=controller_settings(config) if config.is_controller else None,

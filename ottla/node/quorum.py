@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import structlog
 from kio.schema.errors import ErrorCode
 
-from ottla.broker import QuorumMember, QuorumStatus
+from ottla.broker import QuorumStatus
 from ottla.controller import (
     ActiveController,
     AddRaftVoter,
@@ -17,11 +18,14 @@ from ottla.controller import (
     ClusterIdentity,
     ControllerClient,
     ControllerSettings,
+    FindVoters,
+    FindVotersResponse,
     Handlers,
     LogStorage,
     MetadataView,
     PeerAddresses,
     PeerWatch,
+    QuorumFinder,
     RaftConfig,
     RaftDriver,
     RaftStatus,
@@ -30,6 +34,7 @@ from ottla.controller import (
     RpcClient,
     RpcResponse,
     RpcServer,
+    VoterNode,
     VoterSet,
     change_voters,
     decode_message,
@@ -37,6 +42,7 @@ from ottla.controller import (
     is_answer,
 )
 from ottla.log import GroupCommit
+from ottla.node.quorum_status import quorum_status
 from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
@@ -44,13 +50,16 @@ log = structlog.get_logger(__name__)
 # A node that knows of no cluster says so, first after so long: others may only be starting.
 FIRST_TOLD_S = 3.0
 TOLD_EVERY_S = 10.0
+# A node that knows of no leader for so long asks at the bootstrap servers who votes.
+SEEK_EVERY_S = 3.0
 
 
 class Quorum:
     """Everything that speaks on the controller listener.
 
     ``settings`` is None on a node without the controller role: such a node follows the metadata log as a learner and
-    never decides anything.
+    never decides anything. Without ``voters`` they are found through ``bootstrap_servers`` (KIP-853), unless the log
+    knows them; with both, those servers are asked when no leader is known.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class Quorum:
         me: ClusterIdentity,
         *,
         voters: dict[int, Address],
+        bootstrap_servers: Sequence[Address] = (),
         listen: Address,
         advertised: Address,
         settings: ControllerSettings | None,
@@ -74,6 +84,7 @@ class Quorum:
         self.addresses = PeerAddresses(voters)
         self._rpc = RpcClient(me, self.addresses, rng)
         self._transport = RaftTransport(self._rpc, encode_message, self._receive, is_answer=is_answer)
+        self._finder = QuorumFinder(self._rpc, bootstrap_servers)
         self.view = MetadataView(me.cluster_id)
         self.driver = RaftDriver(
             raft,
@@ -85,6 +96,7 @@ class Quorum:
             on_snapshot=self.view.on_snapshot,
             on_voters=self._on_voters,
             on_hint=self._on_hint,
+            find_voters=self._finder.find,
             snapshot_source=self.view.snapshot_source,
             snapshot_bytes=snapshot_bytes,
         )
@@ -104,7 +116,7 @@ class Quorum:
             on_peer_alive=self._peer_alive,
             introduce_as=None if raft.node_id in voters else advertised,
         )
-        self._teller: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._server = RpcServer(
             me,
             Handlers(
@@ -125,7 +137,9 @@ class Quorum:
         self.started = True
         self.watch.start([*self.addresses, *self.driver.core.voters])
         if self.driver.core.unfounded:
-            self._teller = start_task(self._tell_who_is_missing(), "waiting for voters")
+            self._tasks.append(start_task(self._tell_who_is_missing(), "waiting for voters"))
+        if self._finder:
+            self._tasks.append(start_task(self._seek(), "seeking the quorum"))
 
     async def stop(self) -> None:
         """Hand over the leadership, then go, saying goodbye to those who watch. Safe after half a start."""
@@ -133,8 +147,7 @@ class Quorum:
             await self.driver.transfer_leadership()
         if self.active is not None:
             self.active.stop()
-        if self._teller is not None:
-            await stop_tasks((self._teller,))
+        await stop_tasks(self._tasks)
         await self.watch.stop()
         await self.driver.stop()
         await self._server.stop()
@@ -183,35 +196,7 @@ class Quorum:
 
     def status(self) -> QuorumStatus:
         """This node's view of the quorum, for DescribeQuorum and metrics."""
-        core = self.driver.core
-        members: tuple[QuorumMember, ...] = ()
-        if core.leading is not None:
-            directory = _directory_of(core.identity)
-            own = QuorumMember(self._raft.node_id, core.log.last_index, core.is_voter, 0, 0, directory)
-            now = asyncio.get_running_loop().time()
-            members = (
-                own,
-                *(
-                    QuorumMember(
-                        node,
-                        peer.match,
-                        peer.voter,
-                        _age_ms(now, peer.acked_stamp),
-                        _age_ms(now, peer.caught_up_stamp),
-                        _directory_of(peer.identity),
-                    )
-                    for node, peer in core.leading.peers.items()
-                ),
-            )
-        leader = core.leader_id
-        return QuorumStatus(
-            node_id=self._raft.node_id,
-            leader_id=-1 if leader is None else leader,
-            term=core.term,
-            high_watermark=core.commit,
-            voters=tuple(sorted(core.voters)),
-            members=members,
-        )
+        return quorum_status(self.driver.core, asyncio.get_running_loop().time())
 
     # Who votes
 
@@ -231,12 +216,31 @@ class Quorum:
                 self.addresses.learn(node.node_id, (node.host, node.port))
         self.watch.start(voters.ids)
 
+    async def _seek(self) -> None:
+        """All voters that this node has heard of may have been replaced while it was away."""
+        while True:
+            await asyncio.sleep(SEEK_EVERY_S)
+            if self.driver.leader_id is None and (found := await self._finder.ask()) is not None:
+                voters = VoterSet.of(VoterNode(node_id, "", *address) for node_id, address in found.items())
+                self._on_hint(voters)
+                self.driver.hint(voters)
+
+    def _known_voters(self) -> FindVotersResponse:
+        nodes = self.driver.core.voter_set.nodes if self.started else ()
+        rows = tuple((node.node_id, node.host, node.port) for node in nodes if node.port)
+        if not rows:
+            error = ErrorCode.leader_not_available.value
+            return FindVotersResponse(error=error, message="this node does not know yet who votes")
+        return FindVotersResponse(voters=rows)
+
     # What comes in
 
     def _receive(self, sender: int, frame: bytes) -> None:
         self.driver.receive(sender, decode_message(frame))
 
     async def _handle(self, request: AnyRequest, caller: int) -> RpcResponse:
+        if isinstance(request, FindVoters):
+            return self._known_voters()
         if self.active is None or not self.started:
             # The listener is open before Raft has read its log, so that the others find this node at once.
             leader = self.driver.leader_id if self.started else None
@@ -269,13 +273,3 @@ class Quorum:
         self.driver.trust(node_id)
         if self.active is not None:
             self.active.peer_alive(node_id)
-
-
-def _age_ms(now: float, stamp: int) -> int:
-    """How long ago the leader made this stamp; -1 for 0, which is none."""
-    return round(max(0.0, now - stamp / 1_000_000) * 1000) if stamp else -1
-
-
-def _directory_of(identity: str | None) -> str:
-    """The directory id in the name of a memory (see HardState)."""
-    return identity.rpartition(".")[0] if identity else ""

@@ -36,8 +36,8 @@ def _roles(config: Settings) -> None:
     roles, voters = config.process_roles, {voter.id for voter in config.controller_quorum_voters}
     if not roles or len(set(roles)) != len(roles):
         raise ValueError("process.roles must name broker, controller or both, each once")
-    if not voters:
-        raise ValueError("controller.quorum.voters must name at least one controller")
+    if not voters and not config.controller_quorum_bootstrap_servers:
+        raise ValueError("neither controller.quorum.voters nor controller.quorum.bootstrap.servers is set")
     if "controller" not in roles and config.node_id in voters:
         raise ValueError(f"node.id {config.node_id} is a voter, so process.roles must include controller")
 

@@ -63,7 +63,17 @@ class Settings(BaseModel):
         "", "The listener that brokers replicate through; by default PLAINTEXT, or the only one."
     )
     controller_listener_names: str = _key("CONTROLLER", "The listener that nodes speak to each other through.")
-    controller_quorum_voters: tuple[Voter, ...] = _key(..., "The controllers, as id@host:port,...")
+    controller_quorum_voters: tuple[Voter, ...] = _key(
+        (),
+        "The controllers, as id@host:port,... A new cluster begins when all of them have been there at once. They vote "
+        "until voters are added or removed (KIP-853), and keep this setting until then.",
+    )
+    controller_quorum_bootstrap_servers: tuple[tuple[str, int], ...] = _key(
+        (),
+        "Where nodes of the cluster listen for others, as host:port,... A node without controller.quorum.voters asks "
+        "there who votes; one that has both asks when it finds no leader (KIP-853). (In Kafka a new cluster can begin "
+        "with this alone.)",
+    )
     ottla_http_listener: tuple[str, int] | None = _key(
         None, "host:port of /healthz, /readyz and /metrics; not served when unset."
     )

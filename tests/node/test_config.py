@@ -142,7 +142,12 @@ def test_what_was_given_is_kept_under_kafkas_names() -> None:
         ({"KAFKA_CONTROLLER_QUORUM_VOTERS": "1@a:1,1@b:1"}, "voter 1 is there twice"),
         ({"KAFKA_CONTROLLER_QUORUM_VOTERS": "1@a:1,2@a:1"}, "two voters have the address a:1"),
         ({"KAFKA_CONTROLLER_QUORUM_VOTERS": "1@0.0.0.0:1"}, "no address that another node can connect to"),
-        ({"KAFKA_CONTROLLER_QUORUM_VOTERS": ""}, "must name at least one controller"),
+        (
+            {"KAFKA_CONTROLLER_QUORUM_VOTERS": ""},
+            "neither controller.quorum.voters nor controller.quorum.bootstrap.servers is set",
+        ),
+        ({"KAFKA_CONTROLLER_QUORUM_BOOTSTRAP_SERVERS": "1@a:1"}, "'1@a:1' is not host:port"),
+        ({"KAFKA_CONTROLLER_QUORUM_BOOTSTRAP_SERVERS": "a:1,:2"}, "':2' is no address that another node can connect"),
         ({"KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "9000"}, "must be less than broker.session.timeout.ms"),
         ({"KAFKA_OTTLA_CLUSTER_SECRET": "short"}, "the cluster secret is shorter than 16 bytes"),
         ({"KAFKA_OTTLA_CLUSTER_SECRET": None}, "set ottla.cluster.secret.file or ottla.cluster.secret"),
@@ -210,6 +215,16 @@ def test_settings_of_parts_that_are_not_here_are_taken_and_told() -> None:
 def test_a_cluster_of_one_needs_no_secret() -> None:
     environ = {name: text for name, text in MINIMAL.items() if "SECRET" not in name}
     assert load(environ | {"KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093"}).secret is None
+
+
+def test_a_node_may_know_the_quorum_by_its_addresses_alone() -> None:
+    environ = {**MINIMAL, "KAFKA_CONTROLLER_QUORUM_BOOTSTRAP_SERVERS": "node-2:9093, [::1]:9094,node-2:9093"}
+    del environ["KAFKA_CONTROLLER_QUORUM_VOTERS"]
+    config = load(environ)
+    assert config.controller_quorum_bootstrap_servers == (("node-2", 9093), ("::1", 9094))
+    assert config.voters == {}
+    with pytest.raises(ConfigError, match=r"set ottla\.cluster\.secret"):
+        load({name: text for name, text in environ.items() if "SECRET" not in name})
 
 
 def test_a_broker_only_node_introduces_its_controller_listener() -> None:
