@@ -180,21 +180,32 @@ async def test_garbage_ends_the_connection_with_one_line(make_node: MakeNode, da
     assert one.frames == []
 
 
-async def test_connections_that_never_authenticate_are_cut_and_counted(make_node: MakeNode) -> None:
-    one, two = await make_node(1, stranger_deadline=0.2), await make_node(2)
+async def test_connections_that_never_authenticate_are_counted_and_the_oldest_goes(make_node: MakeNode) -> None:
+    one, two = await make_node(1), await make_node(2)
     stream = await opened(two.client)
     drips = [await asyncio.open_connection("127.0.0.1", one.port) for _ in range(MAX_STRANGERS)]
     await eventually(lambda: one.server._http.strangers == MAX_STRANGERS)
     _, extra = await asyncio.open_connection("127.0.0.1", one.port)
     async with asyncio.timeout(5):
-        assert await drips[0][0].read() == b""  # the oldest goes, so that a member can always come in
+        assert await drips[0][0].read() == b""  # so that a member can always come in
     stream.send([b"a"])  # a member's kept connection is not affected
     await eventually(lambda: one.frames == [(2, b"a")])
-    await eventually(lambda: one.server._http.strangers == 0)
     for _, writer in drips:
         writer.close()
     extra.close()
-    assert one.frames == [(2, b"a")]
+
+
+async def test_connections_that_never_authenticate_are_cut(make_node: MakeNode) -> None:
+    one, two = await make_node(1, stranger_deadline=0.2), await make_node(2)
+    stream = await opened(two.client)
+    drips = [await asyncio.open_connection("127.0.0.1", one.port) for _ in range(3)]
+    async with asyncio.timeout(5):
+        assert [await reader.read() for reader, _ in drips] == [b""] * 3
+    await eventually(lambda: one.server._http.strangers == 0)
+    stream.send([b"a"])
+    await eventually(lambda: one.frames == [(2, b"a")])
+    for _, writer in drips:
+        writer.close()
 
 
 async def test_an_answer_from_somebody_without_the_secret_is_not_believed(make_node: MakeNode) -> None:
