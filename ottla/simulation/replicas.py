@@ -30,10 +30,14 @@ def nothing_moves(cluster: SimulatedCluster) -> bool:
 
 
 def nothing_too_much(cluster: SimulatedCluster) -> None:
-    """Nobody has a replica of a partition who is not meant to, by the newest metadata. Raises Anomaly."""
+    """Nobody has a replica of a partition, or its log, who is not meant to by the newest metadata. Raises Anomaly."""
+    directories = {
+        node_id: {path.rpartition("/")[0] for path in node.disk.files()} for node_id, node in cluster.nodes.items()
+    }
     for topic, index, state in cluster.invariants.metadata.latest.all_partitions():
         for node_id in set(cluster.nodes).difference(state.replicas):
-            if cluster.partition_on(node_id, topic.name, index) is not None:
+            has_log = f"/data/{topic.name}-{index}" in directories[node_id]
+            if has_log or cluster.partition_on(node_id, topic.name, index) is not None:
                 raise Anomaly(f"node {node_id} has a replica of {topic.name}-{index}; wanted are {state.replicas}")
 
 

@@ -69,7 +69,7 @@ class RaftTruth:
         self._leaders: dict[int, tuple[int, int]] = {}  # term -> (node, life)
         self._lives: dict[int, RaftLife] = {}
         self._logs: dict[int, PartitionLog] = {}
-        self._wiped = False
+        self._lost: dict[int, list[PartitionLog]] = {}  # what a node's disk had before that was lost
         self._voters = VoterTruth()
 
     @property
@@ -102,7 +102,7 @@ class RaftTruth:
         life = RaftLife(self, node, driver, 1 if before is None else before.life + 1)
         held, log = self._logs.get(node), _log(driver)
         if held is not None and log.log_end_offset < held.recovery_point:
-            self._wiped = True  # the disk was: then a majority may be one of memories
+            self._lost.setdefault(node, []).append(held)
         self._lives[node], self._logs[node] = life, log
         core = life.core
         if before is not None and before.core.identity == core.identity:
@@ -148,12 +148,17 @@ class RaftTruth:
                 fresh = entry
             else:
                 raise Anomaly(f"{life}: committed entry {entry.index} while nobody has committed {len(known) + 1}")
-        if fresh is not None and not self._wiped:
+        if fresh is not None:
             self._on_majority(life, fresh)
 
     def _on_majority(self, life: RaftLife, entry: Entry) -> None:
+        """What a node has told of, it may have lost before the leader counts it: it counts as held for this entry."""
         voters = life.core.voters
-        holders = [node for node in sorted(voters) if node in self._logs and _has(self._logs[node], entry)]
+        holders = [
+            node
+            for node in sorted(voters)
+            if node in self._logs and any(_has(log, entry) for log in (self._logs[node], *self._lost.get(node, ())))
+        ]
         if len(holders) <= len(voters) // 2:
             raise Anomaly(
                 f"{life}: committed entry {entry.index}@{entry.term}, durable only on nodes {holders} of {len(voters)}"
