@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
-from ottla.client import Admin, FeatureUpdate, Producer, TopicPartition
+import pytest
+from kio.schema.errors import ErrorCode
+
+from ottla.client import Admin, BrokerResponseError, FeatureUpdate, Producer, TopicPartition
 from ottla.simulation import SimulatedCluster
 
 TXN = "transaction.version"
@@ -72,3 +75,24 @@ async def test_levels_outlive_the_controllers(simulated_cluster: SimulatedCluste
     await cluster.advance(10)
     async with cluster.admin() as admin:
         assert await admin.describe_features() == described
+
+
+async def test_without_group_version_the_consumer_protocol_is_refused(simulated_cluster: SimulatedCluster) -> None:
+    cluster = simulated_cluster
+    await cluster.create_topic("orders")
+    options = {"group_id": "g", "auto_offset_reset": "earliest"}
+    async with cluster.admin() as admin, cluster.producer() as producer:
+        await producer.send_and_wait("orders", b"v")
+        await admin.update_features({"group.version": FeatureUpdate(0, "safe_downgrade")})
+        await cluster.advance(1)
+        with pytest.raises(BrokerResponseError) as refused:
+            async with cluster.consumer("orders", group_protocol="consumer", **options) as consumer:
+                await asyncio.wait_for(consumer.getone(), 30)
+        assert refused.value.code is ErrorCode.unsupported_version
+        async with cluster.consumer("orders", **options) as consumer:
+            assert (await consumer.getone()).value == b"v"
+        await admin.update_features({"group.version": 1})
+        await cluster.advance(1)
+        options["group_id"] = "another"
+        async with cluster.consumer("orders", group_protocol="consumer", **options) as consumer:
+            assert (await consumer.getone()).value == b"v"
