@@ -28,6 +28,7 @@ class QuorumFinder:
         self._rpc = rpc
         self._servers = servers
         self._failures: dict[Address, str] = {}
+        self.finding = False
 
     def __bool__(self) -> bool:
         return bool(self._servers)
@@ -47,8 +48,9 @@ class QuorumFinder:
         return None
 
     async def find(self) -> Mapping[int, Address]:
-        """Ask until somebody knows, and say now and then why nobody does."""
+        """Ask until somebody knows, and say now and then why nobody does; `finding` meanwhile."""
         loop = asyncio.get_running_loop()
+        self.finding = True
         pause, told = FIRST_PAUSE_S, loop.time() - TOLD_EVERY_S + TIMEOUT_S
         while (voters := await self.ask()) is None:
             if loop.time() - told >= TOLD_EVERY_S:
@@ -57,5 +59,6 @@ class QuorumFinder:
                 log.warning("quorum_not_found", answers=answers)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_S)
+        self.finding = False
         log.info("quorum_found", voters=sorted(voters))
         return voters

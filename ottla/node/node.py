@@ -172,7 +172,8 @@ class Node:
         reasons: dict[str, str] = {}
         driver = self.quorum.driver
         if not self.quorum.started:
-            reasons["quorum"] = "starting"
+            finding = "asking at controller.quorum.bootstrap.servers who votes"
+            reasons["quorum"] = finding if self.quorum.finding else "starting"
         elif self.quorum.missing:
             missing = ", ".join(map(str, self.quorum.missing))
             reasons["quorum"] = f"no cluster is known, and a new one needs all its voters once; not there: {missing}"

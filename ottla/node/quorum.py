@@ -155,6 +155,11 @@ class Quorum:
         await self._rpc.close()
 
     @property
+    def finding(self) -> bool:
+        """Whether it is still to be found out who votes."""
+        return self._finder.finding
+
+    @property
     def missing(self) -> list[int] | None:
         """The voters that this one cannot reach, while it knows of no cluster; None when it does."""
         if not self.started or not self.driver.core.unfounded:

@@ -86,6 +86,7 @@ def test_without_an_answer_it_waits_and_says_so() -> None:
         await cluster.advance(25)
         node, trace = cluster.nodes[new], current_world().trace
         assert node.alive and not node.is_ready
+        assert node.node is not None and "who votes" in node.node.reasons_not_ready["quorum"]
         assert 2 <= trace.counts["quorum_not_found"] <= 3
         for each in cluster.nodes.values():
             if not each.alive:
