@@ -172,7 +172,8 @@ def test_five_nodes_outlive_two():
 
 SCRIPT = """
 from ottla.simulation.storm import storm
-print(storm(3, seconds=5, kinds=["kill", "one way", "pause", "power off"], rate=20).fingerprint)
+kinds = ["kill", "one way", "power off", "new voter", "voter leaves", "reassign"]
+print(storm(3, seconds=5, kinds=kinds, rate=20).fingerprint)
 """
 
 

@@ -59,7 +59,8 @@ def _new_broker(scene: Scene) -> Undo | None:
         return None
     node_id = cluster.add_broker()
     where = TopicPartition(scene.topic, rng.randrange(scene.partitions))
-    others = rng.sample(scene.others(node_id), 2)
+    others = scene.others(node_id)
+    others = rng.sample(others, min(2, len(others)))
 
     async def move() -> None:
         async with asyncio.timeout(PATIENCE_S):
