@@ -49,9 +49,12 @@ class LastStop:
                 self.was_durable = ran.synced
                 self.broker_epoch = ran.broker_epoch
 
-    def break_promises(self) -> None:
-        """Something will be cut that may have been answered for. Durably, as the process after this one will not see
-        it, and this one may not live to tell. Raises DiskError."""
+    def before_cut(self, torn: bool) -> None:
+        """Something will be cut. It may have been answered for, unless it is `torn`, and everything else was synced
+        first. That is noted durably, as the process after this one will not see it, and this one may not live to tell.
+        Raises DiskError."""
+        if torn and self.was_durable:
+            return
         self.kept_promises = False
         if self._disk.exists(self._running):
             self._disk.remove(self._running)

@@ -124,7 +124,7 @@ class LogManager:
                 log_start_offset=log_start,
                 now_ms=self._clock(),
                 required_end=recovery_point,
-                before_loss=self._stop.break_promises,
+                before_cut=self._stop.before_cut,
             )
         except (DiskError, LogError) as error:
             log.error("log_offline", topic=key[0], partition=key[1], during="open", error=str(error))
@@ -150,11 +150,9 @@ class LogManager:
 
     @property
     def kept_everything(self) -> bool:
-        """Whether every log holds all that the last process here answered for: see `LastStop`; and nothing had to be
-        cut or was found damaged."""
-        if self.offline or not self._stop.kept_promises:
-            return False
-        return not any(each.recovered.cut_bytes or each.recovered.unsynced for _, each in self)
+        """Whether every log holds all that the last process here answered for: see `LastStop`; and none was found
+        damaged."""
+        return self._stop.kept_promises and not self.offline
 
     async def note_running(self, broker_epoch: int, *, synced: bool) -> None:
         """Remember under which registration this process runs. Called before it answers for any record.

@@ -61,12 +61,12 @@ class PartitionLog(LogMaintenance):
         log_start_offset: int = 0,
         now_ms: int,
         required_end: int = 0,
-        before_loss: Callable[[], None] = lambda: None,
+        before_cut: Callable[[bool], None] = lambda _torn: None,
     ) -> Self:
         """Open or create the log in `directory`.
 
         `clean`: the last owner called `close`, so nothing is scanned. Otherwise everything from the segment of
-        `recovery_point` on is checked and a bad tail is cut, after `before_loss` was called. Raises DiskError, and
+        `recovery_point` on is checked and a bad tail is cut, after `before_cut` was called. Raises DiskError, and
         CorruptFile, with no record removed, when a log that has to be checked is sound only below `required_end`, or
         was found damaged before.
         """
@@ -80,7 +80,7 @@ class PartitionLog(LogMaintenance):
             interval=config.index_interval_bytes,
             now_ms=now_ms,
             required_end=required_end,
-            before_loss=before_loss,
+            before_cut=before_cut,
         )
         start = max(log_start_offset, recovered.segments[0].base_offset)
         self = cls(disk, directory, config, recovered, min(start, recovered.segments[-1].next_offset), recovery_point)

@@ -29,6 +29,7 @@ from ottla.log.segment import (
     Segment,
 )
 from ottla.log.swaps import complete_swaps
+from ottla.log.torn import is_torn, mend_bit
 from ottla.records import BatchHeader
 
 log = structlog.get_logger(__name__)
@@ -58,7 +59,7 @@ class Recovered:
     unsynced: bool = False
 
 
-def _nothing() -> None:
+def _nothing(_torn: bool) -> None:
     pass
 
 
@@ -72,11 +73,13 @@ def open_segments(
     interval: int,
     now_ms: int,
     required_end: int = 0,
-    before_loss: Callable[[], None] = _nothing,
+    before_cut: Callable[[bool], None] = _nothing,
 ) -> Recovered:
     """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries.
-    `before_loss` is called before anything is cut that somebody may have been answered for: after that it is not to
-    be seen any more that there was something.
+
+    A single bit that has flipped is flipped back. `before_cut` is called before anything is cut, since nobody can see
+    afterwards that there was something: with True if it looks like a write that was not over when the power went, and
+    otherwise with False (it may have been answered for, and so may what follows a failed sync).
 
     `required_end`: where the log was durable up to, 0 if unknown. After a clean close that is its end; a log that ends
     elsewhere is scanned. Raises CorruptFile, with no record removed, when a log that has to be scanned is sound only
@@ -101,10 +104,10 @@ def open_segments(
     # A clean close makes everything durable, so a different end is damage: the size of the last batch rotted.
     if settled and required_end in (0, segments[-1].next_offset):
         return result
-    _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end, before_loss)
+    _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end, before_cut)
     if unsynced:
         result.unsynced = True
-        before_loss()
+        before_cut(False)
         for segment in segments:
             if segment.next_offset > recovery_point:
                 write_again(segment)
@@ -196,7 +199,7 @@ def _recover(
     directory: str,
     recovery_point: int,
     required_end: int,
-    before_loss: Callable[[], None],
+    before_cut: Callable[[bool], None],
 ) -> None:
     segments, epochs = result.segments, result.epochs
     first = max(bisect_right([segment.base_offset for segment in segments], recovery_point) - 1, 0)
@@ -211,12 +214,16 @@ def _recover(
         sound = segment.base_offset == expected
         file_size = segment.size
         if sound:
-            _scan(segment, result, known, recovery_point)
+            _begin_again(segment)
+            _scan(segment, result, known, recovery_point, file_size)
+            while mend_bit(segment, file_size, sparse=result.sparse):
+                _scan(segment, result, known, recovery_point, file_size)
             expected = segment.next_offset
             sound = segment.size == file_size
         if not sound:
             _require(directory, expected, required_end)
-            before_loss()
+            begun = segment.size < file_size
+            before_cut(is_torn(segment, file_size) if begun else segment.base_offset > expected)
             _cut(result, disk, directory, at, file_size)
             break
     _require(directory, expected, required_end)
@@ -245,15 +252,17 @@ def _adopt_epochs(epochs: EpochCache, known: EpochCache, header: BatchHeader) ->
             epochs.assign(epoch, start)
 
 
-def _scan(segment: Segment, result: Recovered, known: EpochCache, recovery_point: int) -> None:
-    """Check every batch of a segment; afterwards its size and indexes cover the sound part.
+def _begin_again(segment: Segment) -> None:
+    segment.reset_indexes()
+    segment.size, segment.next_offset = 0, segment.base_offset
+
+
+def _scan(segment: Segment, result: Recovered, known: EpochCache, recovery_point: int, file_size: int) -> None:
+    """Check every batch of a segment from where it is known to be sound on; its size and indexes then cover that too.
 
     No checksum covers the epoch of a batch. Below the recovery point the epochs were written down too (`known`).
     """
-    file_size = segment.size
-    segment.reset_indexes()
-    segment.size, segment.next_offset = 0, segment.base_offset
-    for _, header in scan_verified(segment.file, 0, file_size):
+    for _, header in scan_verified(segment.file, segment.size, file_size):
         if not _follows(header.base_offset, segment.next_offset, result) or header.leader_epoch < result.last_epoch:
             break
         if header.base_offset < recovery_point and known.epoch_for_offset(header.base_offset) != header.leader_epoch:

@@ -16,6 +16,7 @@ from ottla.records.header import (
     stamped_prefix,
     verify_batch,
 )
+from ottla.records.one_bit import MAX_SEARCHED, flip_back, sound_batch
 from ottla.records.recompress import recompress_batch
 from ottla.records.rewrite import rewrite_batch
 
@@ -24,6 +25,7 @@ __all__ = [
     "HEADER_SIZE",
     "LOG_OVERHEAD",
     "MAX_DECOMPRESSED",
+    "MAX_SEARCHED",
     "TRANSACTIONAL_BIT",
     "BatchHeader",
     "Compression",
@@ -37,12 +39,14 @@ __all__ = [
     "encode_batch",
     "encode_empty_batch",
     "encode_marker",
+    "flip_back",
     "iter_headers",
     "iter_verified",
     "read_header",
     "read_marker",
     "recompress_batch",
     "rewrite_batch",
+    "sound_batch",
     "stamped_prefix",
     "verify_batch",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -56,7 +57,9 @@ def test_a_tail_torn_at_every_byte_is_cut_at_the_last_whole_batch(disk: Modelled
         log.abandon()
 
 
-def test_every_flipped_bit_in_what_was_not_synced_ends_the_log_before_it(disk: ModelledDisk) -> None:
+def test_every_flipped_bit_that_a_checksum_covers_is_flipped_back(disk: ModelledDisk) -> None:
+    """The offset and the leader epoch are outside the CRC, as in Kafka. An offset that does not follow ends the log, an
+    epoch that still ascends cannot be told apart."""
     log = filled(disk, 3, LogConfig())
     whole = read_all(log)
     log.close(0)
@@ -67,10 +70,45 @@ def test_every_flipped_bit_in_what_was_not_synced_ends_the_log_before_it(disk: M
             disk.flip_bit(f"{LAST}.log", position, bit)
             log = reopen(disk)
             kept = read_all(log)
-            if kept != whole[: position // size * size]:
-                # The leader epoch is outside the CRC, as in Kafka: an epoch that still ascends cannot be told apart.
-                assert 12 <= position % size < 16
+            if position % size < 8:
+                assert kept == whole[: position // size * size]
+            elif not 12 <= position % size < 16:
+                assert kept == whole and disk.read(f"{LAST}.log") == whole
             log.abandon()
+
+
+@pytest.mark.parametrize(
+    ("damage", "torn"),
+    [
+        (lambda data: data[:-1], True),
+        (lambda data: data[:-30] + bytes(30), True),
+        (lambda data: data[: len(data) // 3 * 2] + bytes(len(data) // 3), True),
+        (lambda data: data[: len(data) // 3 * 2] + b"\0" * 7, True),
+        (lambda data: data[: len(data) // 3 * 2] + data[: len(data) // 3], False),  # whole, of another offset
+        (lambda data: data[: len(data) // 3 * 2] + data[: len(data) // 3 - 1] + b"\1", False),  # and a bit has flipped
+    ],
+)
+def test_a_write_that_was_not_over_is_told_from_what_was_once_whole(
+    disk: ModelledDisk, damage: Callable[[bytes], bytes], torn: bool
+) -> None:
+    log = filled(disk, 3, LogConfig())
+    whole = read_all(log)
+    log.close(0)
+    overwrite(disk, f"{LAST}.log", damage(whole))
+    told = []
+    log = PartitionLog.open(disk, DIRECTORY, CONFIG, clean=False, now_ms=0, before_cut=told.append)
+    assert read_all(log) == whole[: len(whole) // 3 * 2]
+    assert told == [torn]
+
+
+def test_a_log_without_the_end_of_a_segment_is_torn(disk: ModelledDisk) -> None:
+    log = filled(disk)
+    first = log.segments[-2]
+    log.abandon()
+    disk.open(first.path(".log")).truncate(0)
+    told = []
+    PartitionLog.open(disk, DIRECTORY, CONFIG, clean=False, now_ms=0, before_cut=told.append)
+    assert told == [True]
 
 
 def test_a_flipped_bit_below_the_recovery_point_is_reported(disk: ModelledDisk) -> None:
@@ -78,7 +116,8 @@ def test_a_flipped_bit_below_the_recovery_point_is_reported(disk: ModelledDisk) 
     assert log.flush() == 24
     active = log.segments[-1]
     log.abandon()
-    disk.flip_bit(active.path(".log"), 80)
+    for bit in range(2):
+        disk.flip_bit(active.path(".log"), 80, bit)
     log = reopen(disk, recovery_point=24)
     assert log.recovered.below_recovery_point
     assert log.recovered.scanned_from == active.base_offset
@@ -94,10 +133,17 @@ def test_a_last_batch_that_rots_after_a_clean_stop_does_not_move_the_end_of_the_
     for position in (*range(last, last + 8), *range(last + 23, last + 27)):
         for bit in range(8):
             disk.flip_bit(f"{LAST}.log", position, bit)
-            with pytest.raises(CorruptFile):
-                PartitionLog.open(disk, DIRECTORY, CONFIG, clean=True, recovery_point=24, now_ms=0, required_end=24)
-            disk.flip_bit(f"{LAST}.log", position, bit)
-    assert disk.read(f"{LAST}.log") == whole
+            if position < last + 8:
+                with pytest.raises(CorruptFile):
+                    PartitionLog.open(disk, DIRECTORY, CONFIG, clean=True, recovery_point=24, now_ms=0, required_end=24)
+                disk.flip_bit(f"{LAST}.log", position, bit)
+            else:  # the checksum covers it
+                reopened = PartitionLog.open(
+                    disk, DIRECTORY, CONFIG, clean=True, recovery_point=24, now_ms=0, required_end=24
+                )
+                assert reopened.log_end_offset == 24
+                reopened.abandon()
+            assert disk.read(f"{LAST}.log") == whole
     log = PartitionLog.open(disk, DIRECTORY, CONFIG, clean=True, recovery_point=24, now_ms=0, required_end=24)
     assert log.recovered.scanned_from is None
 

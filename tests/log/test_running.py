@@ -48,9 +48,15 @@ def test_a_note_that_nobody_can_read_promises_nothing() -> None:
     assert Running.decode(b"{") == Running.decode(b"[]") == Running()
 
 
-@pytest.mark.parametrize("synced", [False, True])
-def test_what_was_cut_is_remembered_also_by_a_process_that_had_nothing_to_cut_any_more(synced: bool) -> None:
-    """The first process that finds the torn end is killed before it can tell the controller."""
+@pytest.mark.parametrize(
+    ("synced", "torn", "kept"),
+    [(False, True, False), (False, False, False), (True, False, False), (True, True, True)],
+)
+def test_what_was_cut_is_remembered_also_by_a_process_that_had_nothing_to_cut_any_more(
+    synced: bool, torn: bool, kept: bool
+) -> None:
+    """The first process that finds the end is killed before it can tell the controller. A write that was not over was
+    not answered for where everything is synced first."""
 
     async def scenario() -> None:
         disk = ModelledDisk(random.Random(1))
@@ -58,17 +64,22 @@ def test_what_was_cut_is_remembered_also_by_a_process_that_had_nothing_to_cut_an
         await manager.note_running(7, synced=synced)
         log = manager.create_log("orders", UUID(int=1), 0, LogConfig())
         lead(log, batch())
+        lead(log, batch())
         disk.kill()
         path = "data/orders-0/00000000000000000000.log"
         file = disk.open(path)
-        file.truncate(file.size() - 1)
+        size = file.size() // 2
+        if torn:
+            file.truncate(2 * size - 1)
+        else:
+            file.pwrite(size, file.pread(0, size))
         file.close()
-        assert not (await opened(disk)).kept_everything
+        assert (await opened(disk)).kept_everything is kept
         disk.kill()
         again = await opened(disk)
         found = again.get("orders", 0)
         assert found is not None and found.recovered.cut_bytes == 0
-        assert not again.kept_everything
+        assert again.kept_everything is kept
 
     asyncio.run(scenario())
 
