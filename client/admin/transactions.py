@@ -228,8 +228,8 @@ def _state(row: Any) -> ProducerState:
 
 
 def _since_the_epoch(moment: datetime) -> int | None:
-    ms = round(moment.timestamp() * 1000)
-    return ms if ms >= 0 else None
+    """None where there is no transaction; a time before 1970 is read as 1970 (see `ottla.wire.walk`)."""
+    return round(moment.timestamp() * 1000) or None
 
 
 def _check(coordinator: Coordinator, code: ErrorCode, transactional_id: str, node: int) -> None:

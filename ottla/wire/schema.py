@@ -15,7 +15,7 @@ from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
 from kio.serial._implicit_defaults import get_implicit_default
 from kio.serial._introspect import EntityField, EntityTupleField, PrimitiveField, classify_field, is_optional
-from kio.serial.errors import SerialError
+from kio.serial.errors import OutOfBoundValue, SerialError
 
 from ottla.wire.errors import ProtocolError
 from ottla.wire.walk import EntityType, Walker
@@ -67,7 +67,7 @@ def decode(cls: EntityType, buffer: bytes | memoryview, pos: int = 0, *, max_ele
     try:
         try:
             entity, _size = entity_reader(cls)(buffer, pos)
-        except KeyError:  # kio does not know a tagged field
+        except (KeyError, OutOfBoundValue):  # kio does not know a tagged field, or a time before 1970
             entity, _size = entity_reader(cls)(walk.known(buffer, pos, max_elements), 0)
     except (SerialError, ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{cls.__name__} v{cls.__version__}: {error}") from error

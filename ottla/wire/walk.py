@@ -6,8 +6,8 @@ MiB of two-byte structs, all really there, is 6 GB of Python objects. So the wal
 than what is left of the frame, and too many elements in all. It is strict wherever kio might be of another
 opinion on where the next field starts.
 
-Besides, kio fails on tagged fields that it does not know, which must be ignored (KIP-482): a message that has
-some is copied without them.
+Besides, kio fails on tagged fields that it does not know, which must be ignored (KIP-482), and on times before
+1970, of which -1 says that there is none: a message that has some is copied without them, and with 1970.
 """
 
 from collections.abc import Callable
@@ -42,6 +42,8 @@ _FIXED = {
 _MAX_STRING = 0x7FFF + 1
 """As many as a length of 16 bits can say, also where it is a varint: records of internal topics have such lengths."""
 _MAX_BLOB = 0x7FFFFFFF + 1
+
+_TIME = "datetime_i64"
 
 _WEIGHT = 5
 """What an element counts that is more than a number: a struct, a string."""
@@ -94,7 +96,7 @@ class Walker:
         self._walk(_Walk(frame, max_elements, None, pos), pos)
 
     def known(self, frame: Frame, pos: int, max_elements: int) -> bytes:
-        """The message at `pos` without the tagged fields that its class does not have.
+        """The message at `pos` without the tagged fields that its class does not have, and times before 1970 as 1970.
 
         Raises ProtocolError as `check` does.
         """
@@ -138,7 +140,11 @@ def _steps(cls: EntityType) -> tuple[list[Any], dict[int, _Skip]]:
             tagged[tag] = _field(field, cls.__flexible__, nullable=False)
             continue
         kind = classify_field(field)
-        fixed = None if kind.is_array else _FIXED.get(str(field.metadata.get("kafka_type")))
+        kafka_type = str(field.metadata.get("kafka_type"))
+        if kafka_type == _TIME and not kind.is_array and not is_optional(field):
+            steps.append(_time)
+            continue
+        fixed = None if kind.is_array else _FIXED.get(kafka_type)
         if fixed is None:
             steps.append(_field(field, cls.__flexible__, nullable=is_optional(field)))
         elif steps and isinstance(steps[-1], int):
@@ -204,6 +210,14 @@ def _field(field: Any, flexible: bool, *, nullable: bool) -> _Skip:
 
 def _sized(size: int) -> _Skip:
     return lambda walk, pos: pos + size
+
+
+def _time(walk: _Walk, pos: int) -> int:
+    if walk.out is not None and walk.integer(pos, 8) < 0:
+        walk.copy_until(walk.out, pos)
+        walk.out += bytes(8)
+        walk.copied = pos + 8
+    return pos + 8
 
 
 def _nullable(one: _Skip) -> _Skip:

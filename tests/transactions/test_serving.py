@@ -431,11 +431,13 @@ async def test_transactions_are_described_and_listed(world: World) -> None:
 
 
 async def test_an_id_without_a_transaction_has_no_start(world: World) -> None:
-    """The -1 that Kafka's clients expect; kio cannot read it."""
+    """The -1 that Kafka's clients expect; kio cannot read it, so it comes out as 1970."""
     await world.coordinate_transactions()
     await begin(world)
     answer, route = world.start(DESCRIBE, 0, {"transactional_ids": [ID]})
     assert struct.pack(">iq", 60_000, -1) in route.encode(answer)
+    (row,) = (await world.call(DESCRIBE, 0, {"transactional_ids": [ID]})).transaction_states
+    assert row.transaction_start_time.timestamp() == 0
 
 
 async def test_versions_tell_of_transactions_v2(world: World) -> None:

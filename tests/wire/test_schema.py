@@ -16,6 +16,7 @@ from ottla.wire import ProtocolError, build, decode, encode, parse_fetch_request
 from ottla.wire.schema import walker
 from tests.wire.fuzz import random_entity
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SERVED = (0, 1, 2, 3, 18, 19, 20, 22, 23, 32, 36, 44, 60, 75)
 REQUESTS = [(key, version) for key in SERVED for version in schema_name_map[api_key_map[key]]]
 
@@ -146,3 +147,18 @@ def test_a_null_array_is_refused_where_the_schema_has_none() -> None:
         walker(request_type(3, 0)).check(b"\xff\xff\xff\xff", 0, 10)
     with pytest.raises(ProtocolError, match="-1 elements"):
         walker(request_type(2, 6)).check(b"\xff\xff\xff\xff\0\0\0", 0, 10)
+
+
+@pytest.mark.parametrize("ms", [-1, -(2**63)])
+def test_a_time_before_1970_is_read_as_1970(ms: int) -> None:
+    """-1 says that there is none. kio reads none of them."""
+    row = {"transactional_id": "a", "transaction_state": "Empty", "producer_id": 7, "topics": []}
+    cls = response_type(65, 0)
+    later = datetime(2001, 1, 1, tzinfo=UTC)
+    rows = [{**row, "transaction_start_time": moment} for moment in (EPOCH + timedelta(milliseconds=1), later)]
+    data = bytearray(encode(cls, {"transaction_states": rows}))
+    at = data.index((1).to_bytes(8, "big"))
+    data[at : at + 8] = ms.to_bytes(8, "big", signed=True)
+    first, second = decode(cls, bytes(data)).transaction_states
+    assert (first.transaction_start_time, first.producer_id) == (EPOCH, 7)
+    assert second.transaction_start_time == later
