@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import TYPE_CHECKING
 
 from ottla.cli.common import add_bootstrap, add_format, columns, print_json, run_client
 from ottla.cli.main import CommandError
-from ottla.cli.moving import CORDONED, add_moving_options, carry_out, placement, print_plan
+from ottla.cli.moving import CORDONED, POLL_S, add_moving_options, carry_out, placement, print_plan, wait_for
 
 if TYPE_CHECKING:
     from ottla.client import Admin
 
 TIMEOUT_MS = 30000
+PATIENCE = 20
+"""So many times is looked for what is done to show in the metadata of whichever broker is asked."""
 ALL = "*"
 
 
@@ -60,7 +63,7 @@ async def _list(admin: Admin, args: argparse.Namespace) -> int:
     known = (await admin.describe_cluster(include_fenced_brokers=True)).brokers
     rows = []
     for broker in sorted(known, key=lambda broker: broker.node_id):
-        replicas = [each for each in now.partitions.values() if broker.node_id in each]
+        replicas = [now.partitions[tp] for tp in now.held_by(broker.node_id)]
         state = "fenced" if broker.node_id not in up else "cordoned" if broker.node_id in now.cordoned else "up"
         leads = sum(each[0] == broker.node_id for each in replicas)
         rows.append((broker.node_id, f"{broker.host}:{broker.port}", broker.rack or "-", state, len(replicas), leads))
@@ -78,9 +81,11 @@ async def _drain(admin: Admin, args: argparse.Namespace) -> int:
     from ottla.controller import plan_evacuation
 
     now = await placement(admin)
+    running = args.id in {broker.node_id for broker in now.brokers}
     held = [tp for tp, replicas in now.partitions.items() if args.id in replicas]
-    if args.id not in {broker.node_id for broker in now.brokers}:
-        if not held:
+    going = [tp for tp in now.held_by(args.id) if tp not in held]
+    if not running:
+        if not held and not going:
             raise CommandError(f"there is no broker {args.id} that runs, and it holds nothing")
         print(f"Broker {args.id} does not run: its replicas are rebuilt from others.")
     keys = [(tp.topic, tp.partition) for tp in held]
@@ -90,12 +95,35 @@ async def _drain(admin: Admin, args: argparse.Namespace) -> int:
         raise CommandError(f"no other broker is left for {len(stuck)} partitions: {', '.join(sorted(stuck)[:10])}")
     print_plan(now.partitions, plan)
     if args.dry_run:
+        if going:
+            print(f"{len(going)} partitions are on their way already.")
         return 0
-    if args.id in {broker.node_id for broker in now.brokers}:
+    if running:
         await _cordon(admin, args.id, ALL)
+    await wait_for(admin, now, going, args.throttle)
     await carry_out(admin, now.partitions, plan, batch=args.batch, throttle=args.throttle)
-    print(f"Broker {args.id} holds no replicas. Stop it, and then: ottla broker remove {args.id}")
+    await _check_empty(admin, args.id)
+    steps = [f"ottla quorum remove {args.id}"] * await _votes(admin, args.id)
+    steps += ["stop it"] * running + [f"ottla broker remove {args.id}"]
+    print(f"Broker {args.id} holds no replicas. To take it out of the cluster: {', then '.join(steps)}")
     return 0
+
+
+async def _check_empty(admin: Admin, broker: int) -> None:
+    """Raises CommandError if the broker holds something."""
+    for _ in range(PATIENCE):
+        held = (await placement(admin)).held_by(broker)
+        if not held:
+            return
+        await asyncio.sleep(POLL_S)
+    raise CommandError(
+        f"broker {broker} is a replica of {len(held)} partitions that came to it meanwhile: drain it again"
+    )
+
+
+async def _votes(admin: Admin, broker: int) -> bool:
+    """Whether the same node is a voter of the metadata quorum, which unregistering the broker does not change."""
+    return any(voter.replica_id == broker for voter in (await admin.describe_quorum()).voters)
 
 
 async def _uncordon(admin: Admin, args: argparse.Namespace) -> int:
@@ -113,7 +141,7 @@ async def _cordon(admin: Admin, broker: int, value: str | None) -> None:
 async def _remove(admin: Admin, args: argparse.Namespace) -> int:
     now = await placement(admin)
     if not args.force:
-        held = sum(args.id in replicas for replicas in now.partitions.values())
+        held = len(now.held_by(args.id))
         if held:
             raise CommandError(
                 f"broker {args.id} is a replica of {held} partitions: ottla broker drain {args.id} first"
@@ -122,7 +150,9 @@ async def _remove(admin: Admin, args: argparse.Namespace) -> int:
             raise CommandError(f"broker {args.id} runs, and would register again: stop it first")
     await admin.unregister_broker(args.id)
     print(f"Broker {args.id} is not registered any more.")
-    held = sum(args.id in replicas for replicas in (await placement(admin)).partitions.values())
+    if await _votes(admin, args.id):
+        print(f"Its node still counts as a voter of the metadata quorum: ottla quorum remove {args.id}")
+    held = len((await placement(admin)).held_by(args.id))
     if held:
         # By force, or by a broker that did not know it yet when it was asked.
         print(f"It still is a replica of {held} partitions: ottla broker drain {args.id}")

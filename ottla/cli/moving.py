@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ottla.cli.main import CommandError
 from ottla.cli.throttling import clear_throttle, set_throttle
 
 if TYPE_CHECKING:
-    from ottla.client import Admin, BrokerMetadata, TopicPartition
+    from ottla.client import Admin, BrokerMetadata, PartitionReassignment, TopicPartition
     from ottla.controller import Key, Site
 
 POLL_S = 0.5
@@ -25,12 +26,18 @@ Assignment = Mapping["TopicPartition", Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The cluster as it is: brokers that are up, those of them that are cordoned, and the replicas of all partitions
-    (when what is under way is done)."""
+    """The cluster as it is: brokers that are up, those of them that are cordoned, and the replicas of all partitions:
+    `partitions` when what is `under_way` is done, `present` until then."""
 
     brokers: tuple[BrokerMetadata, ...]
     cordoned: frozenset[int]
     partitions: dict[TopicPartition, tuple[int, ...]]
+    present: dict[TopicPartition, tuple[int, ...]]
+    under_way: dict[TopicPartition, PartitionReassignment]
+
+    def held_by(self, broker: int) -> list[TopicPartition]:
+        """The partitions that it has replicas of, also if those are to go or to come."""
+        return [tp for tp, replicas in self.present.items() if broker in replicas]
 
     def sites(self) -> list[Site]:
         from ottla.controller import Site
@@ -53,12 +60,14 @@ async def placement(admin: Admin, topics: Sequence[str] | None = None) -> Placem
     cordoned = {
         int(resource.name) for resource, entries in configs.items() if CORDONED in entries and entries[CORDONED].value
     }
-    partitions = {}
-    for topic in described.values():
-        for index, state in topic.partitions.items():
-            tp = TopicPartition(topic.name, index)
-            partitions[tp] = under_way[tp].target_replicas if tp in under_way else state.replicas
-    return Placement(cluster.brokers, frozenset(cordoned), partitions)
+    present = {
+        TopicPartition(topic.name, index): state.replicas
+        for topic in described.values()
+        for index, state in topic.partitions.items()
+    }
+    under_way = {tp: reassignment for tp, reassignment in under_way.items() if tp in present}
+    wanted = {tp: under_way[tp].target_replicas if tp in under_way else replicas for tp, replicas in present.items()}
+    return Placement(cluster.brokers, frozenset(cordoned), wanted, present, under_way)
 
 
 def add_moving_options(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +87,7 @@ async def carry_out(admin: Admin, before: Assignment, plan: Assignment, *, batch
             await set_throttle(admin, {tp: (before[tp], replicas) for tp, replicas in some.items()}, throttle)
         outcomes = await admin.try_alter_partition_reassignments(some)
         refused += (f"{tp}: {error}" for tp, error in outcomes.items() if error is not None)
-        while await admin.list_partition_reassignments(some):  # noqa: ASYNC110 - a cluster has no event to offer
-            await asyncio.sleep(POLL_S)
+        await _until_done(admin, some)
         if throttle is not None:
             await clear_throttle(admin, (tp.topic for tp in some))
         done += len(some)
@@ -88,9 +96,43 @@ async def carry_out(admin: Admin, before: Assignment, plan: Assignment, *, batch
         raise CommandError("could not be reassigned: " + "; ".join(refused))
 
 
+async def wait_for(admin: Admin, now: Placement, moves: Iterable[TopicPartition], throttle: int | None) -> None:
+    """Wait for what is under way already, begun by an interrupted command or by somebody else. It gets the `throttle`,
+    if that is given, and has none at the end."""
+    moving = {tp: now.under_way[tp] for tp in moves}
+    if not moving:
+        return
+    print(f"{len(moving)} partitions are on their way already.", flush=True)
+    if throttle is not None:
+        sources = {
+            tp: [each for each in now.present[tp] if each not in move.adding_replicas] for tp, move in moving.items()
+        }
+        await set_throttle(admin, {tp: (sources[tp], move.target_replicas) for tp, move in moving.items()}, throttle)
+    await _until_done(admin, moving)
+    await clear_throttle(admin, (tp.topic for tp in moving))
+
+
+async def _until_done(admin: Admin, moves: Iterable[TopicPartition]) -> None:
+    wanted = list(moves)
+    try:
+        while await admin.list_partition_reassignments(wanted):  # noqa: ASYNC110 - a cluster has no event to offer
+            await asyncio.sleep(POLL_S)
+    except asyncio.CancelledError:
+        print(
+            "What has begun goes on, with its throttle. The same command waits for it and goes on from there, with "
+            "another --throttle if you give one; `ottla partition list-reassignments` shows it.",
+            file=sys.stderr,
+        )
+        raise
+
+
 def print_plan(before: Assignment, plan: Assignment) -> None:
-    """One line for each partition that changes."""
+    """One line for each partition that changes, and one for all of them."""
     from ottla.cli.common import columns, ids
 
+    if not plan:
+        return
     rows = [(str(tp), ids(before[tp]), ids(replicas)) for tp, replicas in sorted(plan.items())]
     print(columns(("PARTITION", "REPLICAS", "WANTED"), rows))
+    copied = sum(len(set(replicas) - set(before[tp])) for tp, replicas in plan.items())
+    print(f"{len(plan)} partitions change, {copied} replicas are copied.")

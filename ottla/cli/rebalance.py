@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ottla.cli.common import add_bootstrap, run_client
-from ottla.cli.moving import add_moving_options, carry_out, placement, print_plan
+from ottla.cli.moving import add_moving_options, carry_out, placement, print_plan, wait_for
 
 if TYPE_CHECKING:
     from ottla.client import Admin
@@ -37,13 +37,14 @@ async def work(admin: Admin, args: argparse.Namespace) -> int:
     from ottla.controller import plan_balance
 
     now = await placement(admin, args.topics or None)
+    if now.under_way and not args.dry_run:
+        await wait_for(admin, now, now.under_way, args.throttle)
+        now = await placement(admin, args.topics or None)
     plan = {TopicPartition(*key): replicas for key, replicas in plan_balance(now.sites(), now.keys()).items()}
     if not plan:
         print("Nothing to move.")
         return 0
     print_plan(now.partitions, plan)
-    copied = sum(len(set(replicas) - set(now.partitions[tp])) for tp, replicas in plan.items())
-    print(f"{len(plan)} partitions change, {copied} replicas are copied.")
     if args.dry_run:
         return 0
     await carry_out(admin, now.partitions, plan, batch=args.batch, throttle=args.throttle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -35,6 +36,18 @@ class Shell:
     def held_by(self, broker: int) -> int:
         node = self.cluster.nodes[self.cluster.controller()].node
         return sum(broker in state.replicas for _, _, state in node.quorum.view.image.all_partitions())
+
+    def under_way(self) -> list[int]:
+        """The partitions of "orders" that are being reassigned."""
+        node = self.cluster.nodes[self.cluster.controller()].node
+        found = node.quorum.view.image.topics["orders"].partitions
+        return [index for index, state in found.items() if state.adding or state.removing]
+
+    async def throttles(self, topic: str) -> list[str]:
+        async with self.cluster.admin() as admin:
+            configs = await admin.describe_configs([ConfigResource("topic", topic), ConfigResource("broker", "")])
+        found = [row for each in configs.values() for row in each.items()]
+        return [name for name, entry in found if "throttled" in name and "repair" not in name and entry.value]
 
     async def replica_counts(self) -> dict[int, int]:
         return {row["id"]: row["replicas"] for row in json.loads(await self("broker", "list", "--format", "json"))}
@@ -83,6 +96,45 @@ async def test_a_broker_is_drained_and_removed_and_a_new_one_is_filled(
         await traffic.stop_writing(within=60)
         await traffic.read_everything()
         assert traffic.ledger.verdict().clean
+
+
+@pytest.mark.simulation(nodes=4, limit=300)
+async def test_what_was_interrupted_is_waited_for(
+    simulated_cluster: SimulatedCluster, shell: Shell, capsys: pytest.CaptureFixture[str]
+):
+    """Until then the broker is not empty, and the throttle is in force."""
+    cluster = shell.cluster
+    await cluster.create_topic("orders", 8)
+    async with cluster.producer() as producer:
+        for number in range(400):
+            await producer.send("orders", bytes(1000), partition=number % 8)
+
+    async def interrupt(*words: str) -> str:
+        capsys.readouterr()
+        running = asyncio.create_task(shell(*words))
+        await cluster.until(lambda: len(shell.under_way()) > 0, "it has begun")
+        await cluster.advance(3)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return capsys.readouterr().err
+
+    held = shell.held_by(4)
+    assert "The same command waits for it" in await interrupt("broker", "drain", "4", "--throttle", "100")
+    assert (await shell.replica_counts())[4] == shell.held_by(4) == held
+    assert "on their way already" in await shell("broker", "drain", "4", "--dry-run")
+    with pytest.raises(CommandError, match=f"a replica of {held} partitions"):
+        await shell("broker", "remove", "4")
+    out = await shell("broker", "drain", "4", "--throttle", "1000000")
+    assert f"{held} partitions are on their way already.\nBroker 4 holds no replicas." in out
+    assert not shell.under_way() and shell.held_by(4) == 0 and await shell.throttles("orders") == []
+
+    await shell("broker", "uncordon", "4")
+    await interrupt("rebalance", "--throttle", "100")
+    assert await shell.throttles("orders")
+    out = await shell("rebalance", "--throttle", "1000000")
+    assert "on their way already" in out and "Nothing to move." in out
+    assert not shell.under_way() and shell.held_by(4) == 6 and await shell.throttles("orders") == []
 
 
 @pytest.mark.simulation(nodes=3)
