@@ -15,10 +15,13 @@ _clusters: list[Cluster] = []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    """Three nodes, ready; stopped at the end of the module."""
+async def three_nodes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Cluster]:
+    """Three nodes, ready; stopped at the end of the module, whose MORE_SETTINGS, if any, are theirs, too."""
+    settings = {**SETTINGS, **getattr(request.module, "MORE_SETTINGS", {})}
     directory = tmp_path_factory.mktemp("cluster")
-    layout = prepare(directory, nodes=len(NODES), base_port=free_base_port(len(NODES)), settings=SETTINGS)
+    layout = prepare(directory, nodes=len(NODES), base_port=free_base_port(len(NODES)), settings=settings)
     supervisor = Supervisor(layout)
     cluster = Cluster(supervisor)
     _clusters.append(cluster)
