@@ -59,12 +59,13 @@ async def work(admin: Admin, args: argparse.Namespace) -> int:
 
 async def _list(admin: Admin, args: argparse.Namespace) -> int:
     now = await placement(admin)
-    up = {broker.node_id for broker in now.brokers}
+    states = dict.fromkeys((broker.node_id for broker in now.brokers), "up")
+    states |= dict.fromkeys(now.cordoned, "cordoned") | dict.fromkeys(now.silent, "silent")
     known = (await admin.describe_cluster(include_fenced_brokers=True)).brokers
     rows = []
     for broker in sorted(known, key=lambda broker: broker.node_id):
         replicas = [now.partitions[tp] for tp in now.held_by(broker.node_id)]
-        state = "fenced" if broker.node_id not in up else "cordoned" if broker.node_id in now.cordoned else "up"
+        state = states.get(broker.node_id, "fenced")
         leads = sum(each[0] == broker.node_id for each in replicas)
         rows.append((broker.node_id, f"{broker.host}:{broker.port}", broker.rack or "-", state, len(replicas), leads))
     header = ("ID", "ADDRESS", "RACK", "STATE", "REPLICAS", "PREFERRED-LEADER")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ottla.controller import Key, Site
 
 POLL_S = 0.5
+ANSWER_S = 5.0
 CORDONED = "cordoned.log.dirs"
 
 Assignment = Mapping["TopicPartition", Sequence[int]]
@@ -26,11 +27,12 @@ Assignment = Mapping["TopicPartition", Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The cluster as it is: brokers that are up, those of them that are cordoned, and the replicas of all partitions:
-    `partitions` when what is `under_way` is done, `present` until then."""
+    """The cluster as it is: brokers that are up, those of them that are cordoned, or silent and not fenced yet, and the
+    replicas of all partitions: `partitions` when what is `under_way` is done, `present` until then."""
 
     brokers: tuple[BrokerMetadata, ...]
     cordoned: frozenset[int]
+    silent: frozenset[int]
     partitions: dict[TopicPartition, tuple[int, ...]]
     present: dict[TopicPartition, tuple[int, ...]]
     under_way: dict[TopicPartition, PartitionReassignment]
@@ -42,7 +44,8 @@ class Placement:
     def sites(self) -> list[Site]:
         from ottla.controller import Site
 
-        return [Site(broker.node_id, broker.rack, broker.node_id not in self.cordoned) for broker in self.brokers]
+        closed = self.cordoned | self.silent
+        return [Site(broker.node_id, broker.rack, broker.node_id not in closed) for broker in self.brokers]
 
     def keys(self) -> dict[Key, tuple[int, ...]]:
         return {(tp.topic, tp.partition): replicas for tp, replicas in self.partitions.items()}
@@ -50,16 +53,13 @@ class Placement:
 
 async def placement(admin: Admin, topics: Sequence[str] | None = None) -> Placement:
     """Ask the cluster; `topics` None means all."""
-    from ottla.client import ConfigResource, TopicPartition
+    from ottla.client import TopicPartition
 
     cluster = await admin.describe_cluster()
     described = await admin.describe_topics(topics)
     under_way = await admin.list_partition_reassignments()
-    resources = [ConfigResource("broker", str(broker.node_id)) for broker in cluster.brokers]
-    configs = await admin.describe_configs(resources)
-    cordoned = {
-        int(resource.name) for resource, entries in configs.items() if CORDONED in entries and entries[CORDONED].value
-    }
+    answers = await asyncio.gather(*(_is_cordoned(admin, broker.node_id) for broker in cluster.brokers))
+    cordoned = {broker.node_id: answer for broker, answer in zip(cluster.brokers, answers, strict=True)}
     present = {
         TopicPartition(topic.name, index): state.replicas
         for topic in described.values()
@@ -67,7 +67,27 @@ async def placement(admin: Admin, topics: Sequence[str] | None = None) -> Placem
     }
     under_way = {tp: reassignment for tp, reassignment in under_way.items() if tp in present}
     wanted = {tp: under_way[tp].target_replicas if tp in under_way else replicas for tp, replicas in present.items()}
-    return Placement(cluster.brokers, frozenset(cordoned), wanted, present, under_way)
+    return Placement(
+        cluster.brokers,
+        frozenset(broker for broker, answer in cordoned.items() if answer),
+        frozenset(broker for broker, answer in cordoned.items() if answer is None),
+        wanted,
+        present,
+        under_way,
+    )
+
+
+async def _is_cordoned(admin: Admin, broker: int) -> bool | None:
+    """Only a broker itself says it; None if it does not answer."""
+    from ottla.client import ConfigResource, KafkaConnectionError, KafkaTimeoutError
+
+    resource = ConfigResource("broker", str(broker))
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            entry = (await admin.describe_configs([resource]))[resource].get(CORDONED)
+    except (KafkaConnectionError, KafkaTimeoutError, TimeoutError):
+        return None
+    return entry is not None and bool(entry.value)
 
 
 def add_moving_options(parser: argparse.ArgumentParser) -> None:

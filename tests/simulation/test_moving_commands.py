@@ -162,6 +162,23 @@ async def test_a_dead_broker_is_drained_and_removed(simulated_cluster: Simulated
 
 
 @pytest.mark.simulation(nodes=4)
+async def test_a_broker_that_does_not_answer_is_listed_and_given_nothing(
+    simulated_cluster: SimulatedCluster, shell: Shell
+):
+    """Nobody has fenced it yet."""
+    cluster = shell.cluster
+    await cluster.create_topic("orders", 4)
+    silent = cluster.pause(next(node for node in cluster.nodes if node not in (cluster.controller(), 4)))
+    states = {row["id"]: row["state"] for row in json.loads(await shell("broker", "list", "--format", "json"))}
+    assert states == dict.fromkeys(cluster.nodes, "up") | {silent: "silent"}
+    with pytest.raises(CommandError, match="no other broker is left"):
+        await shell("broker", "drain", "4")
+    cluster.resume(silent)
+    await shell("broker", "drain", "4")
+    assert shell.held_by(4) == 0
+
+
+@pytest.mark.simulation(nodes=4)
 async def test_uncordon(simulated_cluster: SimulatedCluster, shell: Shell):
     await shell.cluster.create_topic("orders", 4)
     await shell("broker", "drain", "4")
