@@ -86,9 +86,10 @@ async def _drain(admin: Admin, args: argparse.Namespace) -> int:
     held = [tp for tp, replicas in now.partitions.items() if args.id in replicas]
     going = [tp for tp in now.held_by(args.id) if tp not in held]
     if not running:
-        if not held and not going:
-            raise CommandError(f"there is no broker {args.id} that runs, and it holds nothing")
-        print(f"Broker {args.id} does not run: its replicas are rebuilt from others.")
+        known = (await admin.describe_cluster(include_fenced_brokers=True)).brokers
+        if not held and not going and args.id not in {broker.node_id for broker in known}:
+            raise CommandError(f"there is no broker {args.id}, and it holds nothing")
+        print(f"Broker {args.id} does not run: what it holds is rebuilt from others.")
     keys = [(tp.topic, tp.partition) for tp in held]
     plan = {TopicPartition(*k): r for k, r in plan_evacuation(now.sites(), now.keys(), {args.id}, keys).items()}
     stuck = [str(tp) for tp in held if tp not in plan]
