@@ -1,11 +1,13 @@
 """By aiokafka.
 
-It commits offsets by the name of the group alone (before KIP-447), and reads them without asking for stable ones, so
-the transactional id is all that protects it. Partitions belong to an id for ever, by assignment: with a subscription,
-after a rebalance, it would begin at what was committed before the transaction that is under way. And the producer,
-which settles what its predecessor has left, is there before the consumer.
+It commits offsets by the name of the group alone (before KIP-447), so the transactional id is all that protects it.
+Partitions belong to an id for ever, by assignment: with a subscription, after a rebalance, it would begin at what was
+committed before the transaction that is under way. And the producer, which settles what its predecessor has left, is
+there before anybody asks where to begin.
 
-It may wait for ever for a coordinator that has died (aiokafka #1145): then the copier ends, and the next one goes on.
+It is not asked itself where the group is: to aiokafka 0.14 any error of OffsetFetch v2 and later (such as
+NOT_COORDINATOR) is an answer without offsets, and it would begin at the beginning. It may also wait for ever for a
+coordinator that has died (aiokafka #1145): then the copier ends, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced  # type: ignore[import-untyped]
 
+from ottla.client import Admin
 from tests.failover.copier.job import TRANSACTION_MS, GivenUp, Job
 
 FENCED = (ProducerFenced, InvalidProducerEpoch)
@@ -26,15 +29,19 @@ async def copy(job: Job) -> None:
     )
     consumer = AIOKafkaConsumer(
         bootstrap_servers=job.bootstrap,
-        group_id=job.group,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
-        enable_auto_commit=False,
         metadata_max_age_ms=2000,
     )
     await producer.start()
     await consumer.start()
-    consumer.assign([TopicPartition(job.source, partition) for partition in range(job.partitions)])
+    async with Admin(bootstrap_servers=job.bootstrap) as admin:
+        places = await admin.list_consumer_group_offsets(job.group, require_stable=True)
+    begin = {TopicPartition(job.source, partition): 0 for partition in range(job.partitions)}
+    begin |= {TopicPartition(*tp): place.offset for tp, place in places.items()}
+    consumer.assign(list(begin))
+    for tp, offset in begin.items():
+        consumer.seek(tp, offset)
     job.say("ready")
     while not job.stopping:
         await _copy_some(job, consumer, producer)
@@ -61,8 +68,8 @@ async def _copy_some(job: Job, consumer: AIOKafkaConsumer, producer: AIOKafkaPro
     except GivenUp:
         await producer.abort_transaction()
         job.say("aborted")
-        for tp in consumer.assignment():
-            consumer.seek(tp, await consumer.committed(tp) or 0)
+        for tp, records in taken.items():
+            consumer.seek(tp, records[0].offset)
         return
     await producer.commit_transaction()
     job.say("committed")
