@@ -222,11 +222,11 @@ class Scene:
         """All copies on disk, whatever became of their transactions."""
         return [value for value in values_of(replicas) if b"/" in value]
 
-    def on_disk(self, author: str) -> list[bytes]:
-        """The copies of one transaction that any node has written, committed or not."""
+    def on_disk(self, author: str) -> set[bytes]:
+        """The copies of one transaction that some node has written, committed or not."""
         everywhere = (
             read_replica(self.cluster.data(node), self.target, partition, 1 << 62)
             for node in NODES
             for partition in range(PARTITIONS)
         )
-        return sorted(value for value in self.written(list(everywhere)) if value.endswith(b" " + author.encode()))
+        return {value for value in self.written(list(everywhere)) if value.endswith(b" " + author.encode())}
