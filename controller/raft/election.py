@@ -108,8 +108,8 @@ class Elections(Membership):
             self._yield_to_candidate(candidate, request, now)
         founder = self.identity if grant and request.pre and self.recovering else ""
         self._send(candidate, VoteResponse(self.term, request.term, grant, request.pre, request.identity, founder))
-        # It cannot have heard of this leader, nor, perhaps, that it is no voter any more.
-        if self.leading is not None:
+        # It cannot have heard of this leader, nor, perhaps, that it is no voter any more, or of those added since.
+        if self.leading is not None or candidate not in self.voters:
             self._on_join(candidate, now)
 
     def _may_vote(self, candidate: int, request: VoteRequest) -> bool:

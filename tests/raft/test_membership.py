@@ -288,3 +288,27 @@ def test_a_dead_voter_is_replaced_for_good() -> None:
     survivor = next(iter(simulation.voters - {4, simulation.elect()}))
     simulation.crash(survivor)
     assert simulation.run_until(simulation.has_working_leader, 5), "the new voter is one of two of three"
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_a_node_that_was_removed_while_it_was_down_finds_a_leader_whom_it_does_not_know(wiped: bool) -> None:
+    """It takes itself for a voter yet, and those whom it asks for their votes follow somebody who was added since."""
+    simulation = Simulation(3, seed=15, learners=2)
+    simulation.elect()
+    simulation.run(1)
+    removed = max(simulation.voters - {simulation.elect()})
+    simulation.crash(removed)
+    for new in (4, 5):
+        simulation.grow(new)
+    simulation.shrink(removed)
+    leader = simulation.elect()
+    assert simulation.core(leader).transfer_leadership(4, simulation.now)
+    simulation.pump(simulation.nodes[leader])
+    assert simulation.run_until(lambda: simulation.leader == 4 and simulation.has_working_leader(), 5)
+    simulation.run(30)  # until the leader has forgotten that it was there
+    if wiped:
+        simulation.wipe(removed)
+        simulation.nodes[removed].config = replace(simulation.nodes[removed].config, voters=simulation.bootstrap)
+    simulation.start(removed)
+    assert simulation.run_until(simulation.converged, 20)
+    assert simulation.core(removed).role is Role.LEARNER and simulation.leader == 4

@@ -59,27 +59,28 @@ class TransactionTruth:
 
 
 class StableReplica:
-    """A replica in one life of a node. What had ended in its log before that life, it may take for replicated."""
+    """A replica in one life of a node. What had ended in its log before that life, it may take for replicated: so its
+    last stable offset may go back to where it belongs, once, when what ended a transaction is cut."""
 
     def __init__(self, partition: Partition, log: PartitionLog) -> None:
         self._partition = partition
         self._log = log
         self._known_from = log.log_end_offset
-        self._stable = -1
+        self._stable = self._high_watermark = -1
 
     def look(self, truth: TransactionTruth, committed: int, who: object) -> None:
         """The high watermark or the role has changed; `committed` is how far the truth is known. Raises Anomaly when
         the last stable offset went back, or is not where the transactions put it."""
         partition, start = self._partition, self._log.log_start_offset
         high_watermark, stable = partition.high_watermark, partition.last_stable_offset
-        if stable < self._stable:
+        expected = truth.stable(high_watermark) if high_watermark <= committed else None
+        if stable < self._stable and not (self._high_watermark < self._known_from and stable == expected):
             raise Anomaly(f"{who}: the last stable offset went back from {self._stable} to {stable}")
-        self._stable = stable
+        self._stable, self._high_watermark = stable, high_watermark
         if stable > high_watermark:
             raise Anomaly(f"{who}: the last stable offset {stable} is above the high watermark {high_watermark}")
-        if not self._known_from <= high_watermark <= committed:
+        if expected is None or high_watermark < self._known_from:
             return
-        expected = truth.stable(high_watermark)
         if stable != expected and expected >= start:
             raise Anomaly(f"{who}: its last stable offset is {stable}, by its transactions {expected}")
 
