@@ -6,7 +6,8 @@ v5 static membership (KIP-345) · v7 protocol type in the answer (KIP-559) · v8
 
 Differences from Kafka: a member that asks again while its first request waits gets REBALANCE_IN_PROGRESS to the first,
 which Kafka leaves without an answer. No more than 1,000 member ids that were handed out in one group wait to be used;
-the oldest are forgotten.
+the oldest are forgotten. A static member that comes back while partitions wait for the second half of a cooperative
+rebalance begins it, as the one that was to do so may have been its former life; in Kafka nobody reads them any more.
 """
 
 from __future__ import annotations

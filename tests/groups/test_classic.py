@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
+import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups import classic
 from ottla.broker.groups.classic import TRANSITIONS, Identity, JoinAnswer, State, Sync, SyncAnswer
 from ottla.broker.groups.classic.group import MAX_PENDING
+from ottla.broker.groups.embedded import assignment_bytes
 from tests.groups.machine import REBALANCE_MS, Client, World, subscription
 
 
@@ -238,3 +242,27 @@ def test_leaving_by_instance_id_alone() -> None:
     world.carry_out(effects)
     assert errors == [ErrorCode.none, ErrorCode.unknown_member_id]
     assert len(world.group.members) == 1
+
+
+def owning(*partitions: int) -> bytes:
+    """Join metadata of a cooperative consumer of "t" (ConsumerProtocolSubscription v1)."""
+    owned = struct.pack(">ih", 1, 1) + b"t" + struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)
+    return struct.pack(">hih", 1, 1, 1) + b"t" + struct.pack(">i", -1) + (owned if partitions else struct.pack(">i", 0))
+
+
+@pytest.mark.parametrize(("left", "rebalances"), [((), 0), ((2, 3), 1)])
+def test_kip_429_who_comes_back_goes_on_where_its_former_life_had_given_partitions_up(
+    left: tuple[int, ...], rebalances: int
+) -> None:
+    world = World()
+    world.settle("a", "b", static=True)
+    for name, owned, assigned in (("a", (0, 1, *left), (0,)), ("b", (), (1,))):
+        member = world.group.members[world.clients[name].member_id]
+        member.protocols = (("range", owning(*owned)),)
+        member.assignment = assignment_bytes([("t", index) for index in assigned], 1)
+    before = world.rebalances
+    again = Client("a", "i-a", protocols=(("range", owning()),))
+    world.join(again)
+    world.commit_all()
+    assert world.rebalances - before == rebalances
+    assert (again.joining is None) is (rebalances == 0)

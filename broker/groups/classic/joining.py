@@ -7,6 +7,7 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.groups.classic import rebalance
 from ottla.broker.groups.classic.group import MAX_PENDING, ClassicGroup, names_of
 from ottla.broker.groups.classic.model import Effects, Join, JoinAnswer, Member, Now, State, SyncAnswer, Write
+from ottla.broker.groups.classic.subscription import given_up
 
 
 def join(group: ClassicGroup, request: Join, now: Now) -> Effects:
@@ -127,6 +128,8 @@ def _replace(group: ClassicGroup, old: Member, request: Join, now: Now, effects:
     """A static member has come back under its instance id: it takes the old one's place, under a new member id."""
     effects.reply(old.join_ticket, JoinAnswer(ErrorCode.fenced_instance_id, old.id))
     effects.reply(old.sync_ticket, SyncAnswer(ErrorCode.fenced_instance_id))
+    told = ((each.metadata(group.protocol), each.assignment) for each in group.members.values())
+    waits_for_partitions = bool(given_up(told))
     old_id, old_leader = old.id, group.leader or ""
     was_unsynced = old_id in group.unsynced
     member = Member(
@@ -150,7 +153,7 @@ def _replace(group: ClassicGroup, old: Member, request: Join, now: Now, effects:
         group.leader = member.id
     rebalance.renew(member, now, effects)
     effects.news.append(("group_static_member_replaced", {"instance": member.instance_id, "member": member.id}))
-    if group.state is State.STABLE and group.vote() == group.protocol:
+    if group.state is State.STABLE and group.vote() == group.protocol and not waits_for_partitions:
         _keep_assignment(group, member, old_leader, request, now, effects)
     else:
         rebalance.begin_or_go_on(group, now, effects, f"static member {member.instance_id} came back")
