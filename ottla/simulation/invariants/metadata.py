@@ -117,12 +117,14 @@ class MetadataTruth:
                 f"{where}: (leader epoch, partition epoch) went from {was.leader_epoch, was.partition_epoch} "
                 f"to {now.leader_epoch, now.partition_epoch}"
             )
+        # A node can take in several changes at once; what led to the last of them is not seen then.
+        once = now.partition_epoch == was.partition_epoch + 1
         dropped = set(was.replicas).difference(now.replicas)
-        if dropped and not set(now.replicas) <= set(now.isr) and set(now.replicas) != set(was.original):
+        if once and dropped and not set(now.replicas) <= set(now.isr) and set(now.replicas) != set(was.original):
             given_up = set(was.adding).difference(was.isr, was.elr)
             if not dropped <= given_up:
                 raise Anomaly(f"{where}: replicas {dropped} were dropped while the ISR is {now.isr} of {now.replicas}")
-        ended = was.reassigning and not now.reassigning and now.partition_epoch == was.partition_epoch + 1
+        ended = once and was.reassigning and not now.reassigning
         # If others are asked for meanwhile, those are all there already (or were all there before), or it goes on.
         there = now.replicas == was.target or {*now.replicas} == {*was.original} or {*now.replicas} <= {*was.isr}
         if ended and not there:
