@@ -1,10 +1,14 @@
 """What a simulation asks of members that come and go: the checks have eyes, and the nemesis leaves a quorum."""
 
+from dataclasses import replace
+
 import pytest
 
 from ottla.client import TopicPartition
+from ottla.controller import PartitionImage
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.errors import Anomaly
+from ottla.simulation.invariants.metadata import MetadataTruth
 from ottla.simulation.replicas import nothing_too_much
 from ottla.simulation.storm import storm
 from tests.simulation.test_voters import change
@@ -60,6 +64,18 @@ def test_a_replica_that_nobody_wants_is_noticed():
 
     with pytest.raises(Anomaly, match="node 3 has a replica of orders-0"):
         run(scenario, 0)
+
+
+def test_what_becomes_of_a_reassignment_is_judged_change_by_change():
+    """A node may apply two at once: here all wanted replicas were in the ISR before it shrank again."""
+    was = PartitionImage((3, 1, 5, 4), (3, 4), 3, 3, 6, adding=(1,), removing=(5, 4))
+    now = PartitionImage((3, 1), (3,), 3, 4, 8, elr=(1,))
+    truth = MetadataTruth({}, lambda *_: None, lambda *_: None)
+    truth._partition("orders-0", was, now)
+    with pytest.raises(Anomaly, match="were dropped"):
+        truth._partition("orders-0", was, replace(now, partition_epoch=7))
+    with pytest.raises(Anomaly, match="has ended with"):
+        truth._partition("orders-0", was, replace(was, partition_epoch=7, adding=(), removing=()))
 
 
 def test_which_changes_of_voters_are_survived():
