@@ -1,6 +1,6 @@
 """Consume, transform, produce: nodes and the application itself are killed and frozen, and every input counts once.
 
-EXACTLY_ONCE_SEEDS=1-20 runs the schedules of these seeds, not only that of the first; a test's name ends with its seed.
+EXACTLY_ONCE_SEEDS=1-20 runs the schedules of these seeds, not only that of one; a test's name ends with its seed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from tests.failover.exactly_once import LIBRARIES, PATIENCE_S, SETTINGS, Scene, 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MORE_SETTINGS = SETTINGS
-STEPS = 4
-FIRST_SEED, _, LAST_SEED = os.environ.get("EXACTLY_ONCE_SEEDS", "1").partition("-")
+STEPS = 3
+# In that one's three steps both coordinators and copiers are struck, and a copier is frozen.
+FIRST_SEED, _, LAST_SEED = os.environ.get("EXACTLY_ONCE_SEEDS", "247").partition("-")
 SEEDS = range(int(FIRST_SEED), int(LAST_SEED or FIRST_SEED) + 1)
 
 
