@@ -4,7 +4,8 @@ v2 all topics, and an error for the group · v5 leader epochs (KIP-320) · v7 re
 (KIP-709) · v9 member epochs (KIP-848) · v10 topic ids.
 
 Differences from Kafka: a coordinator that was replaced, and does not know it yet, tells nobody what it knows, but
-NOT_COORDINATOR, also when it cannot find out within offsets.commit.timeout.ms. With require_stable a position is
+NOT_COORDINATOR, also when it cannot find out within offsets.commit.timeout.ms. An error of the group is told for each
+partition too, up to v7: aiokafka looks only there, and would begin anew. With require_stable a position is
 UNSTABLE_OFFSET_COMMIT from the moment that a transaction writes it until that is decided here.
 """
 
@@ -19,7 +20,6 @@ from ottla.broker.context import Answer, BrokerContext, Reply
 from ottla.broker.groups import At, OffsetValue, Shard
 from ottla.wire import Request
 
-_GROUP_ERROR = 2
 _MANY = 8
 _BY_ID = 10
 
@@ -54,9 +54,9 @@ def _answer(context: BrokerContext, request: Request, shards: Found) -> Answer:
         groups = [_group(context, shards[wanted.group_id], wanted, version, stable) for wanted in body.groups]
         return {"groups": groups}
     found = _group(context, shards[body.group_id], body, version, stable)
-    if version < _GROUP_ERROR and found["error_code"] is not ErrorCode.none:
-        error = found["error_code"]
-        return {"topics": [_refused(topic, error) for topic in body.topics]}
+    error = found["error_code"]
+    if error is not ErrorCode.none:
+        found["topics"] = [_refused(topic, error) for topic in body.topics or ()]
     return found
 
 

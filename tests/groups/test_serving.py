@@ -342,3 +342,16 @@ async def test_expiry_on_a_shard(world: World) -> None:
     assert await expire(shard, later, 7 * 86_400_000) == 1
     assert not shard.groups and not list(shard.ids())
     assert entries(partition)[-1] == Entry(GroupKey("g"), None)
+
+
+@pytest.mark.parametrize("version", range(1, 8))
+async def test_an_error_of_the_group_is_told_for_each_partition_too(world: World, version: int) -> None:
+    """aiokafka looks only there, and would begin anew."""
+    values = {"group_id": "g", "topics": [{"name": "t", "partition_indexes": [0, 2]}]}
+    response = await world.call(FETCH, version, values)
+    assert version < 2 or response.error_code is ErrorCode.not_coordinator
+    (topic,) = response.topics
+    rows = [(row.partition_index, row.committed_offset, row.error_code) for row in topic.partitions]
+    assert rows == [(0, -1, ErrorCode.not_coordinator), (2, -1, ErrorCode.not_coordinator)]
+    if version >= 2:
+        assert (await world.call(FETCH, version, {"group_id": "g", "topics": None})).topics == ()
