@@ -31,6 +31,9 @@ from ottla.node.quorum import Quorum
 log = structlog.get_logger(__name__)
 
 LEAVE_S = 10.0
+LEAVE_FAILED_S = 1.0
+"""For how long leaderships may move away, in seconds: clients are served meanwhile. A node that has failed may not hear
+that it was replaced long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +194,15 @@ class Node:
                 reasons["replicas"] = f"{behind} not in sync since the start"
         return reasons
 
+    def _leave_within(self) -> float:
+        if not self.config.controlled_shutdown_enable:
+            return 0.0
+        return LEAVE_FAILED_S if self.failed is not None and self.failed.done() else LEAVE_S
+
     async def stop(self) -> None:
         """Leave in good order: leaderships first, then listeners, logs, Raft. Safe after half a start."""
         if self.broker is not None:
-            await self.broker.stop(leave_within=LEAVE_S if self.config.controlled_shutdown_enable else 0.0)
+            await self.broker.stop(leave_within=self._leave_within())
         if self.quorum is not None:
             await self.quorum.stop()
         if self._lock is not None:

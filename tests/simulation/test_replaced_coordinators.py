@@ -8,7 +8,7 @@ import pytest
 
 from ottla.broker.coordination import Confirmations
 from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
-from ottla.client import TopicPartition
+from ottla.client import NewTopic, TopicPartition
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.node import KAFKA_PORT
 
@@ -73,3 +73,30 @@ def test_if_it_were_sure_of_itself_offsets_would_go_back(monkeypatch: pytest.Mon
     monkeypatch.setattr(Confirmations, "ask", ask)
     with pytest.raises(WentBack, match="told 1"):
         run(an_older_offset_is_asked_for, 0)
+
+
+def test_a_node_that_has_failed_serves_clients_for_a_second_at_most():
+    """It is cut off from the others too: its leaderships cannot move away, and it does not hear that they have."""
+
+    async def scenario() -> float:
+        async with SimulatedCluster(settings=SETTINGS) as cluster:
+            failed = cluster.controller()
+            address = cluster.nodes[failed].machine.address
+            async with cluster.admin(bootstrap_servers=f"{address}:{KAFKA_PORT}") as admin:
+                await admin.create_topics([NewTopic("orders", 3, 3)])
+                cluster.partition([failed], [node_id for node_id in cluster.nodes if node_id != failed])
+                cluster.disk_errors(failed, on="sync", path_contains="__cluster_metadata")
+                making = asyncio.ensure_future(admin.create_topics([NewTopic("more", 1, 3)]))
+                await cluster.until(lambda: cluster.nodes[failed].casualties, "it has failed", within=30)
+                making.cancel()
+            now = asyncio.get_running_loop().time
+            began = now()
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(address, KAFKA_PORT)
+                except OSError:
+                    return now() - began
+                writer.close()
+                await cluster.advance(0.05)
+
+    assert run(scenario, 1) < 1.2
