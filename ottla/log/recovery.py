@@ -43,7 +43,7 @@ class Recovered:
 
     `scanned_from` is the first offset that was read and checked, None after a clean open. `epochs_file` is what the
     leader epoch checkpoint holds, if it is sound. `sparse`: offsets may be missing within a segment. `created`: there
-    was no log, and the names of the new files are not durable yet. `unsynced`: a sync had failed before.
+    was no log, and the names of the new files are not durable yet.
     """
 
     segments: list[Segment]
@@ -56,11 +56,6 @@ class Recovered:
     epochs_file: bytes | None = None
     created: bool = False
     sparse: bool = False
-    unsynced: bool = False
-
-
-def _nothing(_torn: bool) -> None:
-    pass
 
 
 def open_segments(
@@ -72,8 +67,8 @@ def open_segments(
     log_start_offset: int,
     interval: int,
     now_ms: int,
-    required_end: int = 0,
-    before_cut: Callable[[bool], None] = _nothing,
+    required_end: int,
+    before_cut: Callable[[bool], None],
 ) -> Recovered:
     """The segments of `directory`, at least one, ready to append to. `interval`: bytes between index entries.
 
@@ -106,7 +101,6 @@ def open_segments(
         return result
     _recover(result, disk, directory, recovery_point if entries is not None else 0, required_end, before_cut)
     if unsynced:
-        result.unsynced = True
         before_cut(False)
         for segment in segments:
             if segment.next_offset > recovery_point:

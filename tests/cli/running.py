@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from ottla.cli import main
+from ottla.cluster import Supervisor, free_base_port, prepare
 
 
 async def ottla(*words: str, bootstrap: str | None = None) -> tuple[int, str, str]:
@@ -42,3 +45,14 @@ async def refused(*words: str, bootstrap: str, status: int = 1) -> str:
     assert (found, out) == (status, ""), err
     assert err.count("\n") == 1
     return err
+
+
+@asynccontextmanager
+async def serving(directory: Path, *, nodes: int, settings: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+    """A cluster of our own; yields its bootstrap servers."""
+    supervisor = Supervisor(prepare(directory, nodes=nodes, base_port=free_base_port(nodes), settings=settings))
+    try:
+        await supervisor.start()
+        yield supervisor.layout.bootstrap
+    finally:
+        await supervisor.stop(within=10.0)

@@ -10,8 +10,7 @@ import pytest
 import pytest_asyncio
 
 from ottla.client import Admin, Consumer, NewTopic, Producer, TopicPartition
-from ottla.cluster import Supervisor, free_base_port, prepare
-from tests.cli.running import ottla
+from tests.cli.running import ottla, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETTINGS = {"group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 3}
@@ -19,13 +18,8 @@ SETTINGS = {"group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    directory = tmp_path_factory.mktemp("cli")
-    supervisor = Supervisor(prepare(directory, nodes=1, base_port=free_base_port(1), settings=SETTINGS))
-    try:
-        await supervisor.start()
-        yield supervisor.layout.node(1).kafka
-    finally:
-        await supervisor.stop(within=10.0)
+    async with serving(tmp_path_factory.mktemp("cli"), nodes=1, settings=SETTINGS) as servers:
+        yield servers
 
 
 @pytest_asyncio.fixture(loop_scope="module")

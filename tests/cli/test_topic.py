@@ -10,20 +10,15 @@ import pytest
 import pytest_asyncio
 
 from ottla.client import Admin, NewTopic, Producer
-from ottla.cluster import Supervisor, free_base_port, prepare
-from tests.cli.running import asked, ottla, refused, told
+from tests.cli.running import asked, ottla, refused, serving, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    supervisor = Supervisor(prepare(tmp_path_factory.mktemp("cli"), nodes=2, base_port=free_base_port(2)))
-    try:
-        await supervisor.start()
-        yield supervisor.layout.bootstrap
-    finally:
-        await supervisor.stop(within=10.0)
+    async with serving(tmp_path_factory.mktemp("cli"), nodes=2) as servers:
+        yield servers
 
 
 @pytest_asyncio.fixture(loop_scope="module")

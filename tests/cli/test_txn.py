@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
-import json
-from collections.abc import AsyncIterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from ottla.cli import main
 from ottla.client import Admin, NewTopic, Producer
-from ottla.cluster import Supervisor, free_base_port, prepare
+from tests.cli import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETTINGS = {"offsets.topic.num.partitions": 1, "transaction.state.log.num.partitions": 1}
@@ -22,13 +17,8 @@ SETTINGS = {"offsets.topic.num.partitions": 1, "transaction.state.log.num.partit
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    directory = tmp_path_factory.mktemp("cli")
-    supervisor = Supervisor(prepare(directory, nodes=1, base_port=free_base_port(1), settings=SETTINGS))
-    try:
-        await supervisor.start()
-        yield supervisor.layout.node(1).kafka
-    finally:
-        await supervisor.stop(within=10.0)
+    async with running.serving(tmp_path_factory.mktemp("cli"), nodes=1, settings=SETTINGS) as servers:
+        yield servers
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -45,20 +35,12 @@ async def producer(bootstrap: str, request: pytest.FixtureRequest) -> AsyncItera
         yield producer
 
 
-async def ottla(*words: str, bootstrap: str) -> tuple[int, str, str]:
-    """Exit status, standard output, standard error of the command, in a thread: it has an event loop of its own."""
-    out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        status = await asyncio.to_thread(main, ["txn", *words, "--bootstrap", bootstrap])
-    out.flush()
-    out.seek(0)
-    return status, out.read(), err.getvalue()
+def ottla(*words: str, bootstrap: str) -> Coroutine[Any, Any, tuple[int, str, str]]:
+    return running.ottla("txn", *words, bootstrap=bootstrap)
 
 
-async def asked(*words: str, bootstrap: str) -> Any:
-    status, out, err = await ottla(*words, "--format", "json", bootstrap=bootstrap)
-    assert (status, err) == (0, "")
-    return json.loads(out)
+def asked(*words: str, bootstrap: str) -> Coroutine[Any, Any, Any]:
+    return running.asked("txn", *words, bootstrap=bootstrap)
 
 
 async def test_list_and_describe(bootstrap: str, producer: Producer) -> None:
@@ -123,3 +105,10 @@ async def test_wrong_usage(words: tuple[str, ...], bootstrap: str) -> None:
 async def test_what_is_not_there(bootstrap: str) -> None:
     status, _, err = await ottla("describe", "nobody", bootstrap=bootstrap)
     assert status == 1 and "TRANSACTIONAL_ID_NOT_FOUND" in err
+
+
+async def test_an_id_without_a_transaction_is_described_too(bootstrap: str) -> None:
+    async with Producer(bootstrap_servers=bootstrap, transactional_id="idle"):
+        (described,) = await asked("describe", "idle", bootstrap=bootstrap)
+    assert (described["transaction_state"], described["topic_partitions"]) == ("Empty", "")
+    assert described["current_transaction_start_time_ms"] is None and described["transaction_duration_ms"] is None

@@ -25,6 +25,15 @@ def add(cluster: SimulatedCluster, *servers: int, controller: bool = True, keep_
     return node_id
 
 
+async def take_over(cluster: SimulatedCluster, *new: int) -> None:
+    """These vote in place of the first three."""
+    for node_id in new:
+        await cluster.nodes[node_id].ready()
+        await change(cluster, node_id, add=True)
+    for node_id in (1, 2, 3):
+        await change(cluster, node_id, add=False)
+
+
 @pytest.mark.parametrize("controller", [True, False])
 def test_a_node_finds_the_quorum_and_serves(controller: bool) -> None:
     async def scenario() -> None:
@@ -49,11 +58,7 @@ def test_it_becomes_a_voter_and_outlives_those_that_it_was_told_of() -> None:
     async def scenario() -> frozenset[int]:
         async with SimulatedCluster() as cluster:
             new = [add(cluster, 1, 2, 3) for _ in range(3)]
-            for node_id in new:
-                await cluster.nodes[node_id].ready()
-                await change(cluster, node_id, add=True)
-            for node_id in (1, 2, 3):
-                await change(cluster, node_id, add=False)
+            await take_over(cluster, *new)
             for node in cluster.nodes.values():
                 node.kill()
             for node_id in new:
@@ -104,11 +109,8 @@ def test_alone_and_without_its_disk_it_founds_no_second_cluster() -> None:
     async def scenario() -> None:
         async with SimulatedCluster() as cluster:
             observer, new = add(cluster, 1, controller=False), add(cluster, 1)
-            for node_id in (observer, new):
-                await cluster.nodes[node_id].ready()
-            await change(cluster, new, add=True)
-            for node_id in (1, 2, 3):
-                await change(cluster, node_id, add=False)
+            await cluster.nodes[observer].ready()
+            await take_over(cluster, new)
             for node_id in (1, 2, 3):
                 cluster.kill(node_id)
             cluster.wipe(new)
@@ -135,11 +137,7 @@ def test_a_node_whose_settings_are_out_of_date_finds_the_new_voters() -> None:
             await cluster.nodes[late].ready()
             cluster.kill(late)
             new = [add(cluster, 1, 2, 3) for _ in range(3)]
-            for node_id in new:
-                await cluster.nodes[node_id].ready()
-                await change(cluster, node_id, add=True)
-            for node_id in (1, 2, 3):
-                await change(cluster, node_id, add=False)
+            await take_over(cluster, *new)
             for node_id in (1, 2, 3):
                 cluster.kill(node_id)
             cluster.start(late)
