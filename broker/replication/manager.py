@@ -271,7 +271,7 @@ class ReplicaManager:
         self._fetchers.remove(partition)
         partition.retire()
         log.info("replica_removed", topic=partition.topic, partition=partition.index, topic_id=str(partition.topic_id))
-        if partition.log is not None:
+        if partition.log is not None or key in self._logs.offline:
             try:
                 self._logs.delete_log(partition.topic, partition.index)
             except DiskError as error:

@@ -8,7 +8,7 @@ import structlog
 
 from ottla.broker.replication.config import TopicSettings
 from ottla.controller import MetadataImage, TopicImage
-from ottla.log import LogManager, PartitionLog
+from ottla.log import DiskError, LogManager, PartitionLog
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +34,27 @@ def find_log(logs: LogManager, topic: TopicImage, index: int, settings: TopicSet
 
 
 def clear_strays(logs: LogManager, image: MetadataImage, held: Container[tuple[str, int]]) -> None:
-    """Put the logs out of the way that are none of the partitions `held` here.
+    """Put the logs out of the way that are none of the partitions `held` here, also those that could not be opened.
 
     What was moved to other brokers while this one was down goes for good: all that is wanted had everything before
-    this replica was dropped. A log of a topic that the metadata do not know is kept beside the others.
+    this replica was dropped. A log of a topic that the metadata do not know is kept beside the others. Raises DiskError
+    for a log that was opened.
     """
-    for (topic, index), _ in logs:
-        if (topic, index) in held:
-            continue
-        known = image.topics.get(topic)
-        if known is not None and index in known.partitions and known.id == logs.topic_id(topic, index):
-            logs.delete_log(topic, index)
-        else:
-            logs.set_aside(topic, index)
+    for key, _ in logs:
+        if key not in held:
+            _put_away(logs, image, *key)
+    for key in list(logs.offline):
+        if key not in held:
+            try:
+                _put_away(logs, image, *key)
+            except DiskError as error:
+                # It could not be read, either. The other logs may be well; at the next start this is tried again.
+                log.warning("stray_left", topic=key[0], partition=key[1], error=str(error))
+
+
+def _put_away(logs: LogManager, image: MetadataImage, topic: str, index: int) -> None:
+    known = image.topics.get(topic)
+    if known is not None and index in known.partitions and known.id == logs.topic_id(topic, index):
+        logs.delete_log(topic, index)
+    else:
+        logs.set_aside(topic, index)

@@ -1,7 +1,7 @@
 """What must hold of consumer groups, whatever happens to the cluster. Pure functions of what members were told.
 
-* two-owners: a partition has one owner in a generation; and one at any moment: who is told that it still has it is
-  the last that it was given to;
+* two-owners: a partition has one owner in a generation; and one at any moment: who is told by the group's coordinator
+  that it still has it is the last that it was given to;
 * lost-commit: whoever asks after a commit was answered is told that offset, or a later one;
 * regressed-commit: what the coordinator says of a partition never goes back from one answer to a later question;
 * unprocessed: every record has been processed by some member of the group in the end.
@@ -10,6 +10,9 @@ The second and the third hold for a group as a whole, and not only within a gene
 the group has committed, and commit only what they have read from there on. Excused is an offset that a member had sent
 and never heard of: what is under way when a member gives up its connection may arrive after what it sends by the next
 one, in the same generation. Nothing in the protocol tells the coordinator that it is old.
+
+Excused is also the word of a coordinator that had been replaced and did not know (as in Kafka): a heartbeat writes
+nothing, so no replica can object. Its member can commit nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ def shared(told: Told) -> Iterator[Finding]:
     for row in told.assigned:
         for at in row.partitions:
             given[row.group, at].append(row)
-    for held in told.held:
+    for held in (each for each in told.held if not each.replaced):
         for at, since in held.since.items():
             for row in given[held.group, at]:
                 if row.member != held.member and since < row.began and row.at < held.began:

@@ -91,6 +91,11 @@ class Member:
         self.generation, self.assignment = -1, frozenset()
         self.lives += 1
 
+    @property
+    def coordinator(self) -> str | None:
+        """The host of who is asked at present."""
+        return None if self._coordinator is None else self._coordinator.peer.partition(":")[0]
+
     # Offsets
 
     async def commit(self, offsets: Mapping[At, int]) -> ErrorCode:

@@ -22,12 +22,16 @@ class Assigned(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A member was told that it is still one. `since`: what it had, and since when it was told of that."""
+    """A member was told that it is still one. `since`: what it had, and since when it was told of that.
+
+    `replaced`: who told it was not the group's coordinator any more, by what the controllers had committed.
+    """
 
     began: float
     group: str
     member: str
     since: dict[At, float]
+    replaced: bool = False
 
 
 class Commit(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Final, Self
 import structlog
 from kio.schema.errors import ErrorCode
 
+from ottla.broker.coordination.partitioning import OFFSETS_TOPIC, partition_for
 from ottla.client import Consumer, KafkaError, TopicPartition
 from ottla.simulation.checker import Finding
 from ottla.simulation.cluster import SimulatedCluster
@@ -161,6 +162,18 @@ class GroupWorkload:
         """After `finish`."""
         return check_groups(self.told, dict.fromkeys(self.groups, ends))
 
+    def coordinates(self, address: str | None, group: str) -> bool:
+        """Whether the node there leads, in the newest epoch that the controllers have committed, what the group's
+        coordinator leads."""
+        topic = self.cluster.invariants.metadata.latest.topics[OFFSETS_TOPIC]
+        index = partition_for(group, len(topic.partitions))
+        state = topic.partitions[index]
+        for node_id, node in self.cluster.nodes.items():
+            if node.machine.address == address and state.leader == node_id:
+                held = self.cluster.partition_on(node_id, OFFSETS_TOPIC, index)
+                return held is not None and held.leader_epoch == state.leader_epoch
+        return False
+
     def _missing(self, ends: Mapping[At, int]) -> str | None:
         for group in self.groups:
             owners = [at for named, mine in self.owned.values() if named == group for at in mine]
@@ -237,7 +250,8 @@ class Worker:
             self._note(began)
         if member.lives == life and since:
             # Also what it is only now told to give up was its own until now.
-            self._told.held.append(Held(began, member.group, member.member_id, since))
+            replaced = not self._workload.coordinates(member.coordinator, member.group)
+            self._told.held.append(Held(began, member.group, member.member_id, since, replaced))
         self._next_beat = self._loop.time() + (0.5 if member.settled else 0.0)
 
     def _note(self, began: float) -> None:
