@@ -1,8 +1,9 @@
 """The load of the benchmarks: librdkafka through confluent-kafka, in a process of its own.
 
-``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [--latency | --transactions MS | --idempotent]`` prints one
-JSON object: records, seconds, failed and, with ``--latency``, milliseconds from produce to acknowledgement at one
-record in flight per millisecond; with ``--transactions`` how many of that length there were.
+``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [--latency | --transactions MS | --idempotent | --read]``
+prints one JSON object: records, seconds, failed and, with ``--latency``, milliseconds from produce to acknowledgement
+at one record in flight per millisecond; with ``--transactions`` how many of that length there were; with ``--read`` the
+seconds are those of reading as many from the beginning.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import json
 import time
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 PARTITIONS = 4
 SIZE = 1024
@@ -99,6 +100,21 @@ def latency(producer: Producer, topic: str, records: int, rate: float = 1000.0) 
     }
 
 
+def read(bootstrap: str, topic: str, records: int) -> dict[str, float]:
+    """As many records from the beginning of all partitions, from the first one that comes to the last."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "load", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(PARTITIONS)])
+    count = len(consumer.consume(1, 60))
+    began = time.perf_counter()
+    while count < records:
+        got = len(consumer.consume(CHUNK, 10))
+        if not got:
+            break
+        count += got
+    consumer.close()
+    return {"records": count, "seconds": time.perf_counter() - began, "failed": max(0, records - count)}
+
+
 def main() -> None:
     """Produce, and print what it took."""
     parser = argparse.ArgumentParser()
@@ -109,7 +125,11 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--transactions", type=float, metavar="MS")
     parser.add_argument("--idempotent", action="store_true")
+    parser.add_argument("--read", action="store_true")
     args = parser.parse_args()
+    if args.read:
+        print(json.dumps(read(args.bootstrap, args.topic, args.records)))
+        return
     config = {
         "bootstrap.servers": args.bootstrap,
         "acks": args.acks,
