@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ottla.client.errors import AbortableTransactionError, KafkaError, KafkaTimeoutError, error_for
+from ottla.client.errors import (
+    AbortableTransactionError,
+    FatalTransactionError,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFenced,
+    error_for,
+)
 from ottla.client.producer.batch import Acked, Failed
 from ottla.client.structs import RecordMetadata
 
@@ -42,7 +49,7 @@ def _error(failed: Failed, leader_epoch: int) -> KafkaError:
     batch = failed.batch
     fate = "the records may be in the log" if failed.maybe_appended else "the records are not in the log"
     if failed.cause is not None:
-        return AbortableTransactionError(f"{failed.cause}; partition {batch.tp}; {fate}")
+        return _like(failed.cause, f"partition {batch.tp}; {fate}")
     if failed.code is None:
         last = f", last error {batch.last_error.name.upper()}" if batch.last_error is not None else ""
         return KafkaTimeoutError(
@@ -57,3 +64,17 @@ def _error(failed: Failed, leader_epoch: int) -> KafkaError:
         leader_epoch=leader_epoch,
         attempts=batch.attempts,
     )
+
+
+def _like(cause: KafkaError, text: str) -> KafkaError:
+    """What the transaction failed with, as the error of a record of it: after a fatal one nothing can be aborted."""
+    error: KafkaError
+    if isinstance(cause, ProducerFenced):
+        said = text if cause.message is None else f"{cause.message}; {text}"
+        error = ProducerFenced(cause.code, said, broker=cause.broker, attempts=cause.attempts)
+    elif isinstance(cause, FatalTransactionError):
+        error = FatalTransactionError(f"{cause}; {text}")
+    else:
+        error = AbortableTransactionError(f"{cause}; {text}")
+    error.__cause__ = cause
+    return error

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from ottla.broker.coordination import TRANSACTIONS_TOPIC, partition_for
 from ottla.client import TopicPartition
+from ottla.simulation.process import Machine
 from tests.simulation.scenarios.stage import TOPIC, Broken, Stage
+
+T = TypeVar("T")
 
 SHARDS = 5
 SETTINGS = {"transaction_state_log_num_partitions": str(SHARDS)}
@@ -59,3 +63,23 @@ async def sees(stage: Stage, *values: bytes) -> None:
     found = await committed(stage)
     if found != [*values]:
         raise Broken(f"committed: {[*values]}; seen: {found}")
+
+
+class Application:
+    """A process on a machine of its own, that can stand still and go on (SIGSTOP, SIGCONT)."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._world = stage.cluster.world
+        machine = Machine("application", "10.0.1.1")
+        self._world.network.add(machine)
+        self._process, self._context = self._world.loop.spawn(machine.name, machine)
+
+    def does(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """What it runs next; of a process that stands still, once it goes on."""
+        return self._world.loop.create_task(work, name="application", context=self._context)
+
+    def pause(self) -> None:
+        self._world.loop.pause(self._process)
+
+    def resume(self) -> None:
+        self._world.loop.resume(self._process)
