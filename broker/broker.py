@@ -36,7 +36,7 @@ from ottla.controller import (
     Delta,
     MetadataImage,
 )
-from ottla.wire import Registry, Request
+from ottla.wire import Meter, Registry, Request
 
 PRODUCER_ID_TIMEOUT_S = 5.0
 OFFSETS_TOPIC_TIMEOUT_S = 5.0
@@ -62,6 +62,7 @@ class Broker:
         quorum: Callable[[], QuorumStatus],
         broker_epoch: Callable[[], int],
         clock: Clock,
+        timer: Callable[[], float],
         rng: random.Random,
         nonce: Callable[[], bytes],
         open_connection: OpenConnection,
@@ -101,6 +102,7 @@ class Broker:
             Peers(open_connection, lambda: view.image, inter_broker_listener), self.transactions.home
         )
         self._quotas = ClientQuotas(lambda: asyncio.get_running_loop().time())
+        self._meter = Meter(self._charge_time, timer)
         self.context = BrokerContext(
             node_id=config.node_id,
             config=config,
@@ -138,7 +140,7 @@ class Broker:
         self._quotas.apply(image, delta)
         self.registry.meter = self._meter if self._quotas.requests else None
 
-    def _meter(self, request: Request, seconds: float) -> int:
+    def _charge_time(self, request: Request, seconds: float) -> int:
         return self._quotas.charge(REQUESTS, seconds, request)
 
     def _internal(self, spec: TopicSpec) -> InternalTopic:

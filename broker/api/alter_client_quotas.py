@@ -4,7 +4,9 @@ v1 flexible.
 
 Differences from Kafka: `producer_byte_rate`, `consumer_byte_rate` and `request_percentage` are enforced, and others
 (`controller_mutation_rate`, and `connection_creation_rate` of addresses) refused, not kept without effect. Clients are
-ANONYMOUS, so a quota of any other user limits nobody.
+ANONYMOUS, so a quota of any other user limits nobody. `request_percentage` is of the one thread that serves clients,
+where Kafka's goes up to 100% of every thread; what is done for a request while it waits for others (acknowledgements
+that come, a group that rebalances) is charged to nobody, as in Kafka.
 """
 
 from __future__ import annotations

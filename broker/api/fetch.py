@@ -53,7 +53,7 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
     fetching = Fetching(context, version, body, plan, request.connection.listener)
     fetching.look(first=True)
     if fetching.size >= body.min_bytes or fetching.urgent or body.max_wait_ms <= 0 or fetching.nothing_asked:
-        return fetching.answer(_charge(context, request, fetching) if context.quotas.fetches else 0)
+        return fetching.answer(_charge(context, request, fetching))
     deadline = now + min(body.max_wait_ms / 1000, MAX_WAIT_S)
     news_within = 0.0 if selects_by_rack(context) else NEWS_WITHIN_S
     if fetching.news:
@@ -64,8 +64,14 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
 
 
 def _charge(context: BrokerContext, request: Request, fetching: Fetching) -> int:
-    """Count what goes to a consumer against its quota; followers have throttles of their own."""
-    return 0 if fetching.follower else context.quotas.charge(FETCH, fetching.size, request)
+    """Count the bytes that go to a consumer, and the time until now, against its quotas. Followers have throttles of
+    their own."""
+    wait_ms = 0
+    if context.quotas.fetches and not fetching.follower:
+        wait_ms = context.quotas.charge(FETCH, fetching.size, request)
+    if request.bill is not None:
+        wait_ms = max(wait_ms, request.bill.charge(request))
+    return wait_ms
 
 
 def _answer_after(context: BrokerContext, request: Request, wait: FetchWait, fetching: Fetching) -> Later:
@@ -73,9 +79,11 @@ def _answer_after(context: BrokerContext, request: Request, wait: FetchWait, fet
     later = Later(wait.give_up)
 
     def over() -> None:
+        if request.bill is not None:
+            request.bill.go_on()
         try:
             fetching.look(first=False)
-            answer = fetching.answer(_charge(context, request, fetching) if context.quotas.fetches else 0)
+            answer = fetching.answer(_charge(context, request, fetching))
         except Exception as error:  # noqa: BLE001 - handed on to the wire
             later.fail(error)
         else:

@@ -72,8 +72,7 @@ def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close
     if body.transactional_id is not None:
         return _produce_verified(context, request, body, production)
     production.append_all()
-    if context.quotas.produces:
-        production.charge(request)
+    production.charge(request)
     if production.wait.done:
         return production.answer(production.wait.errors)
     return production.answer_later()
@@ -97,8 +96,7 @@ def _produce_verified(
     if isinstance(verifying, ErrorCode):
         return CLOSE if body.acks == 0 else _refuse_all(version, body, verifying)
     production.verifying = verifying
-    if context.quotas.produces:
-        production.charge(request)
+    production.charge(request)
     if not verifying.answers:
         production.append_all()
         if production.wait.done:
@@ -107,6 +105,8 @@ def _produce_verified(
     later = Later(verifying.give_up, holds=True)
 
     def ready() -> None:
+        if request.bill is not None:
+            request.bill.go_on()
         try:
             production.append_all()
         except Exception as error:  # noqa: BLE001 - handed on to the wire
@@ -163,9 +163,12 @@ class Production:
         self.failed = False
 
     def charge(self, request: Request) -> None:
-        """Count the record bytes against the client's quota."""
-        size = sum(len(records or b"") for _, partitions in self._body.topics for _, records in partitions)
-        self._throttle_ms = self._context.quotas.charge(PRODUCE, size, request)
+        """Count the record bytes, and the time until now, against the client's quotas."""
+        if self._context.quotas.produces:
+            size = sum(len(records or b"") for _, partitions in self._body.topics for _, records in partitions)
+            self._throttle_ms = self._context.quotas.charge(PRODUCE, size, request)
+        if request.bill is not None:
+            self._throttle_ms = max(self._throttle_ms, request.bill.charge(request))
 
     def append_all(self) -> None:
         now_ms = self._context.clock()

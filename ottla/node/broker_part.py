@@ -48,6 +48,7 @@ class BrokerPart:
         identity: ClusterIdentity,
         disk: Disk,
         clock: Callable[[], int],
+        timer: Callable[[], float],
         rng: random.Random,
         nonce: Callable[[], bytes],
         group: GroupCommit,
@@ -57,6 +58,7 @@ class BrokerPart:
         self._identity = identity
         self._disk = disk
         self._clock = clock
+        self._timer = timer
         self._rng = rng
         self._nonce = nonce
         self._group = group
@@ -103,6 +105,7 @@ class BrokerPart:
             quorum=quorum.status,
             broker_epoch=lambda: registration.epoch,
             clock=self._clock,
+            timer=self._timer,
             rng=self._rng,
             nonce=self._nonce,
             open_connection=ClusterConnector(self._credentials, self._nonce),

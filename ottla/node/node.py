@@ -38,10 +38,12 @@ that it was replaced long ago."""
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a node takes from the world besides its event loop. ``clock`` is wall time in ms, ``nonce`` unguessable."""
+    """What a node takes from the world besides its event loop. ``clock`` is wall time in ms, ``timer`` measures what
+    code takes, in seconds from any beginning, ``nonce`` is unguessable."""
 
     disk: Disk
     clock: Callable[[], int]
+    timer: Callable[[], float]
     rng: random.Random
     nonce: Callable[[], bytes]
 
@@ -79,7 +81,9 @@ class Node:
         )
         identity = self._identity()
         if config.is_broker:
-            self.broker = BrokerPart(config, identity, seams.disk, seams.clock, seams.rng, seams.nonce, self._group)
+            self.broker = BrokerPart(
+                config, identity, seams.disk, seams.clock, seams.timer, seams.rng, seams.nonce, self._group
+            )
             self._watch_over(await self.broker.open_logs())
         self.quorum = self._make_quorum(identity, meta.directory_id)
         for listener in self._metadata_listeners:

@@ -97,6 +97,7 @@ async def serve(config: NodeConfig, disk: OsDisk, ready_descriptor: int | None) 
     seams = Seams(
         disk=disk,
         clock=lambda: time.time_ns() // 1_000_000,
+        timer=time.perf_counter,
         rng=random.Random(secrets.randbits(128)),
         nonce=lambda: secrets.token_bytes(NONCE_BYTES),
     )

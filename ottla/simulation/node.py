@@ -172,6 +172,8 @@ class SimulatedNode:
         seams = Seams(
             disk=self.disk,
             clock=lambda: self._world.wall_clock_ms() + self.clock_offset_ms,
+            # While code runs, virtual time stands still: nothing takes any time.
+            timer=self._world.loop.time,
             rng=rng,
             nonce=lambda: rng.randbytes(32),
         )

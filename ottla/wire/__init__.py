@@ -30,6 +30,7 @@ from ottla.wire.fetch_response import (
     decode_fetch_response,
     encode_fetch_response,
 )
+from ottla.wire.metering import Meter
 from ottla.wire.produce import (
     NodeEndpoint,
     ProducePartitionResponse,
@@ -67,6 +68,7 @@ __all__ = [
     "KafkaServer",
     "Later",
     "Limits",
+    "Meter",
     "NoResponse",
     "NodeEndpoint",
     "Parser",

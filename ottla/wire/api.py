@@ -3,9 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ottla.wire.schema import Entity
+
+if TYPE_CHECKING:
+    from ottla.wire.metering import Bill
 
 Chunk: TypeAlias = bytes | bytearray | memoryview
 
@@ -95,7 +98,7 @@ class Connection:
 @dataclass(slots=True)
 class Request:
     """One request. `body` is kio's entity or what the API's own parser made of the body;
-    `received_at` is the event loop's time in seconds."""
+    `received_at` is the event loop's time in seconds. `bill` is there while somebody charges for time."""
 
     api_key: int
     api_version: int
@@ -104,12 +107,11 @@ class Request:
     body: Any
     connection: Connection
     received_at: float
+    bill: "Bill | None" = None
 
 
 Answer: TypeAlias = Mapping[str, Any] | Entity | Raw | NoResponse | Close
 Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer] | Later]
-Meter: TypeAlias = Callable[[Request, float], int]
-"""Called with every request that was handled and the seconds that took; returns the ms that its client has to wait."""
 Parser: TypeAlias = Callable[[bytes | memoryview, int, int], object]
 """Called with frame, version and the position where the body starts in the frame; raises ProtocolError."""
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 from kio.index import KioIndexError
 from kio.schema.errors import ErrorCode
 
-from ottla.wire.api import Answer, Api, Meter, Raw, Request
+from ottla.wire.api import Answer, Api, Raw, Request
 from ottla.wire.framing import Frame
+from ottla.wire.metering import Meter
 from ottla.wire.schema import (
     decode,
     encode,
@@ -76,7 +77,7 @@ class Route:
 
 class Registry:
     """APIs by key. `features` is asked each time a client asks for versions; it returns the features and the
-    epoch of their finalized levels (-1: none). `meter`, if there is one, is told of every request that was handled."""
+    epoch of their finalized levels (-1: none). `meter`, if there is one, is told what every request took."""
 
     def __init__(self, features: Callable[[], tuple[list[Feature], int]] | None = None) -> None:
         self.meter: Meter | None = None

@@ -5,19 +5,19 @@ at once costs no Future and no Task, nor does a `Later`; one that returns a Futu
 """
 
 import asyncio
-import datetime
 import struct
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Later, Meter, Raw, Request, deaf
+from ottla.wire.api import CLOSE, NO_RESPONSE, Answer, Chunk, Connection, Later, Raw, Request, deaf
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame, FrameReader
 from ottla.wire.heads import REQUEST_HEAD, ClientIds, encode_response, skip_request_tags
+from ottla.wire.metering import Bill
 from ottla.wire.registry import API_VERSIONS, Route
 from ottla.wire.slot import Slot
 
@@ -211,13 +211,16 @@ class Session(asyncio.BufferedProtocol):
         client_id, pos = self._client_ids.read(frame, client_id_size)
         if route.flexible_request:
             pos = skip_request_tags(frame, pos)
+        meter = self._server.registry.meter
+        bill = None if meter is None else Bill(meter)
         body = route.parse(frame, pos)
-        request = Request(key, version, correlation_id, client_id, body, self.connection, now)
+        request = Request(key, version, correlation_id, client_id, body, self.connection, now, bill)
         counts = self._server.stats.requests
         counts[key] = counts.get(key, 0) + 1
         try:
-            meter = self._server.registry.meter
-            answer = route.api.handler(request) if meter is None else self._metered(route, request, meter)
+            answer = route.api.handler(request)
+            if bill is not None:
+                answer = bill.takes_up(answer)
         except ProtocolError:
             raise
         except Exception as error:  # noqa: BLE001  a bug in a handler takes its connection, not the server
@@ -230,14 +233,6 @@ class Session(asyncio.BufferedProtocol):
             self._answer_later(route, request, answer, len(frame))
         else:
             self._answer_now(route, correlation_id, answer, request)
-
-    def _metered(self, route: Route, request: Request, meter: Meter) -> Answer | Awaitable[Answer] | Later:
-        began = self._loop.time()
-        answer = route.api.handler(request)
-        wait_ms = meter(request, self._loop.time() - began)
-        if wait_ms and isinstance(answer, Mapping):
-            return {**answer, "throttle_time": datetime.timedelta(milliseconds=wait_ms)}
-        return answer
 
     # -- answers
 
@@ -331,8 +326,13 @@ class Session(asyncio.BufferedProtocol):
         self, route: Route | None, request: Request | None, correlation_id: int, answer: Answer
     ) -> tuple[list[Chunk], int] | None:
         """The whole response and its size; None if the answer cannot be written, which has been reported then."""
+        bill = None if request is None else request.bill
         try:
-            return encode_response(route, correlation_id, answer)
+            if bill is None or request is None:
+                return encode_response(route, correlation_id, answer)
+            response = encode_response(route, correlation_id, bill.told(answer, request))
+            bill.close(request)
+            return response
         except Exception as error:  # noqa: BLE001  the answer is as much the handler's as its code
             self._server.handler_failed(request, error)
             return None

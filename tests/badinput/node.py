@@ -249,7 +249,9 @@ async def running(directory: Path, lines: list[Any], **settings: str) -> AsyncIt
     config = NodeConfig.parse({name: Given(text, "test") for name, text in values.items()})
     rng = random.Random(1)
     with ThreadPoolExecutor(2) as executor:
-        node = Node(config, Seams(OsDisk(), now_ms, rng, lambda: rng.randbytes(32)), GroupCommit(executor))
+        node = Node(
+            config, Seams(OsDisk(), now_ms, time.perf_counter, rng, lambda: rng.randbytes(32)), GroupCommit(executor)
+        )
         await node.start()
         found = Running(node, directory, port, lines)
         try:

@@ -245,6 +245,8 @@ class World:
         self.controller = FakeController()
         self.replicas = FakeReplicas(self.view, disk)
         self.now_ms = NOW_MS
+        self.timer_s = 0.0
+        self.tick_s = 0.0
         self.quorum = QuorumStatus(
             NODE, NODE, 7, 40, (1, 2, 3), (QuorumMember(1, 41, True), QuorumMember(2, 40, True, 250, 700))
         )
@@ -269,6 +271,7 @@ class World:
             quorum=lambda: self.quorum,
             broker_epoch=lambda: 11,
             clock=lambda: self.now_ms,
+            timer=self._timer,
             rng=random.Random(1),
             nonce=lambda: b"n" * 32,
             open_connection=self.peers,
@@ -276,6 +279,11 @@ class World:
             groups=GroupConfig(group_initial_rebalance_delay_ms=0),
             transactions=TransactionConfig(),
         )
+
+    def _timer(self) -> float:
+        """What code takes: `tick_s` from one look to the next."""
+        self.timer_s += self.tick_s
+        return self.timer_s
 
     # The cluster
 

@@ -164,6 +164,7 @@ class LiveNode:
             quorum=lambda: QuorumStatus(1, 1, 1, 1, (1,)),
             broker_epoch=lambda: self.broker_epoch,
             clock=lambda: 0,
+            timer=lambda: 0.0,
             rng=self.rng,
             nonce=lambda: self.rng.randbytes(32),
             open_connection=ClusterConnector(credentials, lambda: self.rng.randbytes(32)),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ottla.wire import Meter
 from tests.wire.harness import ECHO, LATER, ManualLoop, World, manual_loop, request
 
 
@@ -20,18 +21,20 @@ def world(loop: ManualLoop) -> World:
     return World(loop)
 
 
-def metered(world: World, waits: list[float]) -> list[float]:
-    """Mute after each request for as long as the next of `waits` says. Returns what the meter is told, as it comes."""
-    seen: list[float] = []
+def metered(world: World, waits: list[float]) -> list[int]:
+    """Mute after each request for as long as the next of `waits` says. Returns which requests were charged, in turn."""
+    seen: list[int] = []
 
-    def meter(request, seconds):
-        seen.append(seconds)
+    def charge(request, _seconds):
+        if request.correlation_id in seen:
+            return 0
+        seen.append(request.correlation_id)
         wait = waits.pop(0) if waits else 0.0
         if wait:
             request.connection.mute(wait)
         return round(wait * 1000)
 
-    world.registry.meter = meter
+    world.registry.meter = Meter(charge, lambda: 0.0)
     return seen
 
 
@@ -46,7 +49,7 @@ def test_the_answer_leaves_at_once_and_the_next_request_waits(loop: ManualLoop, 
     assert transport.order == [0, 1, 2]
     loop.advance(1.1)
     assert transport.order == [0, 1, 2, 3]
-    assert len(seen) == 4
+    assert seen == [0, 1, 2, 3]
 
 
 def test_the_longest_of_several_counts(loop: ManualLoop, world: World):
