@@ -35,7 +35,8 @@ from ottla.gateway import GroupRow, MetadataChanges, NodeViews, ReplicaRow
 from ottla.gateway.metrics import make_registry
 from ottla.log import CleanerStatus
 from ottla.node.definitions import BROKER_CONFIGS
-from ottla.node.reference import WITHOUT_EFFECT, describe_settings
+from ottla.node.kafka_keys import DIFFERENT, INERT, REFUSED, UNDESCRIBED
+from ottla.node.reference import describe_settings
 from ottla.simulation.faults import GROUPS, needs_sync
 from ottla.simulation.whims import CHOICES, RATES
 from ottla.wire import Stats
@@ -92,7 +93,8 @@ def _configuration() -> Iterator[str]:
     )
     yield from _prose(
         "Defaults are Kafka's unless the text says so. Names that begin with `ottla.` are not Kafka's. `log.dir` means "
-        "`log.dirs`, `broker.id` means `node.id`. What is taken without effect is listed at the end."
+        "`log.dirs`, `broker.id` means `node.id`. What is taken without effect, and what is refused, is listed at the "
+        "end; a test holds all of it against the keys of Kafka 4.1, with their types and defaults."
     )
     yield "## Settings of a node\n"
     yield from _prose(
@@ -101,7 +103,7 @@ def _configuration() -> Iterator[str]:
         "(KIP-226)."
     )
     for name, kind, default, doc in describe_settings():
-        if name not in TOPIC_SYNONYMS:
+        if name not in TOPIC_SYNONYMS and name not in INERT:
             dynamic = ", dynamic" if BROKER_CONFIGS[name].dynamic else ""
             yield from _item(_setting(name, kind + dynamic, default, doc))
     yield ""
@@ -124,11 +126,40 @@ def _configuration() -> Iterator[str]:
         doc = f"{row.doc} Default from {synonyms}." if synonyms else row.doc
         yield from _item(_setting(row.name, row.type.name.lower(), row.default or "", doc))
     yield ""
+    yield from _beside()
+
+
+def _beside() -> Iterator[str]:
     yield "## Taken without effect\n"
     yield from _prose(
         "Files and compose services made for Kafka commonly have these. They are accepted, named in one log line at "
-        "the start, and do nothing: " + ", ".join(f"`{name}`" for name in sorted(WITHOUT_EFFECT)) + "."
+        "the start, shown by DescribeConfigs as read-only with what the file says (a change while the "
+        "node runs is refused, as it would look like one), and do nothing:"
     )
+    for row in INERT.values():
+        reason = row.doc.removeprefix("Taken without effect: ")
+        yield from _item(_setting(row.name, row.type.name.lower(), row.default or "", reason))
+    yield ""
+    yield from _prose(
+        "So are these, which Kafka 4 does not know, or keeps to itself; DescribeConfigs does not show them: "
+        + ", ".join(f"`{name}`" for name in sorted(UNDESCRIBED))
+        + "."
+    )
+    yield "## Not as in Kafka\n"
+    yield from _prose("Settings whose type or default is another, or that only Kafka changes while it runs:")
+    for name, reason in DIFFERENT.items():
+        yield from _item(f"**`{name}`**: {reason}.")
+    yield ""
+    yield "## Refused\n"
+    yield from _prose(
+        "Kafka's other keys, of brokers, topics and groups. A file that has one is refused, since what it asks for "
+        "would not be so; DescribeConfigs does not show them."
+    )
+    by_reason: dict[str, list[str]] = {}
+    for pattern, reason in REFUSED.items():
+        by_reason.setdefault(reason, []).append(f"`{pattern}`")
+    for reason, patterns in by_reason.items():
+        yield from _item(f"{', '.join(patterns)}: {reason}.")
 
 
 def _setting(name: str, kind: str, default: str, doc: str) -> str:

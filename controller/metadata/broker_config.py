@@ -7,7 +7,7 @@ node's own table; a controller is told of them by its `Policy`.
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from ottla.controller.metadata.config_def import ConfigDef
+from ottla.controller.metadata.config_def import ConfigDef, ConfigType
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
 
 
@@ -16,7 +16,7 @@ def _rows() -> Iterator[ConfigDef]:
         for synonym in topic_config.synonyms:
             yield ConfigDef(
                 name=synonym.name,
-                type=topic_config.type,
+                type=topic_config.type if synonym.factor == 1 else ConfigType.INT,
                 default=_default(topic_config, synonym.name, synonym.factor),
                 doc=f"Default of {topic_config.name}. {topic_config.doc}",
                 least=topic_config.least,

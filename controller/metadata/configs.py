@@ -1,6 +1,7 @@
 """AlterConfigs and IncrementalAlterConfigs (KIP-339): replace, set, delete, append and subtract, checked against the
 tables of configs."""
 
+import operator
 from collections import Counter
 from collections.abc import Mapping
 
@@ -69,8 +70,22 @@ def _check_group(values: Mapping[str, str], policy: Policy) -> None:
         row = GROUP_CONFIGS[key]
         return int(values.get(key) or policy.broker_defaults.get(row.synonyms[0].name) or row.default or 0)
 
+    for key in (SESSION_TIMEOUT, HEARTBEAT_INTERVAL):
+        for bound, wrong, word in (("min", operator.lt, "greater"), ("max", operator.gt, "less")):
+            limit = _limit(policy, f"group.{key.replace('.', f'.{bound}.', 1)}")
+            if key in values and limit is not None and wrong(number(key), limit[1]):
+                raise Refusal(
+                    ErrorCode.invalid_config, f"{key} must be {word} than or equal to {limit[0]} ({limit[1]})"
+                )
     if number(SESSION_TIMEOUT) <= number(HEARTBEAT_INTERVAL):
         raise Refusal(ErrorCode.invalid_config, f"{SESSION_TIMEOUT} must be greater than {HEARTBEAT_INTERVAL}")
+
+
+def _limit(policy: Policy, name: str) -> tuple[str, int] | None:
+    """A setting of the controller's own node."""
+    row = policy.broker_configs.get(name)
+    text = policy.broker_defaults.get(name) or (row.default if row is not None else None)
+    return None if text is None else (name, int(text))
 
 
 def alter_configs(

@@ -19,75 +19,20 @@ from ottla.node.endpoints import (
     parse_voters,
     split_list,
 )
+from ottla.node.kafka_keys import INERT, REFUSED, UNDESCRIBED, why
 from ottla.node.rules import advertised_of, check, inter_broker_name
 from ottla.node.settings import Settings
 from ottla.node.sources import ConfigError, Given, from_environment, from_toml, to_variable
 
 _ALIASES = {"log.dir": "log.dirs", "broker.id": "node.id"}
-# Settings that compose files for Kafka commonly have and that concern parts this node does not have (or has no use
-# for): taken without effect, so that such a file works; `NodeConfig.ignored` tells which were.
-WITHOUT_EFFECT = frozenset(
-    {
-        "num.network.threads",
-        "num.io.threads",
-        "num.recovery.threads.per.data.dir",
-        "num.replica.fetchers",
-        "background.threads",
-        "broker.id.generation.enable",
-        "controlled.shutdown.max.retries",
-        "controlled.shutdown.retry.backoff.ms",
-        "delete.records.purgatory.purge.interval.requests",
-        "fetch.purgatory.purge.interval.requests",
-        "group.coordinator.append.linger.ms",
-        "group.coordinator.new.enable",
-        "group.coordinator.rebalance.protocols",
-        "group.coordinator.threads",
-        "initial.broker.registration.timeout.ms",
-        "log.cleaner.io.buffer.load.factor",
-        "log.cleaner.io.buffer.size",
-        "log.cleaner.io.max.bytes.per.second",
-        "log.cleaner.threads",
-        "log.dir.failure.timeout.ms",
-        "log.initial.task.delay.ms",
-        "metadata.log.max.snapshot.interval.ms",
-        "metadata.log.segment.bytes",
-        "metadata.log.segment.ms",
-        "metadata.max.idle.interval.ms",
-        "metadata.max.retention.bytes",
-        "metadata.max.retention.ms",
-        "num.replica.alter.log.dirs.threads",
-        "offsets.load.buffer.size",
-        "offsets.topic.compression.codec",
-        "producer.id.expiration.check.interval.ms",
-        "producer.purgatory.purge.interval.requests",
-        "replica.socket.receive.buffer.bytes",
-        "reserved.broker.max.id",
-        "socket.send.buffer.bytes",
-        "socket.receive.buffer.bytes",
-        "security.inter.broker.protocol",
-        "transaction.state.log.load.buffer.size",
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
-        "share.coordinator.state.topic.replication.factor",
-        "share.coordinator.state.topic.min.isr",
-        "controller.quorum.election.backoff.max.ms",
-        "controller.quorum.fetch.timeout.ms",
-        "leader.imbalance.per.broker.percentage",
-        "log.flush.start.offset.checkpoint.interval.ms",
-        "replica.fetch.backoff.ms",
-        "controller.quorum.request.timeout.ms",
-        "controller.quorum.retry.backoff.ms",
-        "controller.quorum.append.linger.ms",
-        "queued.max.requests",
-        "confluent.support.metrics.enable",
-    }
-)
 
 
 class NodeConfig(Settings):
     """A node's settings, valid by themselves and together. Made by `load_config` or `NodeConfig.parse`.
 
     `topic_defaults` are the given broker configs that topics take their defaults from, as text; `ignored` the given
-    settings without effect; `given` all given settings as text but for secrets, by Kafka's names.
+    settings without effect; `given` all given settings as text but for secrets, by Kafka's names, as far as they are
+    described.
     """
 
     topic_defaults: Mapping[str, str] = Field(default_factory=dict, exclude=True)
@@ -213,6 +158,7 @@ class NodeConfig(Settings):
         """From text by Kafka's names. Raises ConfigError, one line for whatever is wrong first."""
         own: dict[str, str] = {}
         topic_defaults: dict[str, str] = {}
+        inert: dict[str, str] = {}
         ignored: list[str] = []
         for written, (text, origin) in settings.items():
             name = _ALIASES.get(written, written)
@@ -221,12 +167,17 @@ class NodeConfig(Settings):
                     continue  # the alias gives way to the name itself
                 own[name] = text.strip()
             elif name in TOPIC_DEFAULTS:
-                topic_defaults[name] = _checked(name, text.strip(), origin)
-            elif name in WITHOUT_EFFECT:
+                topic_defaults[name] = _checked(TOPIC_DEFAULTS[name], text.strip(), origin)
+            elif name in INERT:
+                inert[name] = _checked(INERT[name], text.strip(), origin)
                 ignored.append(name)
+            elif name in UNDESCRIBED:
+                ignored.append(name)
+            elif (reason := why(REFUSED, name)) is not None:
+                raise ConfigError(f"{_what(written, origin)} is not supported: {reason}")
             else:
                 raise ConfigError(_unknown(written, origin))
-        given = {name: text for name, text in own.items() if "secret" not in name} | topic_defaults
+        given = {name: text for name, text in own.items() if "secret" not in name} | topic_defaults | inert
         try:
             return cls.model_validate(
                 {**own, "topic.defaults": topic_defaults, "ignored": tuple(ignored), "given": given}
@@ -235,9 +186,9 @@ class NodeConfig(Settings):
             raise ConfigError(_explain(error, settings)) from None
 
 
-def _checked(name: str, text: str, origin: str) -> str:
+def _checked(definition: ConfigDef, text: str, origin: str) -> str:
     try:
-        TOPIC_DEFAULTS[name].parse(text)
+        definition.parse(text)
     except InvalidConfig as error:
         raise ConfigError(f"{error} (from {origin})") from None
     return text
@@ -247,12 +198,15 @@ def _unknown(name: str, origin: str) -> str:
     close = difflib.get_close_matches(name, _known_names(), n=1)
     wanted = to_variable(close[0]) if close and origin.startswith("KAFKA_") else "".join(close)
     hint = f"; did you mean {wanted}?" if wanted else ""
-    what = origin if origin.startswith("KAFKA_") else f"{name} in {origin}"
-    return f"{what} is not a known setting{hint}"
+    return f"{_what(name, origin)} is not a known setting{hint}"
+
+
+def _what(name: str, origin: str) -> str:
+    return origin if origin.startswith("KAFKA_") else f"{name} in {origin}"
 
 
 def _known_names() -> Iterable[str]:
-    return [*BROKER_CONFIGS, *WITHOUT_EFFECT]
+    return [*BROKER_CONFIGS, *UNDESCRIBED]
 
 
 def _explain(error: ValidationError, settings: Mapping[str, Given]) -> str:

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from ottla.controller import TOPIC_DEFAULTS, ConfigDef, ConfigType
 from ottla.node.endpoints import Endpoint
+from ottla.node.kafka_keys import INERT
 from ottla.node.settings import Settings
 
 SETTINGS: Mapping[str, FieldInfo] = {str(field.alias): field for field in Settings.model_fields.values()}
@@ -62,6 +63,6 @@ def _text(value: object) -> str | None:
 
 
 BROKER_CONFIGS: Mapping[str, ConfigDef] = MappingProxyType(
-    dict(sorted({**TOPIC_DEFAULTS, **{row.name: row for row in _definitions()}}.items()))
+    dict(sorted({**TOPIC_DEFAULTS, **INERT, **{row.name: row for row in _definitions()}}.items()))
 )
 """By name, sorted."""

@@ -1,9 +1,6 @@
 """The reference of all settings, for people."""
 
-from ottla.node.config import WITHOUT_EFFECT
 from ottla.node.definitions import BROKER_CONFIGS, SETTINGS
-
-__all__ = ["WITHOUT_EFFECT", "describe_settings"]
 
 
 def describe_settings() -> list[tuple[str, str, str, str]]:

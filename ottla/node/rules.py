@@ -108,6 +108,35 @@ def _times(config: Settings) -> None:
         raise ValueError("replica.fetch.wait.max.ms must not be more than replica.lag.time.max.ms")
     if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms:
         raise ValueError("group.min.session.timeout.ms must not be more than group.max.session.timeout.ms")
+    _consumer_groups(config)
+
+
+def _consumer_groups(config: Settings) -> None:
+    """KIP-848."""
+    session, heartbeat = config.group_consumer_session_timeout_ms, config.group_consumer_heartbeat_interval_ms
+    for what, value, least, most in (
+        (
+            "session.timeout.ms",
+            session,
+            config.group_consumer_min_session_timeout_ms,
+            config.group_consumer_max_session_timeout_ms,
+        ),
+        (
+            "heartbeat.interval.ms",
+            heartbeat,
+            config.group_consumer_min_heartbeat_interval_ms,
+            config.group_consumer_max_heartbeat_interval_ms,
+        ),
+    ):
+        if least > most:
+            raise ValueError(f"group.consumer.min.{what} must not be more than group.consumer.max.{what}")
+        if not least <= value <= most:
+            raise ValueError(
+                f"group.consumer.{what} must be between group.consumer.min.{what} ({least}) and "
+                f"group.consumer.max.{what} ({most})"
+            )
+    if heartbeat >= session:
+        raise ValueError("group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms")
 
 
 def _secret(config: Settings) -> None:

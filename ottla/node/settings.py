@@ -52,12 +52,13 @@ class Settings(BaseModel):
         (Endpoint("PLAINTEXT", "127.0.0.1", 9092), Endpoint("CONTROLLER", "127.0.0.1", 9093)),
         "Where this node listens, as NAME://host:port,... An empty host means all interfaces. A broker-only node needs "
         "the controller listener too: the metadata log is pushed to it. (Kafka's default is PLAINTEXT://:9092.)",
+        kind="string",
     )
     advertised_listeners: tuple[Endpoint, ...] = _key(
-        (), "Where others are told to come; what is not named here is advertised as in listeners."
+        (), "Where others are told to come; what is not named here is advertised as in listeners.", kind="string"
     )
     listener_security_protocol_map: dict[str, str] = _key(
-        {}, "The protocol of each listener, as NAME:PROTOCOL,... PLAINTEXT is the only one so far."
+        {}, "The protocol of each listener, as NAME:PROTOCOL,... PLAINTEXT is the only one so far.", kind="string"
     )
     inter_broker_listener_name: str = _key(
         "", "The listener that brokers replicate through; by default PLAINTEXT, or the only one."
@@ -159,9 +160,7 @@ class Settings(BaseModel):
     )
 
     # The log
-    log_dirs: str = _key(
-        "/tmp/kafka-logs", "The data directory; one, so far. log.dir means the same.", min_length=1, kind="list"
-    )
+    log_dirs: str = _key("/tmp/kafka-logs", "The data directory; one, so far. log.dir means the same.", min_length=1)
     ottla_flush: Literal["os", "synced"] = _key(
         "os", "os: the page cache, as Kafka. synced: records are on disk before they are acknowledged."
     )
@@ -196,6 +195,18 @@ class Settings(BaseModel):
         45_000, "Silence after which a member of a KIP-848 group is out.", ge=1
     )
     group_consumer_heartbeat_interval_ms: int = _key(5000, "Time between heartbeats in KIP-848 groups.", ge=1)
+    group_consumer_min_session_timeout_ms: int = _key(
+        45_000, "The shortest session that may be set for a KIP-848 group.", ge=1
+    )
+    group_consumer_max_session_timeout_ms: int = _key(
+        60_000, "The longest session that may be set for a KIP-848 group.", ge=1
+    )
+    group_consumer_min_heartbeat_interval_ms: int = _key(
+        5000, "The shortest time between heartbeats that may be set for a KIP-848 group.", ge=1
+    )
+    group_consumer_max_heartbeat_interval_ms: int = _key(
+        15_000, "The longest time between heartbeats that may be set for a KIP-848 group.", ge=1
+    )
     group_consumer_max_size: int = _key(_INT_MAX, "Most members of a KIP-848 group.", ge=1, le=_INT_MAX)
     group_consumer_migration_policy: Literal["disabled", "upgrade", "downgrade", "bidirectional"] = _key(
         "bidirectional", "Whether groups with members move to the KIP-848 protocol (upgrade), and back (downgrade)."
@@ -234,6 +245,7 @@ class Settings(BaseModel):
         "it with fewer.)",
         ge=1,
         le=32767,
+        kind="short",
     )
     transaction_state_log_min_isr: int = _key(
         2, "min.insync.replicas of __transaction_state, when it is made; no more than its replicas.", ge=1

@@ -24,6 +24,7 @@ from ottla.controller import (
     IncrementalAlterConfigsResponse,
     TopicResult,
 )
+from ottla.node.definitions import BROKER_CONFIGS
 from tests.broker.world import NOW_MS, World, topic_id
 
 
@@ -184,6 +185,22 @@ class TestConfigs:
             ("log.retention.hours", "168", 5),
         ]
         assert row.documentation
+
+    async def test_what_has_no_effect_is_described_as_the_file_has_it(self, world: World) -> None:
+        world.config.values["num.io.threads"] = "64"
+        found = await self.describe(world, 4, "1", keys=["num.io.threads"], include_documentation=True)
+        (row,) = found.configs
+        assert (row.value, row.config_source, row.config_type, row.read_only) == ("64", 4, 3, True)
+        assert row.documentation.startswith("Taken without effect")
+
+    async def test_every_key_is_described_with_its_default(self, world: World) -> None:
+        """tests/node/test_kafka_keys.py holds the table against Kafka's own."""
+        rows = {row.name: row for row in (await self.describe(world, 4, "1")).configs}
+        assert list(rows) == list(BROKER_CONFIGS)
+        for name, definition in BROKER_CONFIGS.items():
+            row = rows[name]
+            told = (row.value, row.config_source, row.config_type, row.read_only)
+            assert told == (definition.default, 5, definition.type, not definition.dynamic), name
 
     async def test_a_secret_is_described_without_its_value(self, world: World) -> None:
         found = await self.describe(world, 4, "1", keys=["ottla.cluster.secret"], include_synonyms=True)

@@ -157,11 +157,11 @@ class TestConfig:
         await told("config", "delete", "log.retention.ms", "--default", bootstrap=bootstrap)
 
     async def test_of_a_group(self, bootstrap: str) -> None:
-        await told("config", "set", "consumer.heartbeat.interval.ms=900", "--group", "g", bootstrap=bootstrap)
+        await told("config", "set", "consumer.heartbeat.interval.ms=9000", "--group", "g", bootstrap=bootstrap)
         (found,) = await asked("config", "describe", "--group", "g", bootstrap=bootstrap)
         assert (found["name"], found["value"], found["source"]) == (
             "consumer.heartbeat.interval.ms",
-            "900",
+            "9000",
             "GROUP_CONFIG",
         )
 

@@ -30,6 +30,7 @@ def three_nodes(background: BackgroundLoop, tmp_path_factory: pytest.TempPathFac
     settings = {
         "num.partitions": 2,
         "group.initial.rebalance.delay.ms": 100,
+        "group.consumer.min.heartbeat.interval.ms": 500,
         "group.consumer.heartbeat.interval.ms": 500,
     }
     cluster = Cluster.start_new(background, tmp_path_factory.mktemp("cluster"), 3, settings)

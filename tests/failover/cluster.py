@@ -29,6 +29,7 @@ SETTINGS: Mapping[str, str | int | bool] = {
     "replica.high.watermark.checkpoint.interval.ms": 500,
     "auto.create.topics.enable": False,
     "group.initial.rebalance.delay.ms": 200,
+    "group.consumer.min.heartbeat.interval.ms": 500,
     "group.consumer.heartbeat.interval.ms": 500,
     # Tests decide who leads.
     "auto.leader.rebalance.enable": False,

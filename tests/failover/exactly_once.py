@@ -24,6 +24,7 @@ SETTINGS = {
     "offsets.topic.num.partitions": SHARDS,
     "transaction.state.log.num.partitions": SHARDS,
     "group.min.session.timeout.ms": 1000,
+    "group.consumer.min.session.timeout.ms": 2000,
     "group.consumer.session.timeout.ms": 2000,
 }
 LIBRARIES = ("ottla", "confluent-kafka", "aiokafka")

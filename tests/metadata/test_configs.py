@@ -1,5 +1,6 @@
 """Configs: their tables, IncrementalAlterConfigs, and which value holds."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ottla.controller.metadata import (
 )
 from ottla.controller.metadata.snapshot import decode_snapshot, encode_snapshot
 from ottla.controller.rpc import ConfigOp, ConfigResourceOps, IncrementalAlterConfigs
+from ottla.node.definitions import BROKER_CONFIGS
 from tests.metadata.cluster import Cluster
 
 
@@ -146,6 +148,22 @@ def test_a_group_has_configs_whether_it_exists_or_not(cluster: Cluster) -> None:
     assert decode_snapshot(encode_snapshot(cluster.image), cluster.image.cluster_id).configs == cluster.image.configs
     assert _alter(cluster, kind="group", name="g", replace=True) is ErrorCode.none
     assert ("group", "g") not in cluster.image.configs
+
+
+def test_a_group_keeps_the_bounds_of_the_brokers(cluster: Cluster) -> None:
+    """KIP-848's group.consumer.min and max settings, as the controller's file has them or by default."""
+    session, beat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+    own = {"group.consumer.min.heartbeat.interval.ms": "1000"}
+    cluster.policy = dataclasses.replace(cluster.policy, broker_configs=BROKER_CONFIGS, broker_defaults=own)
+    for key, value, code in (
+        (session, "44999", ErrorCode.invalid_config),
+        (session, "60001", ErrorCode.invalid_config),
+        (session, "60000", ErrorCode.none),
+        (beat, "999", ErrorCode.invalid_config),
+        (beat, "1000", ErrorCode.none),
+        (beat, "15001", ErrorCode.invalid_config),
+    ):
+        assert _alter(cluster, (key, "set", value), kind="group", name="g") is code, (key, value)
 
 
 def test_no_change_is_no_entry(cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """The configuration of a node: two sources, one meaning, and one clear line for every mistake."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ottla.node.broker_part import limits
 from ottla.node.config import NodeConfig, load_config
 from ottla.node.definitions import BROKER_CONFIGS, SETTINGS
 from ottla.node.endpoints import Endpoint, Voter
+from ottla.node.kafka_keys import INERT
 from ottla.node.reference import describe_settings
 from ottla.node.sources import ConfigError, from_environment, from_toml, to_variable
 
@@ -210,6 +212,23 @@ def test_variables_of_the_image_and_of_kubernetes_are_no_settings() -> None:
 def test_settings_of_parts_that_are_not_here_are_taken_and_told() -> None:
     config = load(MINIMAL | {"KAFKA_TRANSACTION_STATE_LOG_LOAD_BUFFER_SIZE": "1", "KAFKA_NUM_IO_THREADS": "8"})
     assert config.ignored == ("num.io.threads", "transaction.state.log.load.buffer.size")
+    assert config.kafka_values()["num.io.threads"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("NUM_IO_THREADS", "many", "num.io.threads: not a number of 32 bits (from KAFKA_NUM_IO_THREADS)"),
+        ("SECURITY_INTER_BROKER_PROTOCOL", "SSL", "only PLAINTEXT is supported"),
+        ("SSL_KEYSTORE_LOCATION", "/k", "KAFKA_SSL_KEYSTORE_LOCATION is not supported: connections are plain TCP"),
+        ("GROUP_CONSUMER_SESSION_TIMEOUT_MS", "2000", "between group.consumer.min.session.timeout.ms (45000) and"),
+        ("GROUP_CONSUMER_MIN_HEARTBEAT_INTERVAL_MS", "20000", "more than group.consumer.max.heartbeat.interval.ms"),
+        ("GROUP_CONSUMER_MAX_HEARTBEAT_INTERVAL_MS", "4000", "more than group.consumer.max.heartbeat.interval.ms"),
+    ],
+)
+def test_what_would_promise_what_is_not_so_is_refused(name: str, value: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        load(MINIMAL | {f"KAFKA_{name}": value})
 
 
 def test_a_cluster_of_one_needs_no_secret() -> None:
@@ -261,15 +280,15 @@ def test_quoted_names_come_through_toml_as_they_are(values: dict[str, bool | int
 def test_definitions_are_of_kafkas_types() -> None:
     for name, kind, default, dynamic in (
         ("node.id", ConfigType.INT, None, False),
-        ("log.dirs", ConfigType.LIST, "/tmp/kafka-logs", False),
-        ("listeners", ConfigType.LIST, "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093", False),
+        ("log.dirs", ConfigType.STRING, "/tmp/kafka-logs", False),
+        ("listeners", ConfigType.STRING, "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093", False),
         ("replica.lag.time.max.ms", ConfigType.LONG, "30000", False),
         ("offsets.topic.replication.factor", ConfigType.SHORT, "3", False),
         ("auto.create.topics.enable", ConfigType.BOOLEAN, "true", False),
         ("log.cleaner.backoff.ms", ConfigType.LONG, "15000", True),
         ("max.connections", ConfigType.INT, "10000", True),
         ("log.retention.ms", ConfigType.LONG, None, True),
-        ("log.retention.hours", ConfigType.LONG, "168", False),
+        ("log.retention.hours", ConfigType.INT, "168", False),
         ("broker.rack", ConfigType.STRING, None, False),
     ):
         row = BROKER_CONFIGS[name]
@@ -308,7 +327,7 @@ def test_what_the_metadata_says_takes_the_place_of_what_the_file_says() -> None:
 
 def test_the_reference_has_every_setting_once_with_a_meaning() -> None:
     rows = describe_settings()
-    assert [row[0] for row in rows] == sorted({*SETTINGS, *TOPIC_DEFAULTS})
+    assert [row[0] for row in rows] == sorted({*SETTINGS, *TOPIC_DEFAULTS, *INERT})
     assert all(kind in ("boolean", "int", "long", "double", "string", "list", "short") for _, kind, _, _ in rows)
     assert all(doc for *_, doc in rows)
     assert ("num.partitions", "int", "1", "Partitions of a topic that does not say.") in rows

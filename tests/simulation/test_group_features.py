@@ -27,6 +27,7 @@ from ottla.simulation import SimulatedCluster, leader_of, run
 
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "100",
+    "group.consumer.min.heartbeat.interval.ms": "1000",
     "group.consumer.heartbeat.interval.ms": "1000",
     "offsets.topic.num.partitions": "3",
 }

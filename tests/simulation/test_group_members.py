@@ -19,6 +19,7 @@ PARTITIONS = 6
 SHARDS = 5
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "200",
+    "group.consumer.min.heartbeat.interval.ms": "1000",
     "group.consumer.heartbeat.interval.ms": "1000",
     "offsets.topic.num.partitions": str(SHARDS),
 }

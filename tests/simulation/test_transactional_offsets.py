@@ -23,7 +23,9 @@ GROUP, INPUT, OUTPUT, PARTITIONS, SHARDS = "copiers", "in", "out", 4, 3
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "100",
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "3000",
     "group.consumer.session.timeout.ms": "3000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
     "group.consumer.heartbeat.interval.ms": "500",
     "offsets.topic.num.partitions": str(SHARDS),
     "transaction.state.log.num.partitions": str(SHARDS),

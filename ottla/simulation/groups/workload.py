@@ -32,7 +32,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "offsets.topic.num.partitions": "2",
     "group.initial.rebalance.delay.ms": "100",
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "3000",
     "group.consumer.session.timeout.ms": "3000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
     "group.consumer.heartbeat.interval.ms": "500",
 }
 """Of nodes: few partitions for offsets, so that their leaders are hit, and little patience."""

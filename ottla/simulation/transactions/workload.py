@@ -31,7 +31,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "transaction.state.log.num.partitions": "2",
     "group.initial.rebalance.delay.ms": "100",
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "3000",
     "group.consumer.session.timeout.ms": "3000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
     "group.consumer.heartbeat.interval.ms": "500",
 }
 """Of nodes: few partitions for coordinators, so that their leaders are hit, and little patience."""
