@@ -4,6 +4,7 @@ every replica. How it works in detail is tested with the parts (`tests/log`, `te
 import asyncio
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from ottla.client import (
     BrokerResponseError,
@@ -11,10 +12,12 @@ from ottla.client import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     NewTopic,
-    NotEnoughReplicasError,
 )
 from ottla.records import Compression, decode_batch, iter_headers
-from ottla.simulation import SimulatedCluster, run
+from ottla.simulation import Anomaly, SimulatedCluster, run
+from ottla.simulation.node import KAFKA_PORT
+from ottla.wire import KafkaConnection
+from tests.failover.attached import Attached
 
 TOPIC = ConfigResource("topic", "t")
 QUICK = {"log.retention.check.interval.ms": "200", "log.cleaner.backoff.ms": "200"}
@@ -264,22 +267,42 @@ def test_compression_type(codec, value):
     assert all(each == expected.get(codec, {Compression.__members__.get(codec.upper())}) for each in found)
 
 
-@scenario({"min_insync_replicas": "3"}, {"replica.lag.time.max.ms": "2000"})
+@scenario({"min_insync_replicas": "3", "retention_ms": "-1"}, {"replica.lag.time.max.ms": "2000"})
 async def test_min_insync_replicas(cluster):
-    await write(cluster, 1)
-    follower = next(node_id for node_id in cluster.nodes if node_id != cluster.leader("t"))
-    cluster.kill(follower)
-    await cluster.until(lambda: len(cluster.partition_on(cluster.leader("t"), "t").role.isr.committed) == 2, "two left")
-    with pytest.raises((NotEnoughReplicasError, KafkaTimeoutError)):
-        await write(cluster, 1, request_timeout_ms=2000)
-    alive = [node for node in cluster.nodes.values() if node.alive]
+    """What is refused before it is written is nowhere; what was written when a replica went may still be committed."""
+    leader = cluster.leader("t")
+    gone, other = [node_id for node_id in cluster.nodes if node_id != leader]
+    address = cluster.nodes[leader].machine.address
+    attached = Attached(await KafkaConnection.open(address, KAFKA_PORT, client_id="attached", timeout=20.0), "t", -1)
+
+    def marks():
+        both = [cluster.partition_on(node_id, "t") for node_id in (leader, other)]
+        return [(partition.log_end_offset, partition.high_watermark) for partition in both]
+
+    await attached.acknowledged(b"kept")
+    await in_step(cluster)
+    cluster.isolate(gone)
+    answer = await attached.send(b"written, and not acknowledged")
+    assert answer.error is ErrorCode.not_enough_replicas_after_append
+    assert gone not in cluster.partition_on(leader, "t").role.isr.committed
+    await cluster.advance(2)
+    assert marks() == [(2, 1), (2, 1)]
+    answer = await attached.send(b"not even written")
+    assert answer.error is ErrorCode.not_enough_replicas
+    await cluster.advance(2)
+    assert marks() == [(2, 1), (2, 1)]
+    with pytest.raises(KafkaTimeoutError, match=r"NOT_ENOUGH_REPLICAS.*the records are not in the log"):
+        # The client tries again for as long as it is let.
+        await write(cluster, 1, delivery_timeout_ms=5000, request_timeout_ms=2000)
     async with cluster.admin() as admin:
         await admin.incremental_alter_configs({TOPIC: {"min.insync.replicas": "2"}})
-    await cluster.until(
-        lambda: all(node.node.quorum.view.image.configs["topic", "t"]["min.insync.replicas"] == "2" for node in alive),
-        "those that live know",
-    )
-    await write(cluster, 1)
+    await cluster.until(lambda: marks() == [(2, 2), (2, 2)], "two are enough for what two have")
+    assert (await attached.acknowledged(b"kept, too")).offset == 2
+    attached.close()
+    cluster.heal()
+    await in_step(cluster)
+    values = [[record.value for record in records(held)] for held in logs(cluster)]
+    assert values == [[b"kept", b"written, and not acknowledged", b"kept, too"]] * 3
 
 
 def test_unclean_leader_election_enable():
@@ -309,25 +332,29 @@ def test_unclean_leader_election_enable():
     assert run(body, 1) == 4
 
 
-@scenario({"flush_messages": "1"})
-async def test_flush_messages(cluster):
-    await power_off_right_after_an_acknowledgement(cluster)
+@pytest.mark.parametrize("configs", [{"flush_messages": "1"}, {"flush_messages": "1000"}, {"flush_ms": "1000"}])
+def test_flush_messages_and_flush_ms(configs):
+    """Any flush config means that what was acknowledged is on disk."""
+    assert run(lambda: power_off_right_after_an_acknowledgement(configs), 1) == [5, 5, 5]
 
 
-@scenario({"flush_ms": "1000"})
-async def test_flush_ms(cluster):
-    await power_off_right_after_an_acknowledgement(cluster)
+@pytest.mark.parametrize("configs", [{}, {"flush_messages": str(2**63 - 1)}], ids=["none", "never"])
+def test_without_either_it_may_be_gone(configs):
+    with pytest.raises(Anomaly, match="committed is 5"):
+        run(lambda: power_off_right_after_an_acknowledgement(configs), 1)
 
 
-async def power_off_right_after_an_acknowledgement(cluster):
-    """By default that loses what was in the page caches; any flush config means that nothing is."""
-    await write(cluster, 5)
-    for node_id in cluster.nodes:
-        cluster.power_off(node_id)
-    for node_id in cluster.nodes:
-        cluster.start(node_id)
-    await cluster.until(lambda: cluster.full("t"), "all are back")
-    assert [held.log_end_offset for held in logs(cluster)] == [5, 5, 5]
+async def power_off_right_after_an_acknowledgement(configs):
+    """Of all machines at once."""
+    async with SimulatedCluster(settings=QUICK) as cluster:
+        await cluster.create_topic("t", **configs)
+        await write(cluster, 5)
+        for node_id in cluster.nodes:
+            cluster.power_off(node_id)
+        for node_id in cluster.nodes:
+            cluster.start(node_id)
+        await cluster.until(lambda: cluster.full("t"), "all are back")
+        return [held.log_end_offset for held in logs(cluster)]
 
 
 @scenario({"preallocate": "true", "segment_bytes": "1000000"})
