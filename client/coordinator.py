@@ -45,10 +45,12 @@ class Coordinator:
 
     def __init__(self, network: Network, key: str, key_type: int = GROUP_KEY) -> None:
         self.node: int | None = None
+        self.asked: int | None = None
+        """Who was asked last."""
         self._network = network
         self._key = key
         self._key_type = key_type
-        self._what = f"{_WHAT[key_type]} {key!r}"
+        self.what = f"{_WHAT[key_type]} {key!r}"
         self._finding: asyncio.Task[int] | None = None
 
     async def close(self) -> None:
@@ -92,16 +94,15 @@ class Coordinator:
         values = {"key": self._key, "key_type": self._key_type, "coordinator_keys": [self._key]}
         # Version 0 knows groups only.
         versions = (max(FIND_COORDINATOR_VERSIONS[0], self._key_type), FIND_COORDINATOR_VERSIONS[1])
-        answer = await self._network.call_any(
+        answer, teller, _ = await self._network.ask_any(
             FIND_COORDINATOR, versions, values, timeout=3 * PATIENCE, patience=PATIENCE
         )
         rows = getattr(answer, "coordinators", None)
         row = answer if rows is None else next((each for each in rows if each.key == self._key), None)
         code = ErrorCode.coordinator_not_available if row is None else row.error_code
         if row is None or code is not ErrorCode.none:
-            message = getattr(row, "error_message", None)
-            text = self._what + (f": {message}" if message else "")
-            raise error_for(code, text, attempts=attempts)
+            text = getattr(row, "error_message", None) or f"coordinator of {self.what}"
+            raise error_for(code, text, broker=teller, attempts=attempts)
         node = int(row.node_id)
         brokers = self._network.metadata.brokers
         known = brokers.get(node)
@@ -120,7 +121,7 @@ class Coordinator:
     ) -> tuple[Any, int]:
         """The answer and who gave it. Raises what `find` and `Network.call` raise; whoever did not answer is no longer
         taken for the coordinator."""
-        node = await self.find()
+        node = self.asked = await self.find()
         loop = asyncio.get_running_loop()
         work = self._network.call(node, api_key, versions, values, timeout=timeout, channel=channel)
         asking = loop.create_task(work, name=f"ask coordinator {node}")
@@ -128,7 +129,7 @@ class Coordinator:
             while not (await asyncio.wait([asking], timeout=DOUBT))[0]:
                 # A paused broker shows as silence only; a join may rightly take minutes.
                 if await self._moved(node) and not asking.done():
-                    raise KafkaConnectionError(f"{self._what} is no longer coordinated by broker {node}")
+                    raise KafkaConnectionError(f"{self.what} is no longer coordinated by this broker", broker=node)
             return asking.result(), node
         except (KafkaConnectionError, KafkaTimeoutError):
             self.lost(node)
@@ -163,7 +164,7 @@ async def at_coordinator(
     """What the coordinator answers, whoever that is by then. Raises the last error in the end."""
     coordinator = Coordinator(network, key, key_type)
     options = network.options
-    last: KafkaError | None = None
+    last: KafkaError = KafkaTimeoutError(f"no answer of the coordinator of {coordinator.what} within {timeout:g} s")
     attempts = 0
     try:
         async with asyncio.timeout(timeout):
@@ -172,14 +173,12 @@ async def at_coordinator(
                 try:
                     return await ask(coordinator)
                 except KafkaError as error:
-                    if not error.retriable:
-                        raise
                     last = error
+                    if not error.retriable:
+                        break
                 await asyncio.sleep(options.backoff.delay(attempts, options.rng))
     except TimeoutError:
-        text = (
-            f"no answer of the coordinator of {_WHAT[key_type]} {key!r} within {timeout:g} s, after {attempts} attempts"
-        )
-        raise (last or KafkaTimeoutError(text)) from None
+        last = last.about(broker=last.broker or coordinator.asked)
     finally:
         await coordinator.close()
+    raise last.about(attempts=attempts) from last.__cause__

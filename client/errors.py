@@ -1,14 +1,37 @@
 """What can go wrong in a client, as types.
 
-Names follow aiokafka where it has one. A `BrokerResponseError` is an answer that a broker gave; it
-names the broker, the partition, the leader epoch and the number of attempts, as far as they are known.
+Names follow aiokafka where it has one. Every error says by its fields what it is about: the group, the partition, the
+broker, the epochs and the number of attempts, as far as they are known. Its text is made from them.
 """
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Any, Final, Self, TypedDict, Unpack
+
 from kio.schema.errors import ErrorCode
 
 from ottla.client.structs import TopicPartition
+
+
+class Fields(TypedDict, total=False):
+    """What an error may be about; None, -1 and () stand for what is not known.
+
+    `partitions` is for what is about several of them, `attempts` is how often the program's request was tried, and
+    `leader_epoch` is the newest that is known of the partition (of a commit, the one that was to be committed).
+    """
+
+    group_id: str | None
+    generation: int | None
+    partition: TopicPartition | None
+    partitions: tuple[TopicPartition, ...]
+    broker: int | None
+    leader_epoch: int | None
+    attempts: int | None
+
+
+_MANY: Final = 10
+"""How many partitions a text names."""
 
 
 class KafkaError(Exception):
@@ -20,6 +43,53 @@ class KafkaError(Exception):
 
     retriable = False
     definite: bool | None = None
+    group_id: str | None = None
+    generation: int | None = None
+    partition: TopicPartition | None = None
+    partitions: tuple[TopicPartition, ...] = ()
+    broker: int | None = None
+    leader_epoch: int | None = None
+    attempts: int | None = None
+
+    def __init__(self, *args: Any, **fields: Unpack[Fields]) -> None:
+        super().__init__(*args)
+        self._learn(fields)
+
+    @property
+    def text(self) -> str:
+        """What went wrong, without the fields."""
+        return " ".join(map(str, self.args))
+
+    @property
+    def fields(self) -> Fields:
+        """What is known of where it went wrong."""
+        known: Fields = {}
+        for name in Fields.__annotations__:
+            value = getattr(self, name)
+            if value is not None and value != ():
+                known[name] = value  # type: ignore[literal-required]
+        return known
+
+    def about(self, **fields: Unpack[Fields]) -> Self:
+        """The same error, with what is known further up. A new one: several may wait for what has failed once."""
+        other = copy(self)
+        other._learn(fields)
+        other.__cause__, other.__suppress_context__ = self.__cause__, self.__suppress_context__
+        return other.with_traceback(self.__traceback__)
+
+    def _learn(self, fields: Fields) -> None:
+        vars(self).update((name, value) for name, value in fields.items() if value not in (None, -1, ()))
+
+    def __str__(self) -> str:
+        where = [f"{name.removesuffix('_id').replace('_', ' ')} {_shown(value)}" for name, value in self.fields.items()]
+        return f"{self.text} [{', '.join(where)}]" if where else self.text
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple) and not isinstance(value, TopicPartition):
+        more = f" and {len(value) - _MANY} more" if len(value) > _MANY else ""
+        return " ".join(map(str, value[:_MANY])) + more
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 class IllegalStateError(KafkaError):
@@ -73,24 +143,16 @@ class FatalTransactionError(KafkaError):
 class BrokerResponseError(KafkaError):
     """A broker answered with an error code."""
 
-    def __init__(
-        self,
-        code: ErrorCode,
-        message: str | None = None,
-        *,
-        broker: int | None = None,
-        partition: TopicPartition | None = None,
-        leader_epoch: int | None = None,
-        attempts: int | None = None,
-    ) -> None:
+    def __init__(self, code: ErrorCode, message: str | None = None, **fields: Unpack[Fields]) -> None:
+        super().__init__(code, message, **fields)
         self.code = code
-        self.broker = broker
-        self.partition = partition
-        self.leader_epoch = leader_epoch
-        self.attempts = attempts
         self.message = message
         self.retriable = code.retriable
-        super().__init__(_describe(code, message, broker, partition, leader_epoch, attempts))
+
+    @property
+    def text(self) -> str:
+        name = f"{self.code.name.upper()} ({self.code.value})"
+        return f"{name}: {self.message}" if self.message else name
 
 
 class UnknownTopicOrPartitionError(BrokerResponseError):
@@ -202,21 +264,19 @@ class LogTruncationError(KafkaError):
     """The log was truncated below what this consumer had already read (KIP-320).
 
     Attributes:
-        partition: the partition.
         position: the offset that was to be read next.
         leader_epoch: the epoch of the last record that was read.
-        divergent_offset: the first offset whose record is no longer the one that was read.
+        divergent_offset: the first offset whose record is no longer the one that was read, -1 if that is not known.
     """
 
-    def __init__(self, partition: TopicPartition, position: int, leader_epoch: int, divergent_offset: int) -> None:
-        self.partition = partition
+    def __init__(self, position: int, divergent_offset: int, **fields: Unpack[Fields]) -> None:
+        super().__init__(position, divergent_offset, **fields)
         self.position = position
-        self.leader_epoch = leader_epoch
         self.divergent_offset = divergent_offset
-        super().__init__(
-            f"log of {partition} was truncated: position {position} in epoch {leader_epoch} "
-            f"diverges from offset {divergent_offset} on"
-        )
+
+    @property
+    def text(self) -> str:
+        return f"the log was truncated: position {self.position} diverges from offset {self.divergent_offset} on"
 
 
 class NoOffsetForPartitionError(KafkaError):
@@ -224,7 +284,10 @@ class NoOffsetForPartitionError(KafkaError):
 
 
 class CorruptRecordError(KafkaError):
-    """A fetched batch fails its check, and so no record of it is handed out."""
+    """A fetched batch fails its check, and so no record of it is handed out.
+
+    `attempts` is how often in a row it was fetched so.
+    """
 
 
 _TYPES: dict[ErrorCode, type[BrokerResponseError]] = {
@@ -259,39 +322,6 @@ _TYPES: dict[ErrorCode, type[BrokerResponseError]] = {
 }
 
 
-def error_for(
-    code: ErrorCode,
-    message: str | None = None,
-    *,
-    broker: int | None = None,
-    partition: TopicPartition | None = None,
-    leader_epoch: int | None = None,
-    attempts: int | None = None,
-) -> BrokerResponseError:
+def error_for(code: ErrorCode, message: str | None = None, **fields: Unpack[Fields]) -> BrokerResponseError:
     """The typed error for a broker's error code."""
-    cls = _TYPES.get(code, BrokerResponseError)
-    return cls(code, message, broker=broker, partition=partition, leader_epoch=leader_epoch, attempts=attempts)
-
-
-def _describe(
-    code: ErrorCode,
-    message: str | None,
-    broker: int | None,
-    partition: TopicPartition | None,
-    leader_epoch: int | None,
-    attempts: int | None,
-) -> str:
-    where = [
-        f"{name} {value}"
-        for name, value in (
-            ("partition", partition),
-            ("broker", broker),
-            ("leader epoch", leader_epoch),
-            ("attempts", attempts),
-        )
-        if value is not None
-    ]
-    text = f"{code.name.upper()} ({code.value})"
-    if message:
-        text += f": {message}"
-    return f"{text} [{', '.join(where)}]" if where else text
+    return _TYPES.get(code, BrokerResponseError)(code, message, **fields)

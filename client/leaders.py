@@ -53,7 +53,8 @@ async def ask_leaders(
     for tp in tps:
         leader = network.metadata.leader(tp)
         if leader is None:
-            errors[tp] = LeaderNotAvailableError(ErrorCode.leader_not_available, partition=tp)
+            epoch = network.metadata.leader_epoch(tp)
+            errors[tp] = LeaderNotAvailableError(ErrorCode.leader_not_available, partition=tp, leader_epoch=epoch)
         else:
             leaders.setdefault(leader, []).append(tp)
 
@@ -62,19 +63,19 @@ async def ask_leaders(
             timeout = min(PATIENCE, network.options.request_timeout)
             answer = await network.call(leader, api_key, versions, values(leader, mine), timeout=timeout)
         except (KafkaConnectionError, KafkaTimeoutError, UnsupportedVersionError) as error:
-            errors.update(dict.fromkeys(mine, error))
+            for tp in mine:
+                errors[tp] = error.about(broker=leader, partition=tp, leader_epoch=network.metadata.leader_epoch(tp))
             return
         results = read(answer)
         for tp in mine:
-            if tp not in results:
-                errors[tp] = error_for(ErrorCode.unknown_server_error, "not in the answer", broker=leader, partition=tp)
-                continue
-            raw, value = results[tp]
-            if raw.error_code is ErrorCode.none:
+            raw, value = results.get(tp, (None, None))
+            code = ErrorCode.unknown_server_error if raw is None else raw.error_code
+            if code is ErrorCode.none:
                 found[tp] = value
             else:
+                text = "not in the answer" if raw is None else None
                 epoch = network.metadata.leader_epoch(tp)
-                errors[tp] = error_for(raw.error_code, broker=leader, partition=tp, leader_epoch=epoch)
+                errors[tp] = error_for(code, text, broker=leader, partition=tp, leader_epoch=epoch)
 
     await asyncio.gather(*(ask(leader, mine) for leader, mine in leaders.items()))
     return found, errors
@@ -104,6 +105,6 @@ async def until_all_answer(
         wait = network.options.backoff.delay(attempts, network.options.rng)
         for error in errors.values():
             if not error.retriable or loop.time() + wait > deadline:
-                raise error
+                raise error.about(attempts=attempts)
         network.request_refresh()
         await asyncio.sleep(wait)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from kio.schema.errors import ErrorCode
 
@@ -34,6 +34,22 @@ _CODES: Final[dict[int, ErrorCode]] = {code.value: code for code in ErrorCode}
 Values = Mapping[str, Any]
 
 
+class How(TypedDict, total=False):
+    """The keyword arguments of `Network.ask_any`."""
+
+    timeout: float | None
+    patience: float
+    retry_if: Callable[[Any], ErrorCode | None]
+
+
+class Told(NamedTuple):
+    """An answer, the broker that gave it if its id is known, and how many were asked before it did."""
+
+    answer: Any
+    broker: int | None
+    attempts: int
+
+
 class Network:
     """Shared by everything in one client. `start` and `close` bracket its life; nothing runs before `start`."""
 
@@ -52,6 +68,8 @@ class Network:
         self._refreshed_at = float("-inf")
         self._tried_at = float("-inf")
         self._fruitless = 0
+        self._told_by: int | None = None
+        """Who gave the last metadata."""
         self._started = self._closed = False
 
     async def start(self) -> None:
@@ -101,7 +119,7 @@ class Network:
         """The connection to a node, opened if need be. Raises KafkaConnectionError."""
         address = self.address(node_id)
         if address is None:
-            raise KafkaConnectionError(f"the address of broker {node_id} is not known")
+            raise KafkaConnectionError("its address is not known", broker=node_id)
         return await self._pool.get(address, channel)
 
     async def call(
@@ -117,10 +135,16 @@ class Network:
         """Ask one node. Raises KafkaConnectionError, KafkaTimeoutError, UnsupportedVersionError."""
         address = self.address(node_id)
         if address is None:
-            raise KafkaConnectionError(f"the address of broker {node_id} is not known")
+            raise KafkaConnectionError("its address is not known", broker=node_id)
         return await self._call(address, api_key, versions, values, timeout, channel)
 
     async def call_any(
+        self, api_key: int, versions: tuple[int, int], values: Values | Callable[[float], Values], **how: Unpack[How]
+    ) -> Any:
+        """The answer of any broker: `ask_any` for who need not know whose it is."""
+        return (await self.ask_any(api_key, versions, values, **how)).answer
+
+    async def ask_any(
         self,
         api_key: int,
         versions: tuple[int, int],
@@ -129,7 +153,7 @@ class Network:
         timeout: float | None = None,
         patience: float = PATIENCE,
         retry_if: Callable[[Any], ErrorCode | None] = lambda answer: None,
-    ) -> Any:
+    ) -> Told:
         """Ask any broker, another one after each failure, until one answers and `retry_if` finds no error to retry.
 
         `patience` is how many seconds one broker may take; it doubles after each round in which every broker has taken
@@ -160,18 +184,18 @@ class Network:
                 code = retry_if(answer)
                 if code is None or code is ErrorCode.none:
                     self._choice.trust(address)
-                    return answer
-                error = error_for(code, attempts=attempts)
+                    return Told(answer, self._node_at(address), attempts)
+                error = error_for(code, broker=self._node_at(address))
                 self._choice.doubt(address)
             except KafkaConnectionError as caught:
-                error = NoBrokersAvailable(f"no broker answered after {attempts} attempts: {caught}")
+                error = NoBrokersAvailable(f"no broker answered: {caught.text}", broker=caught.broker)
             except KafkaTimeoutError as caught:
                 self._choice.doubt(address)
                 error = caught
             # Straight to the next broker; only a whole round in vain is followed by a pause.
             wait = self.options.backoff.delay(attempts, self.options.rng) if len(fresh) == 1 else 0.0
             if loop.time() + wait >= deadline:
-                raise error
+                raise error.about(attempts=attempts)
             await asyncio.sleep(wait)
 
     def request_refresh(self) -> None:
@@ -190,7 +214,9 @@ class Network:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         answered = self._refreshed_at
+        attempts = 0
         while not condition():
+            attempts += self._refreshing is None
             self.request_refresh()
             task = self._refreshing
             if task is None:
@@ -203,8 +229,9 @@ class Network:
             if not condition() and loop.time() >= deadline:
                 if self._refreshed_at == answered:
                     servers = ", ".join(map(str, self._choice.candidates()))
-                    raise NoBrokersAvailable(f"no broker answered within {timeout:g} s: {servers}")
-                raise KafkaTimeoutError(f"metadata did not show what was waited for within {timeout:g} s")
+                    raise NoBrokersAvailable(f"no broker answered within {timeout:g} s: {servers}", attempts=attempts)
+                text = f"metadata did not show what was waited for within {timeout:g} s"
+                raise KafkaTimeoutError(text, broker=self._told_by, attempts=attempts)
 
     async def refreshed(self) -> None:
         """Wait for metadata that was asked for after this call. Raises NoBrokersAvailable."""
@@ -228,22 +255,22 @@ class Network:
         except NoBrokersAvailable:
             self.topics.discard(topic)
             raise
-        except KafkaTimeoutError:
+        except KafkaTimeoutError as error:
             known = self.metadata.topics.get(topic)
             self.topics.discard(topic)
             if known is not None and known.error is not ErrorCode.none:
-                raise error_for(known.error, f"topic {topic!r}") from None
+                raise error_for(known.error, f"topic {topic!r}", **error.fields) from None
             raise
         known = self.metadata.topics[topic]
         if not known.partitions:
             self.topics.discard(topic)
-            raise error_for(known.error, f"topic {topic!r}")
+            raise error_for(known.error, f"topic {topic!r}", broker=self._told_by)
 
-    async def fetch_metadata(self, topics: Iterable[str] | None, timeout: float | None = None) -> Any:
+    async def fetch_metadata(self, topics: Iterable[str] | None, timeout: float | None = None) -> Told:
         """A fresh Metadata answer of any broker about `topics` (None: all of them), without creating any."""
         names = None if topics is None else [{"name": name, "topic_id": None} for name in topics]
         values = {"topics": names, "allow_auto_topic_creation": False}
-        return await self.call_any(METADATA, METADATA_VERSIONS, values, timeout=timeout)
+        return await self.ask_any(METADATA, METADATA_VERSIONS, values, timeout=timeout)
 
     # -- refreshing ----------------------------------------------------------------------------------------
 
@@ -260,26 +287,29 @@ class Network:
             everything = self.all_topics
             names = None if everything else [{"name": n, "topic_id": None} for n in sorted(self.topics)]
             values = {"topics": names, "allow_auto_topic_creation": self._allow_auto_create}
-            answer = await self._ask_quickly(values)
-            if answer is not None:
+            answer, teller = await self._ask_quickly(values)
+            if teller is not None:
                 self.metadata.update(answer, all_topics=everything)
+                self._told_by = self._node_at(teller)
                 self._refreshed_at = loop.time()
             self._fruitless = 0 if self.metadata.version != version else self._fruitless + 1
         finally:
             self._refreshing = None
         self._notify()
 
-    async def _ask_quickly(self, values: Values) -> Any | None:
-        """Ask brokers for metadata: the next one as soon as one fails or is slow. None if all fail."""
-        asked: list[asyncio.Task[Any]] = []
+    async def _ask_quickly(self, values: Values) -> tuple[Any, Address | None]:
+        """Ask brokers for metadata: the next one as soon as one fails or is slow. The answer and whose it is; None if
+        all fail."""
+        asked: dict[asyncio.Task[Any], Address] = {}
         waiting: list[asyncio.Task[Any]] = []
         candidates = self._choice.candidates()
         try:
             while candidates or waiting:
                 if candidates:
-                    call = self._call(candidates.pop(0), METADATA, METADATA_VERSIONS, values, 10.0, "")
-                    asked.append(asyncio.get_running_loop().create_task(call))
-                    waiting.append(asked[-1])
+                    address = candidates.pop(0)
+                    call = self._call(address, METADATA, METADATA_VERSIONS, values, 10.0, "")
+                    waiting.append(asyncio.get_running_loop().create_task(call))
+                    asked[waiting[-1]] = address
                 await asyncio.wait(
                     waiting,
                     timeout=self.options.hedge if candidates else None,
@@ -290,10 +320,10 @@ class Network:
                 for task in done:
                     error = task.exception()
                     if error is None:
-                        return task.result()
+                        return task.result(), asked[task]
                     if not isinstance(error, KafkaError):
                         raise error
-            return None
+            return None, None
         finally:
             for task in waiting:
                 task.cancel()
@@ -314,12 +344,18 @@ class Network:
         timeout: float | None,
         channel: str,
     ) -> Any:
-        connection = await self._pool.get(address, channel)
-        return await exchange(connection, api_key, versions, values, timeout or self.options.request_timeout)
+        try:
+            connection = await self._pool.get(address, channel)
+            return await exchange(connection, api_key, versions, values, timeout or self.options.request_timeout)
+        except KafkaError as error:
+            raise error.about(broker=self._node_at(address)) from error.__cause__
+
+    def _node_at(self, address: Address) -> int | None:
+        return next((b.node_id for b in self.metadata.brokers.values() if Address(b.host, b.port) == address), None)
 
     def _on_connection(self, address: Address, up: bool) -> None:
         # Whoever led from there may be replaced already: know it before the next request needs it.
-        if not up and any(Address(b.host, b.port) == address for b in self.metadata.brokers.values()):
+        if not up and self._node_at(address) is not None:
             self.request_refresh()
         self._notify()
 

@@ -28,7 +28,7 @@ async def describe(network: Network, timeout: float, *, include_fenced_brokers: 
     except UnsupportedVersionError:
         if include_fenced_brokers:
             raise
-        answer = await network.fetch_metadata((), timeout)
+        answer = (await network.fetch_metadata((), timeout)).answer
         brokers = tuple(BrokerMetadata(b.node_id, b.host, b.port, b.rack) for b in answer.brokers)
         return ClusterDescription(answer.cluster_id or "", answer.controller_id, brokers)
     if answer.error_code is not ErrorCode.none:

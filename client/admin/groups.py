@@ -24,11 +24,18 @@ CONSUMER_GROUP_DESCRIBE: Final = 69
 PATIENCE: Final = 5.0
 
 
-def _check(coordinator: Coordinator, code: ErrorCode, text: str, node: int, tp: TopicPartition | None = None) -> None:
+def _check(
+    coordinator: Coordinator,
+    code: ErrorCode,
+    group_id: str,
+    node: int,
+    tp: TopicPartition | None = None,
+    text: str | None = None,
+) -> None:
     if code in GONE:
         coordinator.lost(node)
     if code is not ErrorCode.none:
-        raise error_for(code, text, broker=node, partition=tp)
+        raise error_for(code, text, group_id=group_id, broker=node, partition=tp)
 
 
 async def list_all(network: Network, timeout: float, states: list[str], types: list[str]) -> list[GroupListing]:
@@ -65,7 +72,7 @@ async def _describe_consumer(coordinator: Coordinator, group_id: str) -> GroupDe
     row = answer.groups[0]
     if row.error_code in (ErrorCode.group_id_not_found, ErrorCode.unsupported_version):
         return None
-    _check(coordinator, row.error_code, f"group {group_id!r}", node)
+    _check(coordinator, row.error_code, group_id, node)
     members = tuple(
         GroupMemberDescription(
             member.member_id,
@@ -91,11 +98,10 @@ async def _describe_classic(coordinator: Coordinator, group_id: str) -> GroupDes
     values = {"groups": [group_id], "include_authorized_operations": False}
     answer, node = await coordinator.call(DESCRIBE_GROUPS, (0, 6), values, timeout=PATIENCE)
     row = answer.groups[0]
-    text = getattr(row, "error_message", None) or f"group {group_id!r}"
-    _check(coordinator, row.error_code, text, node)
+    _check(coordinator, row.error_code, group_id, node, text=getattr(row, "error_message", None))
     if row.group_state == "Dead" and not row.members:
         # Before version 6 that is how a group that does not exist is described (KIP-1043).
-        raise error_for(ErrorCode.group_id_not_found, f"group {group_id!r}", broker=node)
+        raise error_for(ErrorCode.group_id_not_found, group_id=group_id, broker=node)
     members = tuple(
         GroupMemberDescription(
             member.member_id,
@@ -123,7 +129,7 @@ async def delete(network: Network, group_id: str, timeout: float) -> None:
     async def ask(coordinator: Coordinator) -> None:
         values = {"groups_names": [group_id]}
         answer, node = await coordinator.call(DELETE_GROUPS, (0, 2), values, timeout=PATIENCE)
-        _check(coordinator, answer.results[0].error_code, f"group {group_id!r}", node)
+        _check(coordinator, answer.results[0].error_code, group_id, node)
 
     await at_coordinator(network, group_id, timeout, ask)
 
@@ -135,9 +141,9 @@ async def offsets(
     wanted = None if partitions is None else [TopicPartition(*tp) for tp in partitions]
 
     async def ask(coordinator: Coordinator) -> Committed:
-        found, errors = await fetch_once(coordinator, group_id, wanted, PATIENCE, require_stable=require_stable)
+        found, errors, node = await fetch_once(coordinator, group_id, wanted, PATIENCE, require_stable=require_stable)
         for tp, code in errors.items():
-            raise error_for(code, f"group {group_id!r}", broker=coordinator.node, partition=tp)
+            raise error_for(code, group_id=group_id, broker=node, partition=tp)
         return found
 
     return await at_coordinator(network, group_id, timeout, ask)
@@ -157,8 +163,8 @@ async def alter_offsets(network: Network, group_id: str, places: Committed, time
         for tp, code in told.items():
             if code is ErrorCode.unknown_member_id:
                 # So it is said to somebody who is no member; what it means is that there are some.
-                raise error_for(ErrorCode.non_empty_group, f"group {group_id!r}", broker=node)
-            _check(coordinator, code, f"group {group_id!r}", node, tp)
+                raise error_for(ErrorCode.non_empty_group, group_id=group_id, broker=node)
+            _check(coordinator, code, group_id, node, tp)
 
     await at_coordinator(network, group_id, timeout, ask)
 
@@ -172,10 +178,10 @@ async def delete_offsets(network: Network, group_id: str, partitions: Iterable[T
 
     async def ask(coordinator: Coordinator) -> None:
         answer, node = await coordinator.call(OFFSET_DELETE, (0, 0), values, timeout=PATIENCE)
-        _check(coordinator, answer.error_code, f"group {group_id!r}", node)
+        _check(coordinator, answer.error_code, group_id, node)
         for topic in answer.topics:
             for row in topic.partitions:
                 tp = TopicPartition(topic.name, row.partition_index)
-                _check(coordinator, row.error_code, f"group {group_id!r}", node, tp)
+                _check(coordinator, row.error_code, group_id, node, tp)
 
     await at_coordinator(network, group_id, timeout, ask)

@@ -121,7 +121,7 @@ async def describe(network: Network, names: Collection[str] | None, timeout: flo
         found = await _describe_pages(network, names, timeout)
     except UnsupportedVersionError:
         view = ClusterMetadata()
-        view.update(await network.fetch_metadata(names, timeout))
+        view.update((await network.fetch_metadata(names, timeout)).answer)
         found = view.topics
     for topic in found.values():
         if topic.error is not ErrorCode.none and names is not None:

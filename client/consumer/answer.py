@@ -10,7 +10,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.client.consumer.chunk import Chunk, Deserializer
 from ottla.client.consumer.position import PartitionState, Phase, Reset
-from ottla.client.errors import CorruptRecordError, LogTruncationError, error_for
+from ottla.client.errors import CorruptRecordError, KafkaError, LogTruncationError, error_for
 from ottla.client.network import Network, code_of
 from ottla.client.structs import TopicPartition
 from ottla.wire import FetchPartitionResponse, FetchResponse, NodeEndpoint
@@ -61,7 +61,6 @@ def _take_in_one(
     if code is not ErrorCode.none:
         _failed(context, state, code, partition.current_leader, endpoints)
         return state.error is not None
-    state.attempts = 0
     if partition.preferred_read_replica >= 0:
         state.preferred = partition.preferred_read_replica
         state.preferred_until = context.now + context.network.options.metadata_max_age
@@ -73,8 +72,9 @@ def _take_in_one(
         epoch, end_offset = partition.diverging_epoch
         truncation = state.validated(end_offset if epoch >= 0 else -1)
         if truncation is not None:
-            on_truncation(state, truncation, context.reset_to)
+            on_truncation(state, truncation.about(broker=context.broker), context.reset_to)
         return True
+    state.attempts = 0
     return _add_records(context, state, partition)
 
 
@@ -83,16 +83,12 @@ def _add_records(context: FetchAnswer, state: PartitionState, partition: FetchPa
     if not data:
         return False
     assert isinstance(data, bytes | memoryview)  # as it is in a decoded answer
-    chunk = Chunk(state.tp, data, aborted=partition.aborted_transactions or (), key=context.key, value=context.value)
-    if not chunk.headers:
-        # A whole batch always comes first (KIP-74), so this is no batch at all.
-        state.error = CorruptRecordError(
-            f"{state.tp} at offset {state.fetch_offset}: {len(data)} bytes without a batch"
-        )
-        return True
-    wrong = _misplaced(state, chunk)
+    aborted = partition.aborted_transactions or ()
+    chunk = Chunk(state.tp, data, broker=context.broker, aborted=aborted, key=context.key, value=context.value)
+    # A whole batch always comes first (KIP-74), so without one this is no batch at all.
+    wrong = _misplaced(state, chunk) if chunk.headers else f"{len(data)} bytes without a batch"
     if wrong:
-        state.error = CorruptRecordError(f"{state.tp} from broker {context.broker}: {wrong}")
+        state.error = corrupt(state, state.fetch_offset, wrong, context.broker)
         return True
     last = chunk.headers[-1][1]
     state.add(chunk, last.next_offset, last.leader_epoch)
@@ -115,6 +111,17 @@ def _misplaced(state: PartitionState, chunk: Chunk) -> str:
     return ""
 
 
+def corrupt(state: PartitionState, offset: int, wrong: str, broker: int | None) -> CorruptRecordError:
+    """What `broker` gave from `offset` on fails its check."""
+    return CorruptRecordError(
+        f"at offset {offset}: {wrong}",
+        partition=state.tp,
+        broker=broker,
+        leader_epoch=state.leader_epoch,
+        attempts=state.damaged(offset),
+    )
+
+
 def _failed(
     context: FetchAnswer,
     state: PartitionState,
@@ -132,8 +139,7 @@ def _failed(
         _out_of_range(context, state)
         return
     if not code.retriable and code is not ErrorCode.unknown_server_error:
-        epoch = state.leader_epoch
-        state.error = error_for(code, broker=context.broker, partition=state.tp, leader_epoch=epoch)
+        state.error = _refused(context, state, code)
         return
     state.attempts += 1
     if leader is not None and network.hint(state.tp, *leader, endpoints):
@@ -141,6 +147,17 @@ def _failed(
         return
     state.retry_at = context.now + network.options.backoff.delay(state.attempts, network.options.rng)
     network.request_refresh()
+
+
+def _refused(context: FetchAnswer, state: PartitionState, code: ErrorCode, text: str | None = None) -> KafkaError:
+    return error_for(
+        code,
+        text,
+        broker=context.broker,
+        partition=state.tp,
+        leader_epoch=state.leader_epoch,
+        attempts=state.attempts + 1,
+    )
 
 
 def _out_of_range(context: FetchAnswer, state: PartitionState) -> None:
@@ -151,13 +168,7 @@ def _out_of_range(context: FetchAnswer, state: PartitionState) -> None:
             state.rewind()
         return
     if context.reset_to is None:
-        state.error = error_for(
-            ErrorCode.offset_out_of_range,
-            f"position {state.position}",
-            broker=context.broker,
-            partition=state.tp,
-            leader_epoch=state.leader_epoch,
-        )
+        state.error = _refused(context, state, ErrorCode.offset_out_of_range, f"position {state.position}")
         return
     log.warning("offset_out_of_range", topic=state.tp.topic, partition=state.tp.partition, position=state.position)
     state.reset(context.reset_to)

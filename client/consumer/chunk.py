@@ -24,6 +24,7 @@ class Chunk:
     """The record data of one partition in one Fetch answer.
 
     Args:
+        broker: who gave it.
         aborted: (producer id, first offset) of the aborted transactions in it, for read_committed; their records
             and all control records are left out.
     """
@@ -33,11 +34,13 @@ class Chunk:
         tp: TopicPartition,
         data: bytes | memoryview,
         *,
+        broker: int | None = None,
         aborted: Iterable[tuple[int, int]] = (),
         key: Deserializer = as_is,
         value: Deserializer = as_is,
     ) -> None:
         self.size = len(data)
+        self.broker = broker
         self.headers = list(iter_headers(data))
         self._tp = tp
         self._data = data

@@ -58,45 +58,52 @@ class Committer:
         Raises CommitFailedError when a partition is not owned, or not any more; FencedInstanceIdError; the last error
         of a broker, or KafkaTimeoutError, when the time is over; at once what trying again will not change.
         """
-        held = {tp: self._holding(tp) for tp in offsets}
-        trying = _Trying(dict(offsets))
+        trying = _Trying(dict(offsets), self._owner.identity())
         try:
+            held = {tp: self._holding(tp) for tp in offsets}
             async with asyncio.timeout(timeout), self._lock:
                 await self._commit(trying, held)
         except TimeoutError:
-            if trying.error is not None:
-                raise trying.error from None
-            text = f"offsets of group {self._group_id!r} were not committed within {timeout:g} s"
-            raise KafkaTimeoutError(f"{text}, after {trying.attempts} attempts") from None
+            error = trying.error or KafkaTimeoutError(f"the offsets were not committed within {timeout:g} s")
+            raise self._explained(error, trying) from None
+        except KafkaError as error:
+            raise self._explained(error, trying) from error.__cause__
+
+    def _explained(self, error: KafkaError, trying: _Trying) -> KafkaError:
+        if error.partition is None:
+            error = error.about(partitions=tuple(trying.left), broker=error.broker or self._coordinator.asked)
+        else:
+            error = error.about(leader_epoch=trying.offsets[error.partition].leader_epoch)
+        generation = trying.identity.generation
+        return error.about(group_id=self._group_id, generation=generation, attempts=trying.attempts)
 
     async def _commit(self, trying: _Trying, held: dict[TopicPartition, int]) -> None:
         options = self._network.options
+        patience = min(PATIENCE, options.request_timeout)
         while trying.left:
             for tp in trying.left:
                 if self._owner.holding(tp) != held[tp]:
-                    raise self._failed(ErrorCode.illegal_generation, "lost before its offset was committed", tp)
+                    raise _refusal(ErrorCode.illegal_generation, tp, text="lost before its offset was committed")
             trying.attempts += 1
-            identity = self._owner.identity()
+            identity = trying.identity = self._owner.identity()
             try:
-                told, node = await commit_once(
-                    self._coordinator, self._group_id, identity, trying.left, min(PATIENCE, options.request_timeout)
-                )
+                told, node = await commit_once(self._coordinator, self._group_id, identity, trying.left, patience)
             except (KafkaConnectionError, KafkaTimeoutError) as error:
                 trying.error = error
             else:
-                self._take_in(trying, told, identity, node)
+                self._take_in(trying, told, node)
             if trying.left:
                 await asyncio.sleep(options.backoff.delay(trying.attempts, options.rng))
 
-    def _take_in(self, trying: _Trying, told: dict[TopicPartition, ErrorCode], identity: Identity, node: int) -> None:
+    def _take_in(self, trying: _Trying, told: dict[TopicPartition, ErrorCode], node: int) -> None:
         for tp, code in told.items():
             if code is ErrorCode.none:
                 self.latest[tp] = trying.left.pop(tp)
                 continue
-            if code in _OVER and identity == self._owner.identity():
-                self._owner.fenced(code, identity)
-                raise self._failed(code, None, tp, node, trying.attempts)
-            trying.error = self._failed(code, None, tp, node, trying.attempts)
+            trying.error = _refusal(code, tp, node)
+            if code in _OVER and trying.identity == self._owner.identity():
+                self._owner.fenced(code, trying.identity)
+                raise trying.error
             # Refused under an identity that has been followed by another: the partition is still held, so try as that.
             if not (code.retriable or code in _OVER or code in _STALE):
                 raise trying.error
@@ -104,38 +111,24 @@ class Committer:
     def _holding(self, tp: TopicPartition) -> int:
         holding = self._owner.holding(tp)
         if holding is None:
-            raise self._failed(ErrorCode.illegal_generation, "not owned by this member", tp)
+            raise _refusal(ErrorCode.illegal_generation, tp, text="not owned by this member")
         return holding
-
-    def _failed(
-        self,
-        code: ErrorCode,
-        reason: str | None,
-        tp: TopicPartition,
-        node: int | None = None,
-        attempts: int | None = None,
-    ) -> KafkaError:
-        text = f"group {self._group_id!r}" + (f": {reason}" if reason else "")
-        over = code in _STALE or (code in _OVER and code is not ErrorCode.fenced_instance_id)
-        if not over:
-            return error_for(code, text, broker=node, partition=tp, attempts=attempts)
-        return CommitFailedError(code, text, broker=node, partition=tp, attempts=attempts)
 
     async def fetch(
         self, partitions: Iterable[TopicPartition], *, require_stable: bool
     ) -> tuple[Committed, dict[TopicPartition, KafkaError]]:
         """Ask once where the group is in some partitions. Raises as `fetch_once` does."""
         timeout = min(PATIENCE, self._network.options.request_timeout)
-        found, codes = await fetch_once(
+        found, codes, node = await fetch_once(
             self._coordinator, self._group_id, partitions, timeout, require_stable=require_stable
         )
-        text = f"group {self._group_id!r}"
-        return found, {tp: error_for(code, text, partition=tp) for tp, code in codes.items()}
+        group_id = self._group_id
+        return found, {tp: error_for(code, group_id=group_id, partition=tp, broker=node) for tp, code in codes.items()}
 
     async def committed(self, tp: TopicPartition, timeout: float, *, require_stable: bool) -> OffsetAndMetadata | None:
         """Where the group is in a partition, None if nothing is committed. Raises the last error in the end."""
         options = self._network.options
-        last: KafkaError | None = None
+        last: KafkaError = KafkaTimeoutError(f"no committed offset within {timeout:g} s")
         attempts = 0
         try:
             async with asyncio.timeout(timeout):
@@ -149,17 +142,26 @@ class Committer:
                     except KafkaError as error:
                         last = error
                     if not last.retriable:
-                        raise last
+                        break
                     await asyncio.sleep(options.backoff.delay(attempts, options.rng))
         except TimeoutError:
-            text = f"no offsets of group {self._group_id!r} within {timeout:g} s, after {attempts} attempts"
-            raise (last or KafkaTimeoutError(text)) from None
+            last = last.about(broker=last.broker or self._coordinator.asked)
+        raise last.about(group_id=self._group_id, partition=tp, attempts=attempts) from None
+
+
+def _refusal(code: ErrorCode, tp: TopicPartition, node: int | None = None, text: str | None = None) -> KafkaError:
+    over = code in _STALE or (code in _OVER and code is not ErrorCode.fenced_instance_id)
+    if over:
+        return CommitFailedError(code, text, partition=tp, broker=node)
+    return error_for(code, text, partition=tp, broker=node)
 
 
 class _Trying:
-    """What is left to commit, and how it went so far."""
+    """What is left to commit, as whom, and how it went so far."""
 
-    def __init__(self, left: Committed) -> None:
-        self.left = left
+    def __init__(self, offsets: Committed, identity: Identity) -> None:
+        self.offsets = offsets
+        self.left = dict(offsets)
+        self.identity = identity
         self.attempts = 0
         self.error: KafkaError | None = None

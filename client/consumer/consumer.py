@@ -145,7 +145,7 @@ class Consumer(Reader):
             )
             self._group = Grouping(self._network, settings, self._on_data)
         committed = None if self._group is None else self._group.lookup
-        self._fetcher = Fetcher(self._network, fetch_options, self._on_data, committed)
+        self._fetcher = Fetcher(self._network, fetch_options, self._on_data, committed, group_id)
         if self._group is not None:
             self._group.fetcher = self._fetcher
             if topics:

@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import structlog
 
-from ottla.client.consumer.answer import FetchAnswer, on_truncation, take_in
+from ottla.client.consumer.answer import FetchAnswer, corrupt, on_truncation, take_in
 from ottla.client.consumer.fetch_options import FetchOptions, time_of
 from ottla.client.consumer.fetch_request import FETCH, fetch_request
 from ottla.client.consumer.position import PartitionState, Phase
 from ottla.client.consumer.sources import Sources
 from ottla.client.errors import (
-    CorruptRecordError,
     KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -60,6 +59,7 @@ class Fetcher:
         options: FetchOptions,
         on_data: Callable[[], None],
         committed: Callable[[list[TopicPartition]], Awaitable[CommittedLookup]] | None = None,
+        group_id: str | None = None,
     ) -> None:
         self.states: dict[TopicPartition, PartitionState] = {}
         self.failure: BaseException | None = None
@@ -68,6 +68,7 @@ class Fetcher:
         self._options = options
         self._on_data = on_data
         self._committed = committed
+        self._group_id = group_id
         self._handed: dict[PartitionState, None] = {}
         self._stepper = Stepper(self._step, self._crash)
         self._sources = Sources(options.max_wait)
@@ -145,11 +146,11 @@ class Fetcher:
             return state.take(limit)
         except CorruptBatch as error:
             # Fetch it again: the bytes may have been damaged on the way. The caller learns of it each time.
+            damaged = corrupt(state, state.position, str(error), state.chunks[0].broker)
             state.rewind()
-            corrupt = CorruptRecordError(f"{state.tp} at offset {state.position}: {error}")
             if first:
-                raise corrupt from error
-            state.error = corrupt
+                raise damaged from error
+            state.error = damaged
             return []
 
     # -- steps ---------------------------------------------------------------------------------------------
@@ -176,7 +177,12 @@ class Fetcher:
             if state.fetching is not None and state.fetching == state.preferred:
                 self._sources.choose(state, state.fetching, self._network.metadata.brokers, now)
             if state.phase is Phase.RESET and state.reset_to is None:
-                state.error = NoOffsetForPartitionError(f"{tp} has no position, and auto_offset_reset is none")
+                state.error = NoOffsetForPartitionError(
+                    "there is no position, and auto_offset_reset is none",
+                    group_id=self._group_id,
+                    partition=tp,
+                    leader_epoch=state.leader_epoch,
+                )
                 self._on_data()
                 continue
             if state.retry_at > now:
@@ -265,7 +271,8 @@ class Fetcher:
             version, body = fetch_request(connection, self._network.metadata, options, states, now)
         except UnsupportedVersionError as error:
             self._over(leader, asked)
-            self._fail([state for state, _ in asked], error)
+            for state, _ in asked:
+                self._fail(state, error.about(broker=leader))
             return
         timeout = options.max_wait + self._network.options.request_timeout
         connection.call_then(FETCH, version, body, partial(self._fetched, leader, version, asked), timeout=timeout)
@@ -349,6 +356,8 @@ class Fetcher:
         self._on_data()
 
     async def _validate(self, states: list[PartitionState]) -> None:
+        # The answers come from those who lead now; nothing is believed any more once somebody else does.
+        leaders = {state.tp: self._network.metadata.leader(state.tp) for state in states}
         asked = {state: state.generation for state in states}
         try:
             found, errors = await epoch_ends_once(self._network, {state.tp: state.fetch_epoch for state in states})
@@ -367,19 +376,19 @@ class Fetcher:
                 epoch, end_offset = found[state.tp]
                 truncation = state.validated(end_offset if epoch >= 0 else -1)
                 if truncation is not None:
-                    on_truncation(state, truncation, self._options.reset_to)
+                    on_truncation(state, truncation.about(broker=leaders[state.tp]), self._options.reset_to)
                     self._on_data()
 
     def _retry_or_fail(self, state: PartitionState, error: KafkaError) -> None:
         if not error.retriable:
-            self._fail([state], error)
+            self._fail(state, error)
             return
         state.attempts += 1
         wait = self._network.options.backoff.delay(state.attempts, self._network.options.rng)
         state.retry_at = asyncio.get_running_loop().time() + wait
         self._network.request_refresh()
 
-    def _fail(self, states: list[PartitionState], error: KafkaError) -> None:
-        for state in states:
-            state.error = error
+    def _fail(self, state: PartitionState, error: KafkaError) -> None:
+        epoch = state.leader_epoch
+        state.error = error.about(partition=state.tp, leader_epoch=epoch, attempts=state.attempts + 1)
         self._on_data()

@@ -64,6 +64,8 @@ class PartitionState:
     retry_at: float = 0.0
     attempts: int = 0
     error: KafkaError | None = None
+    _damaged_at: int = -1
+    _damages: int = 0
 
     def seek(self, offset: int, epoch: int = -1) -> None:
         """Go on from `offset`, whatever was read before. With the epoch of the record before it, the leader has to
@@ -107,6 +109,12 @@ class PartitionState:
         self._drop()
         self.fetch_offset, self.fetch_epoch = self.position, self.position_epoch
 
+    def damaged(self, offset: int) -> int:
+        """What was fetched from `offset` on fails its check; says how often in a row it does."""
+        self._damages = self._damages + 1 if offset == self._damaged_at else 1
+        self._damaged_at = offset
+        return self._damages
+
     def leader_changed(self, epoch: int) -> None:
         """Metadata shows a newer leader epoch: what was read must be confirmed by the new leader."""
         if epoch <= self.leader_epoch:
@@ -125,12 +133,15 @@ class PartitionState:
         the caller decides what to do then.
         """
         self.phase = Phase.FETCH
+        attempts, self.attempts = self.attempts + 1, 0
         if end_offset >= self.fetch_offset:
             return None
         if end_offset >= 0 and self.position <= end_offset:
             self.rewind()
             return None
-        error = LogTruncationError(self.tp, self.position, self.position_epoch, end_offset)
+        error = LogTruncationError(
+            self.position, end_offset, partition=self.tp, leader_epoch=self.position_epoch, attempts=attempts
+        )
         self.rewind()
         self.phase = Phase.VALIDATE
         return error

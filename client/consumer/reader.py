@@ -38,7 +38,7 @@ class Reader:
     async def topics(self) -> set[str]:
         """The names of all topics of the cluster."""
         self._running()
-        answer = await self._network.fetch_metadata(None, self._timeout)
+        answer = (await self._network.fetch_metadata(None, self._timeout)).answer
         return {topic.name for topic in answer.topics if topic.name and topic.error_code is ErrorCode.none}
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
@@ -48,10 +48,10 @@ class Reader:
     async def partitions_of(self, topic: str) -> set[int]:
         """The topic's partitions, asked of the cluster. Raises UnknownTopicOrPartitionError."""
         self._running()
-        answer = await self._network.fetch_metadata([topic], self._timeout)
+        answer, broker, attempts = await self._network.fetch_metadata([topic], self._timeout)
         for found in answer.topics:
             if found.error_code is not ErrorCode.none:
-                raise error_for(found.error_code, f"topic {topic!r}")
+                raise error_for(found.error_code, f"topic {topic!r}", broker=broker, attempts=attempts)
         return {p.partition_index for found in answer.topics for p in found.partitions}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:

@@ -269,9 +269,15 @@ class ClassicMember:
         self._beat_at = now + min(self._backoff(self._beat_attempts), self.config.heartbeat_interval)
 
     def _fail(self, event: Answered, fx: Effects) -> None:
-        config = self.config
-        text = f"group {config.group_id!r}, member {self.member_id!r}, generation {self.generation}"
-        self._break(fx, error_for(event.code, text, broker=event.broker, attempts=self._attempts + 1))
+        error = error_for(
+            event.code,
+            f"member {self.member_id!r}",
+            group_id=self.config.group_id,
+            generation=self.generation,
+            broker=event.broker,
+            attempts=self._attempts + 1,
+        )
+        self._break(fx, error)
 
     def _break(self, fx: Effects, error: KafkaError) -> None:
         self.failure = error

@@ -87,14 +87,14 @@ class ClassicWire:
         try:
             return decode_assignment(bytes(answer.assignment))
         except BadMetadata as error:
-            text = f"group {self._config.group_id!r}: an assignment that cannot be read: {error}"
-            raise error_for(ErrorCode.invalid_request, text) from error
+            text = f"an assignment that cannot be read: {error}"
+            raise error_for(ErrorCode.invalid_request, text, group_id=self._config.group_id) from error
 
     async def _assignments(self, joined: Joined) -> list[dict[str, Any]]:
         assignor = self._assignors.get(joined.protocol)
         if assignor is None:
-            text = f"group {self._config.group_id!r} chose {joined.protocol!r}"
-            raise error_for(ErrorCode.inconsistent_group_protocol, text)
+            text = f"the group chose {joined.protocol!r}"
+            raise error_for(ErrorCode.inconsistent_group_protocol, text, group_id=self._config.group_id)
         roster = self._roster(joined)
         topics = {topic for member in roster for topic in member.subscription.topics}
         counts = await self._counts(topics)

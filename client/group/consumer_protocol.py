@@ -167,9 +167,15 @@ class ConsumerMember:
             self._later(now)
         else:
             message = event.body.message if isinstance(event.body, Beaten) else None
-            text = f"group {self.config.group_id!r}, member {self.member_id!r}, epoch {self.epoch}"
-            text += f": {message}" if message else ""
-            self._break(error_for(event.code, text, broker=event.broker, attempts=self._attempts + 1), fx)
+            error = error_for(
+                event.code,
+                f"member {self.member_id!r}" + (f": {message}" if message else ""),
+                group_id=self.config.group_id,
+                generation=self.epoch,
+                broker=event.broker,
+                attempts=self._attempts + 1,
+            )
+            self._break(error, fx)
 
     def _take_in(self, told: Beaten, now: float, fx: Effects) -> None:
         if told.epoch != self.epoch:

@@ -65,8 +65,8 @@ async def fetch_once(
     timeout: float,
     *,
     require_stable: bool = False,
-) -> tuple[Committed, dict[TopicPartition, ErrorCode]]:
-    """Ask once for the offsets of some partitions, or of all that have one: what there is, and what failed.
+) -> tuple[Committed, dict[TopicPartition, ErrorCode], int]:
+    """Ask once for the offsets of some partitions, or of all that have one: what there is, what failed, who told it.
 
     Raises a BrokerResponseError that is about the whole group, and what `Coordinator.call` raises.
     """
@@ -89,7 +89,7 @@ async def fetch_once(
     if GONE & codes:
         coordinator.lost(node)
     if code is not ErrorCode.none:
-        raise error_for(code, f"offsets of group {group_id!r}", broker=node)
+        raise error_for(code, "offsets", group_id=group_id, broker=node)
     found: Committed = {}
     errors: dict[TopicPartition, ErrorCode] = {}
     for tp, row in rows:
@@ -98,4 +98,4 @@ async def fetch_once(
         elif row.committed_offset >= 0:
             epoch = getattr(row, "committed_leader_epoch", -1)
             found[tp] = OffsetAndMetadata(row.committed_offset, row.metadata or "", epoch)
-    return found, errors
+    return found, errors, node

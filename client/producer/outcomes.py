@@ -5,6 +5,7 @@ from __future__ import annotations
 from ottla.client.errors import (
     AbortableTransactionError,
     FatalTransactionError,
+    Fields,
     KafkaError,
     KafkaTimeoutError,
     ProducerFenced,
@@ -48,33 +49,28 @@ def error_of(failed: Failed, leader_epoch: int) -> KafkaError:
 def _error(failed: Failed, leader_epoch: int) -> KafkaError:
     batch = failed.batch
     fate = "the records may be in the log" if failed.maybe_appended else "the records are not in the log"
+    where: Fields = {
+        "broker": batch.node,
+        "partition": batch.tp,
+        "leader_epoch": leader_epoch,
+        "attempts": batch.attempts,
+    }
     if failed.cause is not None:
-        return _like(failed.cause, f"partition {batch.tp}; {fate}")
+        return _like(failed.cause, fate, {**where, **failed.cause.fields, "partition": batch.tp})
     if failed.code is None:
         last = f", last error {batch.last_error.name.upper()}" if batch.last_error is not None else ""
-        return KafkaTimeoutError(
-            f"{failed.message}: partition {batch.tp}, broker {batch.node}, leader epoch {leader_epoch}, "
-            f"attempts {batch.attempts}{last}; {fate}"
-        )
-    return error_for(
-        failed.code,
-        f"{failed.message}; {fate}" if failed.message else fate,
-        broker=batch.node,
-        partition=batch.tp,
-        leader_epoch=leader_epoch,
-        attempts=batch.attempts,
-    )
+        return KafkaTimeoutError(f"{failed.message}{last}; {fate}", **where)
+    return error_for(failed.code, f"{failed.message}; {fate}" if failed.message else fate, **where)
 
 
-def _like(cause: KafkaError, text: str) -> KafkaError:
+def _like(cause: KafkaError, fate: str, where: Fields) -> KafkaError:
     """What the transaction failed with, as the error of a record of it: after a fatal one nothing can be aborted."""
     error: KafkaError
     if isinstance(cause, ProducerFenced):
-        said = text if cause.message is None else f"{cause.message}; {text}"
-        error = ProducerFenced(cause.code, said, broker=cause.broker, attempts=cause.attempts)
+        error = ProducerFenced(cause.code, fate if cause.message is None else f"{cause.message}; {fate}", **where)
     elif isinstance(cause, FatalTransactionError):
-        error = FatalTransactionError(f"{cause}; {text}")
+        error = FatalTransactionError(f"{cause.text}; {fate}", **where)
     else:
-        error = AbortableTransactionError(f"{cause}; {text}")
+        error = AbortableTransactionError(f"{cause.text}; {fate}", **where)
     error.__cause__ = cause
     return error

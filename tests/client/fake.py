@@ -13,6 +13,7 @@ from kio.schema.errors import ErrorCode
 from ottla.client import TopicPartition
 from ottla.records import Record, encode_batch, iter_headers, read_header, stamped_prefix
 from ottla.wire import CLOSE, NO_RESPONSE, Api, KafkaServer, Registry, Request
+from tests.client import fake_groups
 from tests.client.fake_transactions import FakeTransactions, aborted, stable_end
 
 
@@ -71,6 +72,8 @@ class FakeCluster:
         self.produce_fault: Callable[[int], ErrorCode | str | None] = lambda node: None
         self.quorum: Callable[[int], dict[str, Any]] = quorum_led_by_2
         self.transactions = FakeTransactions(self)
+        self.refusals: dict[str, ErrorCode] = {}
+        """By the name of an API, the error code that everything in its answers gets."""
         self._servers: dict[int, KafkaServer] = {}
         self._nodes = nodes
 
@@ -88,6 +91,7 @@ class FakeCluster:
             (55, "describe_quorum", 0, 2, self._describe_quorum),
             (23, "offset_for_leader_epoch", 2, 4, self._epochs),
             *self.transactions.apis(),
+            *fake_groups.APIS,
         ):
             registry.add(Api(key, name, low, high, self._bind(node, key, name, handler)))
         server = KafkaServer(registry)
@@ -129,7 +133,10 @@ class FakeCluster:
             if node in self.paused:
                 await self.paused[node].wait()
                 return CLOSE
-            return await (handler(node, request.body, request.api_version) if key == 0 else handler(node, request.body))
+            answer = await (
+                handler(node, request.body, request.api_version) if key == 0 else handler(node, request.body)
+            )
+            return refused(answer, self.refusals[name]) if name in self.refusals else answer
 
         return bound
 
@@ -277,9 +284,17 @@ class FakeCluster:
             answers = []
             for asked in topic.partitions:
                 epoch, end = self.topics[topic.topic][1][asked.partition].epoch_end(asked.leader_epoch)
-                answers.append({"partition": asked.partition, "leader_epoch": epoch, "end_offset": end})
+                row = {"partition": asked.partition, "leader_epoch": epoch, "end_offset": end}
+                answers.append({"error_code": ErrorCode.none, **row})
             topics.append({"topic": topic.topic, "partitions": answers})
         return {"topics": topics}
+
+
+def refused(answer: Any, code: ErrorCode) -> Any:
+    """The same answer with this code wherever it has one."""
+    if isinstance(answer, dict):
+        return {key: code if key == "error_code" else refused(value, code) for key, value in answer.items()}
+    return [refused(each, code) for each in answer] if isinstance(answer, list) else answer
 
 
 def quorum_led_by_2(node: int) -> dict[str, Any]:

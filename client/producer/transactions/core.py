@@ -304,7 +304,7 @@ class TransactionCore:
     def _abortable(self, cause: KafkaError) -> None:
         if self.state in (State.ABORTABLE_ERROR, State.FATAL_ERROR):
             return
-        error = AbortableTransactionError(f"the transaction has to be aborted: {cause}")
+        error = AbortableTransactionError(f"the transaction has to be aborted: {cause.text}", **cause.fields)
         error.__cause__, error.definite = cause, not self._maybe_ended
         self._drop()
         self.error = error
@@ -316,7 +316,7 @@ class TransactionCore:
         if isinstance(cause, FatalTransactionError):
             error = cause
         else:
-            error = FatalTransactionError(f"the producer can do no more: {cause}")
+            error = FatalTransactionError(f"the producer can do no more: {cause.text}", **cause.fields)
             error.__cause__ = cause
         error.definite = not self._maybe_ended
         self._drop()

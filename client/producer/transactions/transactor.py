@@ -183,14 +183,16 @@ class Transactor:
                     finally:
                         del self._waiters[waiter]
         except TimeoutError:
-            raise KafkaTimeoutError(f"{what} within {self._patience:g} s: {self._trouble()}") from None
+            node, attempts = self._coordinator.node, self.core.attempts
+            text = f"{what} within {self._patience:g} s: {self._trouble()}"
+            raise KafkaTimeoutError(text, broker=node, attempts=attempts) from None
 
     def _trouble(self) -> str:
-        core, node = self.core, self._coordinator.node
-        where = "coordinator unknown" if node is None else f"coordinator broker {node}"
+        core = self.core
+        where = "coordinator unknown" if self._coordinator.node is None else "coordinator known"
         last = "" if core.last_error is None else f", last error {core.last_error.name.upper()}"
         records = ", records are not settled" if self._records.pending else ""
-        return f"transactional id {core.transactional_id!r}, {where}, attempts {core.attempts}{last}{records}"
+        return f"transactional id {core.transactional_id!r}, {where}{last}{records}"
 
     def _work(self) -> None:
         if self._worker is None and not self._closed and self._failure is None:
