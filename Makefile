@@ -20,7 +20,8 @@ unit: $(VENV)/.ready
 	$(BIN)/python -m pytest -n logical tests/simulation
 	$(BIN)/python -m pytest --ignore=tests/simulation
 
-# Against tools that are no Python packages: kcat (Debian: apt install kcat).
+# Against tools that are no Python packages: kcat (Debian: apt install kcat), and Apache Kafka's own from its jars
+# (java; APACHE_KAFKA_JARS=DIRECTORY).
 peers: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/compatibility/peer_*.py
 
