@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
-import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.errors import (
@@ -15,6 +14,7 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     error_for,
 )
+from ottla.client.logs import get_logger
 from ottla.client.network import Network
 from ottla.client.structs import BrokerMetadata
 
@@ -35,7 +35,7 @@ JOIN_CHANNEL: Final = "join"
 GONE: Final = frozenset({ErrorCode.not_coordinator, ErrorCode.coordinator_not_available})
 """Answers after which the coordinator has to be looked up again."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

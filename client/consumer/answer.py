@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.consumer.chunk import Chunk, Deserializer
 from ottla.client.consumer.position import PartitionState, Phase, Reset
 from ottla.client.errors import CorruptRecordError, KafkaError, LogTruncationError, error_for
+from ottla.client.logs import get_logger
 from ottla.client.network import Network, code_of
 from ottla.client.structs import TopicPartition
 from ottla.wire import FetchPartitionResponse, FetchResponse, NodeEndpoint
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SHUN: Final = 5.0
 """Seconds for which the leader is not asked whom to fetch from after the replica that it named was of no use."""

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
-import structlog
-
 from ottla.client.consumer.answer import FetchAnswer, corrupt, on_truncation, take_in
 from ottla.client.consumer.fetch_options import FetchOptions, time_of
 from ottla.client.consumer.fetch_request import FETCH, fetch_request
@@ -23,6 +21,7 @@ from ottla.client.errors import (
     NoOffsetForPartitionError,
     UnsupportedVersionError,
 )
+from ottla.client.logs import get_logger
 from ottla.client.network import Network
 from ottla.client.offsets import LATEST, epoch_ends_once, list_offsets_once
 from ottla.client.stepping import Stepper
@@ -43,7 +42,7 @@ Asked = list[tuple[PartitionState, int]]
 
 CommittedLookup = tuple[Mapping[TopicPartition, tuple[int, int]], Mapping[TopicPartition, KafkaError]]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Fetcher:

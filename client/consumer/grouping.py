@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.consumer.committer import Committer
@@ -27,6 +26,7 @@ from ottla.client.group.member import GroupMember, Wire
 from ottla.client.group.model import Fenced, Identity, Machine, MemberConfig, Phase
 from ottla.client.group.offsets import Committed
 from ottla.client.group.protocol import Partitions
+from ottla.client.logs import get_logger
 from ottla.client.network import Network
 from ottla.client.structs import ConsumerGroupMetadata, OffsetAndMetadata, SubscriptionPattern, TopicPartition
 from ottla.tasks import start_task, stop_tasks
@@ -35,7 +35,7 @@ INTERNAL: Final = frozenset({"__consumer_offsets", "__transaction_state"})
 LAST_COMMIT: Final = 5.0
 """Seconds that the commit before partitions are given up may take: the whole group waits for it."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

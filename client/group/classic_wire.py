@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.coordinator import CHANNEL, GONE, JOIN_CHANNEL, Coordinator
@@ -14,6 +13,7 @@ from ottla.client.group.assignors import Assignor, RosterMember
 from ottla.client.group.classic_requests import HEARTBEAT, JOIN, LEAVE, SYNC, Joined
 from ottla.client.group.model import Answered, MemberConfig, Send
 from ottla.client.group.protocol import BadMetadata, decode_assignment, decode_subscription, encode_assignment
+from ottla.client.logs import get_logger
 from ottla.client.network import Network
 
 APIS: Final[Mapping[str, tuple[int, tuple[int, int]]]] = {
@@ -27,7 +27,7 @@ GRACE: Final = 5.0
 TOPICS_WITHIN: Final = 2.0
 """Seconds to wait for what the cluster says of topics that are not known here yet."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ClassicWire:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Protocol
 
-import structlog
-
 from ottla.client.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from ottla.client.group.model import (
     Action,
@@ -31,8 +29,9 @@ from ottla.client.group.model import (
     Unreachable,
 )
 from ottla.client.group.protocol import Partitions
+from ottla.client.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _CALLBACK: Final = "callback"
 _FLOW: Final = frozenset({"join", "sync", "leave"})

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.client.errors import KafkaError, UnsupportedVersionError
+from ottla.client.logs import get_logger
 from ottla.client.network import Network, code_of, pick
 from ottla.client.producer.batch import Batch, Outcome, ProducerIdentity
 from ottla.client.producer.core import Answer, Call, ProducerCore
@@ -40,7 +40,7 @@ MAX_IN_FLIGHT: Final = 5
 STALL: Final = 1.0
 """Seconds without an answer after which other brokers are asked whether the leader has changed."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Sender:

@@ -6,18 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
-
 from ottla.client.errors import (
     AbortableTransactionError,
     FatalTransactionError,
     IllegalStateError,
     KafkaTimeoutError,
 )
+from ottla.client.logs import get_logger
 from ottla.client.producer.transactions import Transactor
 from ottla.client.structs import ConsumerGroupMetadata, Offsets, to_places
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Transactions(ABC):

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from ottla.client.coordinator import TRANSACTION_KEY, Coordinator
 from ottla.client.errors import (
     AbortableTransactionError,
@@ -16,6 +14,7 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     ProducerClosed,
 )
+from ottla.client.logs import get_logger
 from ottla.client.network import Network
 from ottla.client.producer.batch import Outcome
 from ottla.client.producer.core import ProducerCore
@@ -30,7 +29,7 @@ CHANNEL: Final = "transactions"
 PATIENCE: Final = 5.0
 """Seconds that a coordinator may take over one try."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Transactor:
