@@ -54,7 +54,7 @@ async def main(kills: int) -> None:
 
 async def _kill(supervisor: Supervisor, admin: Admin, traffic: Traffic, with_controller: bool) -> float:
     """Kill one leader, wait until it is back, and return the longest silence on its partitions from the kill on."""
-    controller = (await admin.describe_quorum()).leader_id
+    controller = (await admin.describe_metadata_quorum()).leader_id
     leaders = await _leaders(admin)
     choice = [node for node in leaders.values() if (node == controller) is with_controller] or list(leaders.values())
     victim = choice[0]

@@ -13,6 +13,8 @@ from ottla.client.admin.structs import (
     NewPartitions,
     OffsetSpec,
     ReplicaInfo,
+    ReplicaLogDirInfo,
+    TopicPartitionReplica,
     UpgradeType,
 )
 from ottla.client.consumer import Consumer, ConsumerRebalanceListener
@@ -159,10 +161,12 @@ __all__ = [
     "RebalanceInProgressError",
     "RecordMetadata",
     "ReplicaInfo",
+    "ReplicaLogDirInfo",
     "SubscriptionPattern",
     "TopicAlreadyExistsError",
     "TopicMetadata",
     "TopicPartition",
+    "TopicPartitionReplica",
     "TransactionDescription",
     "TransactionListing",
     "TransactionalIdNotFoundError",

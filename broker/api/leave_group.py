@@ -1,4 +1,7 @@
-"""LeaveGroup, v0-v5. v3 many members at once, by member id or instance id (KIP-345) · v5 the reason (KIP-800)."""
+"""LeaveGroup, v0-v5. v3 many members at once, by member id or instance id (KIP-345) · v5 the reason (KIP-800).
+
+In a KIP-848 group members of either protocol are taken out, as in Kafka 4.1: it is how an administrator removes them.
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,8 @@ class ClassicMembers:
         errors, gone = [], []
         for each in identities:
             member_id = each.member_id or group.instances.get(each.instance_id or "", "")
-            error = _check_identity(group, member_id, each.instance_id)
+            # An administrator may take out members of either protocol.
+            error = _check_identity(group, member_id, each.instance_id, classic=False)
             if error is ErrorCode.none and member_id not in gone:
                 gone.append(member_id)
             errors.append(error)
@@ -201,7 +202,10 @@ def join_as_beat(group: ConsumerGroup, request: Join, topics: Mapping[str, Topic
     return beat if epoch else replace(beat, owned=consumer.NOTHING)
 
 
-def _check_identity(group: ConsumerGroup, member_id: str, instance_id: str | None) -> ErrorCode:
+def _check_identity(
+    group: ConsumerGroup, member_id: str, instance_id: str | None, *, classic: bool = True
+) -> ErrorCode:
+    """`classic`: whether it has to be a member of that protocol."""
     if instance_id is not None:
         holder = group.instances.get(instance_id)
         if holder is None:
@@ -209,7 +213,8 @@ def _check_identity(group: ConsumerGroup, member_id: str, instance_id: str | Non
         if holder != member_id:
             return ErrorCode.fenced_instance_id
     facts = group.members.get(member_id)
-    return ErrorCode.unknown_member_id if facts is None or facts.classic is None else ErrorCode.none
+    unknown = facts is None or (classic and facts.classic is None)
+    return ErrorCode.unknown_member_id if unknown else ErrorCode.none
 
 
 def _check(group: ConsumerGroup, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from ottla.client.admin import cluster, groups, partitions, quorum, topics
+from ottla.client.admin import cluster, partitions, quorum, topics
 from ottla.client.admin.config_admin import ConfigAdmin
 from ottla.client.admin.feature_admin import FeatureAdmin
+from ottla.client.admin.group_admin import GroupAdmin
 from ottla.client.admin.log_admin import LogAdmin
 from ottla.client.admin.quota_admin import QuotaAdmin
 from ottla.client.admin.structs import NewPartitions
@@ -21,10 +22,7 @@ from ottla.client.network import Network
 from ottla.client.options import Clock, make_options, wall_clock_ms
 from ottla.client.structs import (
     ClusterDescription,
-    GroupDescription,
-    GroupListing,
     NewTopic,
-    OffsetAndMetadata,
     PartitionReassignment,
     QuorumDescription,
     TopicMetadata,
@@ -32,7 +30,7 @@ from ottla.client.structs import (
 )
 
 
-class Admin(ConfigAdmin, FeatureAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
+class Admin(ConfigAdmin, FeatureAdmin, GroupAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
     """Creates, changes and describes. Use it as an async context manager, or call `start` and `close`.
 
     Any broker is asked, since all of them forward to the active controller; another one after two seconds without an
@@ -188,9 +186,9 @@ class Admin(ConfigAdmin, FeatureAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
         """The cluster's id, controller and live brokers; also the fenced ones on request (KIP-1073)."""
         return await cluster.describe(self._ready(), self._timeout, include_fenced_brokers=include_fenced_brokers)
 
-    async def describe_quorum(self) -> QuorumDescription:
+    async def describe_metadata_quorum(self) -> QuorumDescription:
         """The metadata quorum. Raises UnsupportedVersionError where brokers cannot tell."""
-        return await cluster.describe_quorum(self._ready(), self._timeout)
+        return await cluster.describe_metadata_quorum(self._ready(), self._timeout)
 
     async def add_raft_voter(
         self, voter_id: int, host: str, port: int, *, voter_directory_id: UUID | None = None
@@ -204,45 +202,6 @@ class Admin(ConfigAdmin, FeatureAdmin, LogAdmin, QuotaAdmin, TransactionAdmin):
         """Take its vote from a controller (KIP-853). Raises a BrokerResponseError of VOTER_NOT_FOUND, or of
         INVALID_REQUEST if the voters that are left would be none, or no majority of them is there."""
         await quorum.remove_voter(self._ready(), voter_id, voter_directory_id, self._timeout)
-
-    async def list_consumer_groups(
-        self, *, states: Iterable[str] = (), types: Iterable[str] = ()
-    ) -> list[GroupListing]:
-        """All groups, by name; only those in one of these states (KIP-518), of one of these types (KIP-848)."""
-        return await groups.list_all(self._ready(), self._timeout, list(states), list(types))
-
-    async def describe_consumer_groups(self, group_ids: Iterable[str]) -> dict[str, GroupDescription]:
-        """Groups with their members and what these have. Raises GroupIdNotFoundError."""
-        network = self._ready()
-        return {name: await groups.describe(network, name, self._timeout) for name in group_ids}
-
-    async def delete_consumer_groups(self, group_ids: Iterable[str]) -> None:
-        """Delete groups and their offsets. Raises the error of the first that could not be deleted:
-        GroupIdNotFoundError, NonEmptyGroupError."""
-        network = self._ready()
-        for name in group_ids:
-            await groups.delete(network, name, self._timeout)
-
-    async def list_consumer_group_offsets(
-        self, group_id: str, partitions: Iterable[TopicPartition] | None = None, *, require_stable: bool = False
-    ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """Where a group is: what it has committed of these partitions, or of all; without those that have no offset."""
-        return await groups.offsets(self._ready(), group_id, partitions, self._timeout, require_stable)
-
-    async def alter_consumer_group_offsets(
-        self, group_id: str, offsets: Mapping[TopicPartition, int | OffsetAndMetadata]
-    ) -> None:
-        """Set where a group goes on. Raises NonEmptyGroupError while it has members."""
-        places = {
-            TopicPartition(*tp): OffsetAndMetadata(place) if isinstance(place, int) else OffsetAndMetadata(*place)
-            for tp, place in offsets.items()
-        }
-        await groups.alter_offsets(self._ready(), group_id, places, self._timeout)
-
-    async def delete_consumer_group_offsets(self, group_id: str, partitions: Iterable[TopicPartition]) -> None:
-        """Forget where a group is in these partitions. Raises a BrokerResponseError of GROUP_SUBSCRIBED_TO_TOPIC while
-        a member reads the topic."""
-        await groups.delete_offsets(self._ready(), group_id, partitions, self._timeout)
 
     def _ready(self) -> Network:
         if not self._running:

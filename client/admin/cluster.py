@@ -39,7 +39,7 @@ async def describe(network: Network, timeout: float, *, include_fenced_brokers: 
     return ClusterDescription(answer.cluster_id, answer.controller_id, brokers)
 
 
-async def describe_quorum(network: Network, timeout: float) -> QuorumDescription:
+async def describe_metadata_quorum(network: Network, timeout: float) -> QuorumDescription:
     """DescribeQuorum (key 55), versions 0 to 2.
 
     A broker that does not pass the question on to the active controller names it, and that one is asked then. If it

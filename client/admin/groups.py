@@ -1,4 +1,4 @@
-"""ListGroups, DescribeGroups, DeleteGroups, and the committed offsets of groups."""
+"""ListGroups, DescribeGroups, LeaveGroup, DeleteGroups, and the committed offsets of groups."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ottla.client.group.protocol import BadMetadata, decode_assignment
 from ottla.client.network import Network
 from ottla.client.structs import GroupDescription, GroupListing, GroupMemberDescription, TopicPartition
 
+LEAVE_GROUP: Final = 13
 DESCRIBE_GROUPS: Final = 15
 LIST_GROUPS: Final = 16
 DELETE_GROUPS: Final = 42
@@ -63,6 +64,11 @@ async def describe(network: Network, group_id: str, timeout: float) -> GroupDesc
         return found or await _describe_classic(coordinator, group_id)
 
     return await at_coordinator(network, group_id, timeout, ask)
+
+
+async def describe_classic(network: Network, group_id: str, timeout: float) -> GroupDescription:
+    """DescribeGroups alone. Raises GroupIdNotFoundError."""
+    return await at_coordinator(network, group_id, timeout, lambda each: _describe_classic(each, group_id))
 
 
 async def _describe_consumer(coordinator: Coordinator, group_id: str) -> GroupDescription | None:
@@ -121,6 +127,33 @@ def _assigned(data: bytes) -> tuple[TopicPartition, ...]:
     except BadMetadata:
         # Whatever its members have agreed upon, it is not for us to read.
         return ()
+
+
+async def remove_members(
+    network: Network, group_id: str, instance_ids: list[str] | None, reason: str | None, timeout: float
+) -> None:
+    """LeaveGroup (key 13), versions 3 to 5, in the name of others. Raises the first error."""
+    text = "member was removed by an admin" + (f": {reason}" if reason else "")
+    # An instance is named without its member id: it may have come back with another one.
+    members: list[tuple[str, str | None]] = [("", instance) for instance in instance_ids or ()]
+    if instance_ids is None:
+        described = await describe(network, group_id, timeout)
+        members = [
+            ("" if member.instance_id else member.member_id, member.instance_id or None) for member in described.members
+        ]
+    if not members:
+        return
+    rows = [{"member_id": member, "group_instance_id": instance, "reason": text} for member, instance in members]
+
+    async def ask(coordinator: Coordinator) -> None:
+        values = {"group_id": group_id, "members": rows}
+        answer, node = await coordinator.call(LEAVE_GROUP, (3, 5), values, timeout=PATIENCE)
+        _check(coordinator, answer.error_code, f"group {group_id!r}", node)
+        for row in answer.members:
+            who = f"member {row.group_instance_id or row.member_id!r} of group {group_id!r}"
+            _check(coordinator, row.error_code, who, node)
+
+    await at_coordinator(network, group_id, timeout, ask)
 
 
 async def delete(network: Network, group_id: str, timeout: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ottla.client.admin import logs
-from ottla.client.admin.structs import LogDirDescription
+from ottla.client.admin.structs import LogDirDescription, ReplicaLogDirInfo, TopicPartitionReplica
 from ottla.client.errors import KafkaError
 from ottla.client.network import Network
 from ottla.client.offsets import list_offsets, list_offsets_once
@@ -66,6 +66,20 @@ class LogAdmin(ABC):
     async def describe_log_dirs(self, brokers: Iterable[int] | None = None) -> dict[int, dict[str, LogDirDescription]]:
         """The data directories of these brokers, or of all that are alive, by path."""
         return await logs.describe_log_dirs(self._ready(), brokers, self._timeout)
+
+    async def describe_replica_log_dirs(
+        self, replicas: Iterable[TopicPartitionReplica]
+    ) -> dict[TopicPartitionReplica, ReplicaLogDirInfo]:
+        """In which data directories these replicas lie (KIP-113)."""
+        return await logs.describe_replica_log_dirs(self._ready(), replicas, self._timeout)
+
+    async def alter_replica_log_dirs(self, assignment: Mapping[TopicPartitionReplica, str]) -> None:
+        """Move replicas to other data directories of their brokers (KIP-113).
+
+        Raises the error of the first that could not be moved, a BrokerResponseError of LOG_DIR_NOT_FOUND or
+        REPLICA_NOT_AVAILABLE; the others are.
+        """
+        await logs.alter_replica_log_dirs(self._ready(), assignment, self._timeout)
 
 
 def _isolation(level: Isolation) -> int:

@@ -75,6 +75,25 @@ class LogDirDescription:
     is_cordoned: bool = False
 
 
+class TopicPartitionReplica(NamedTuple):
+    """The replica of a partition that a broker has."""
+
+    topic: str
+    partition: int
+    broker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLogDirInfo:
+    """Where a replica lies on its broker, None if the broker has none, and the copy that is about to take its place
+    (KIP-113). The lags are what they lack up to the high watermark, -1 if unknown."""
+
+    current_replica_log_dir: str | None = None
+    current_replica_offset_lag: int = -1
+    future_replica_log_dir: str | None = None
+    future_replica_offset_lag: int = -1
+
+
 class FinalizedFeature(NamedTuple):
     """The levels of a feature that the cluster uses."""
 

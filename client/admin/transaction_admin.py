@@ -113,3 +113,7 @@ class TransactionAdmin(ABC):
         """Fence the producers of these ids and abort their transactions (KIP-588): producer id and epoch by id."""
         network = self._ready()
         return {name: await transactions.fence(network, name, self._timeout) for name in transactional_ids}
+
+    async def force_terminate_transaction(self, transactional_id: str) -> None:
+        """End the open transaction of an id, whose producer is fenced thereby; it is aborted (KIP-939)."""
+        await transactions.fence(self._ready(), transactional_id, self._timeout)

@@ -125,7 +125,7 @@ async def _check_empty(admin: Admin, broker: int) -> None:
 
 async def _votes(admin: Admin, broker: int) -> bool:
     """Whether the same node is a voter of the metadata quorum, which unregistering the broker does not change."""
-    return any(voter.replica_id == broker for voter in (await admin.describe_quorum()).voters)
+    return any(voter.replica_id == broker for voter in (await admin.describe_metadata_quorum()).voters)
 
 
 async def _uncordon(admin: Admin, args: argparse.Namespace) -> int:

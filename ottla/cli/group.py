@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _list(admin: Admin, args: argparse.Namespace) -> int:
-    groups = await admin.list_consumer_groups(states=args.state, types=args.type)
+    groups = await admin.list_groups(states=args.state, types=args.type)
     rows = [(g.group_id, g.type, g.protocol_type, g.state, g.coordinator) for g in groups]
     names = ("group", "type", "protocol", "state", "coordinator")
     if args.format == "json":
@@ -71,7 +71,7 @@ async def _list(admin: Admin, args: argparse.Namespace) -> int:
 
 
 async def _describe(admin: Admin, args: argparse.Namespace) -> int:
-    names = args.groups or [group.group_id for group in await admin.list_consumer_groups()]
+    names = args.groups or [group.group_id for group in await admin.list_groups()]
     described = await admin.describe_consumer_groups(names)
     show = {"offsets": _show_offsets, "members": _show_members, "state": _show_state}[args.what]
     await show(admin, list(described.values()), args)

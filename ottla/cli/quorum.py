@@ -75,10 +75,10 @@ async def work(admin: Admin, args: argparse.Namespace) -> int:
     elif args.replication:
         from ottla.client.options import wall_clock_ms
 
-        quorum = await admin.describe_quorum()
+        quorum = await admin.describe_metadata_quorum()
         _print_replication(quorum, args.format, wall_clock_ms() if args.human_readable else None)
     else:
-        quorum, cluster = await admin.describe_quorum(), await admin.describe_cluster()
+        quorum, cluster = await admin.describe_metadata_quorum(), await admin.describe_cluster()
         _print_status(quorum, cluster.cluster_id, args.format)
     return 0
 

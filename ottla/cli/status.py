@@ -85,7 +85,7 @@ async def look(admin: Admin) -> Snapshot:
     cluster = await admin.describe_cluster()
     quorum: QuorumDescription | None = None
     try:
-        quorum = await admin.describe_quorum()
+        quorum = await admin.describe_metadata_quorum()
     except KafkaError:
         # Not every cluster has this API or a quorum that can be asked right now; the rest is still worth showing.
         quorum = None

@@ -98,3 +98,11 @@ async def test_fencing_aborts(cluster: FakeCluster, admin: Admin) -> None:
     before = cluster.transactions.model.txns["x"].identity
     assert await admin.fence_producers(["x"]) == {"x": ProducerIdentity(before.producer_id, before.epoch + 1)}
     assert not cluster.transactions.model.ended[-1].commit
+
+
+async def test_a_transaction_is_terminated_by_force(cluster: FakeCluster, admin: Admin) -> None:
+    """KIP-939's way for a transaction that its program will not end."""
+    before = cluster.transactions.model.txns["x"].identity
+    await admin.force_terminate_transaction("x")
+    assert cluster.transactions.model.txns["x"].identity.epoch == before.epoch + 1
+    assert not cluster.transactions.model.ended[-1].commit

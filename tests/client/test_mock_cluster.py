@@ -60,4 +60,4 @@ async def test_admin_describes(mock_bootstrap: str) -> None:
         end = await admin.list_offsets({TopicPartition("described", 0): -1})
         assert end[TopicPartition("described", 0)].offset == 1
         with pytest.raises(UnsupportedVersionError):
-            await admin.describe_quorum()
+            await admin.describe_metadata_quorum()

@@ -46,7 +46,7 @@ def test_a_node_finds_the_quorum_and_serves(controller: bool) -> None:
             await cluster.create_topic("orders", 4)
             assert voters(cluster) == {1, 2, 3}
             async with cluster.admin() as admin:
-                assert {each.replica_id for each in (await admin.describe_quorum()).observers} == {new}
+                assert {each.replica_id for each in (await admin.describe_metadata_quorum()).observers} == {new}
             cluster.kill(new)
             cluster.start(new)
             await cluster.nodes[new].ready()

@@ -12,7 +12,9 @@ from ottla.client import (
     NewTopic,
     OffsetOutOfRangeError,
     OffsetSpec,
+    ReplicaLogDirInfo,
     TopicPartition,
+    TopicPartitionReplica,
     UnknownTopicOrPartitionError,
 )
 from ottla.simulation import SimulatedCluster, leader_of, run
@@ -120,6 +122,27 @@ def test_log_directories():
         assert found.replica_infos[TopicPartition("t", 1)].size == 0
         assert {info.offset_lag for info in found.replica_infos.values()} == {0}
         assert (found.total_bytes > found.usable_bytes == 1000) if broker == 2 else (found.total_bytes == -1)
+
+
+def test_where_single_replicas_lie_and_where_they_can_go():
+    """KIP-113, with the one directory that a broker has."""
+
+    async def scenario():
+        async with SimulatedCluster() as cluster, cluster.admin() as admin:
+            await cluster.create_topic("t", partitions=2)
+            await admin.create_topics([NewTopic("far", replica_assignments={0: (3, 1)})])
+            await cluster.until(lambda: cluster.full("far"), "it is there")
+            here = [TopicPartitionReplica("t", 1, 1), TopicPartitionReplica("far", 0, 3)]
+            elsewhere = TopicPartitionReplica("far", 0, 2)
+            found = await admin.describe_replica_log_dirs([*here, elsewhere])
+            assert found == {**dict.fromkeys(here, ReplicaLogDirInfo("/data", 0)), elsewhere: ReplicaLogDirInfo()}
+            await admin.alter_replica_log_dirs(dict.fromkeys(here, "/data"))
+            with pytest.raises(BrokerResponseError, match="LOG_DIR_NOT_FOUND"):
+                await admin.alter_replica_log_dirs({here[0]: "/data", here[1]: "/other"})
+            with pytest.raises(BrokerResponseError, match="REPLICA_NOT_AVAILABLE"):
+                await admin.alter_replica_log_dirs({elsewhere: "/data"})
+
+    run(scenario, 1)
 
 
 def test_partitions_and_topics_where_they_were_asked_for():

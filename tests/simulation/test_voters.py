@@ -89,7 +89,7 @@ def test_a_dead_voter_is_replaced_for_good():
             cluster.kill(2)
             await cluster.until(lambda: cluster.controller() in (3, new), "somebody leads", within=10)
             async with cluster.admin() as admin:
-                quorum = await admin.describe_quorum()
+                quorum = await admin.describe_metadata_quorum()
             return {each.replica_id for each in quorum.voters}, quorum.leader_id
 
     found, leader = run(scenario, 0)
