@@ -20,6 +20,7 @@ def _part() -> BrokerPart:
         ClusterIdentity("c", 1, "life", b"a secret of sixteen bytes"),
         ModelledDisk(rng),
         lambda: 0,
+        lambda: 0.0,
         rng,
         lambda: b"",
         GroupCommit(),
