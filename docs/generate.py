@@ -236,7 +236,7 @@ def _faults() -> Iterator[str]:
         "turns a few of them on; how it goes on from there is told in [simulation.md](simulation.md). *Nodes* is the "
         "smallest cluster that a fault makes sense in. *Synced* marks those that no cluster may be expected to take "
         "that acknowledges records before they are on disk: with one of them `ottla.flush` is `synced`. Those in "
-        "*italics* strike only where they are asked for by name."
+        "*italics* are drawn only with the clients that they are about, and strike where they are asked for by name."
     )
     for group, kinds in GROUPS.items():
         yield f"## {group.capitalize()}\n"

@@ -11,7 +11,8 @@ from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.faults import FAULTS, GROUPS, Fault, Kind, Loses, draw, kinds_for, needs_sync, nothing, swarm
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.plan import Plan, known_kinds
-from ottla.simulation.storm import attempt
+from ottla.simulation.storm import _complete, attempt
+from ottla.simulation.world import World
 
 KINDS = list(FAULTS)
 faults = st.builds(
@@ -35,6 +36,13 @@ def test_a_swarm_is_a_part_and_all_kinds_have_their_turn():
     swarms = [swarm(random.Random(seed), KINDS) for seed in range(200)]
     assert max(map(len, swarms)) < len(KINDS)
     assert set().union(*swarms) == set(KINDS)
+
+
+@pytest.mark.parametrize("transactions", [True, False])
+def test_messages_of_transactions_are_held_beside_clients_that_write_in_them(transactions: bool):
+    plans = [Plan(seed, 3, 60.0, None, None, None, None, False, transactions) for seed in range(40)]
+    drawn = [kind for plan in plans for kind in _complete(plan, World(plan.seed)).kinds or ()]
+    assert ("hold transaction" in drawn) is transactions
 
 
 def test_every_kind_says_what_it_is():

@@ -79,7 +79,7 @@ class Kind:
     the harm of another fault, which ends earlier.
 
     `doc` is one line for people. `nodes` is the smallest cluster that this kind makes sense in. One that is not
-    `usual` strikes only where it is asked for by name.
+    `usual` is drawn only beside the clients that it is about (`transactions.KINDS`).
     """
 
     do: Callable[[Scene], Undo | None]

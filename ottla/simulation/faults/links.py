@@ -128,7 +128,15 @@ def _hold_one(scene: Scene, names: Sequence[str]) -> Undo:
 _RAFT = ("AppendEntries", "AppendEntriesResponse", "PreVote", "Vote", "VoteResponse", "Snapshot")
 _ASKED = ("Produce", "Fetch", "Metadata", "InitProducerId", "AlterPartition", "Heartbeat", "RegisterBroker")
 _HELD = (*_RAFT, *_ASKED)
-_OF_TRANSACTIONS = ("Produce", "EndTxn", "AddPartitionsToTxn", "TxnOffsetCommit", "WriteTxnMarkers", "InitProducerId")
+_OF_TRANSACTIONS = (
+    "Produce",
+    "EndTxn",
+    "AddPartitionsToTxn",
+    "AddOffsetsToTxn",
+    "TxnOffsetCommit",
+    "WriteTxnMarkers",
+    "InitProducerId",
+)
 _OF_MEMBERS = (
     "AddRaftVoter",
     "RemoveRaftVoter",
@@ -160,6 +168,6 @@ KINDS: dict[str, Kind] = {
         _hold_member, "the same with a message of operators, or one that follows from what they ask for"
     ),
     "hold transaction": Kind(
-        _hold_transaction, "the same with a message of transactions, if clients write in them", usual=False
+        _hold_transaction, "the same with a message of transactions (with `--workload transactions`)", usual=False
     ),
 }
