@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ottla.client import Producer as Producer
     from ottla.client import TopicPartition as TopicPartition
 
+__version__ = "0.1.0"
+
 # Looked up on first use: `import ottla` costs nothing, and a client never pays for the server.
 _HOMES = {
     "Admin": "ottla.client",
@@ -19,7 +21,7 @@ _HOMES = {
     "TopicPartition": "ottla.client",
 }
 
-__all__ = ["Admin", "Consumer", "Producer", "TopicPartition"]
+__all__ = ["Admin", "Consumer", "Producer", "TopicPartition", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
 
+from ottla import __version__
+
 
 class Command(Protocol):
     """What a subcommand's module offers."""
@@ -67,6 +69,7 @@ class CommandError(Exception):
 def build_parser(name: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command; only subcommand `name` gets its arguments."""
     parser = argparse.ArgumentParser(prog="ottla", description="An event-streaming cluster that speaks Kafka.")
+    parser.add_argument("--version", action="version", version=f"ottla {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, row in COMMANDS.items():
         sub = commands.add_parser(command, help=row.help, description=row.help[0].upper() + row.help[1:] + ".")

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from kio.schema.errors import ErrorCode
 
+from ottla import __version__
 from ottla.wire.api import Chunk, Raw
 from ottla.wire.errors import ConnectionLost, ProtocolError, RequestTimedOut
 from ottla.wire.framing import Frame, FrameReader
@@ -36,7 +37,7 @@ MAX_ELEMENTS = 5_000_000
 """Most array elements in one answer: Metadata of a large cluster has one per replica."""
 FEATURES_SINCE = 3
 """The version of ApiVersions that first tells of features."""
-SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", "0.1.0"
+SOFTWARE_NAME, SOFTWARE_VERSION = "ottla", __version__
 
 
 Receive: TypeAlias = Callable[[memoryview | Exception], None]

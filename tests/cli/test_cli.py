@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator
@@ -114,3 +115,8 @@ async def test_help_imports_nothing_heavy() -> None:
     _, err = await process.communicate()
     for heavy in ("asyncio", "aiohttp", "kio", "rich", "structlog", "pydantic", "ottla.client"):
         assert f"'{heavy}'" not in err.decode()
+
+
+async def test_the_version_is_the_package_s(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ottla {importlib.metadata.version('ottla')}\n"
