@@ -56,7 +56,8 @@ def _error(failed: Failed, leader_epoch: int) -> KafkaError:
         "attempts": batch.attempts,
     }
     if failed.cause is not None:
-        return _like(failed.cause, fate, {**where, **failed.cause.fields, "partition": batch.tp})
+        own: Fields = {"partition": batch.tp, "leader_epoch": leader_epoch}
+        return _like(failed.cause, fate, {**where, **failed.cause.fields, **own})
     if failed.code is None:
         last = f", last error {batch.last_error.name.upper()}" if batch.last_error is not None else ""
         return KafkaTimeoutError(f"{failed.message}{last}; {fate}", **where)

@@ -137,7 +137,8 @@ class Program(ConsumerRebalanceListener):
             await self._ask(consumer)
 
     async def _commit(self, consumer: Consumer, offsets: dict[TopicPartition, int]) -> None:
-        began, generation = self._loop.time(), consumer.group_metadata().generation_id
+        began, now = self._loop.time(), consumer.group_metadata()
+        sent = Commit(began, began, self._group, self._name, now.generation_id, {}, "info", member_id=now.member_id)
         outcome: Outcome = "info"
         try:
             await consumer.commit(offsets)
@@ -146,8 +147,9 @@ class Program(ConsumerRebalanceListener):
             outcome = "fail"
         finally:
             plain = {(where.topic, where.partition): offset for where, offset in offsets.items()}
-            now = self._loop.time()
-            self._told.commits.append(Commit(began, now, self._group, self._name, generation, plain, outcome))
+            last = consumer.group_metadata().generation_id
+            row = sent._replace(ended=self._loop.time(), offsets=plain, outcome=outcome, last=last)
+            self._told.commits.append(row)
 
     async def _ask(self, consumer: Consumer) -> None:
         """Where the group is; in the end also where it is to go, for a commit may be left from before a trouble."""

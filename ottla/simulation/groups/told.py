@@ -35,7 +35,11 @@ class Held(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """`ended` is when the answer came, or when nobody waited for one any more ("info")."""
+    """`ended` is when the answer came, or when nobody waited for one any more ("info").
+
+    `member` is who it is, as in `Assigned`, and `member_id` as whom it was sent: a static member that comes back has
+    another one. `last` is the generation at the end, where it may have been sent again in a later one.
+    """
 
     began: float
     ended: float
@@ -44,6 +48,13 @@ class Commit(NamedTuple):
     generation: int
     offsets: dict[At, int]
     outcome: Outcome
+    member_id: str = ""
+    last: int = -1
+
+    @property
+    def generations(self) -> range:
+        """Those in which it may have been sent."""
+        return range(self.generation, max(self.generation, self.last) + 1)
 
 
 class Fetched(NamedTuple):

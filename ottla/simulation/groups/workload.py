@@ -320,7 +320,8 @@ class Worker:
             error = await member.commit(offsets)
             outcome = "ok" if error is ErrorCode.none else "fail"
         finally:
-            row = Commit(began, self._loop.time(), member.group, member.member_id, generation, offsets, outcome)
+            now, me = self._loop.time(), member.member_id
+            row = Commit(began, now, member.group, me, generation, offsets, outcome, member_id=me)
             self._told.commits.append(row)
         if error is ErrorCode.rebalance_in_progress:
             member.out()

@@ -88,3 +88,55 @@ def test_what_a_member_sent_and_never_heard_of_may_come_late():
     assert kinds(Told(commits=failed, fetched=[fetched(6, 7, 5)])) == ["lost-commit"]
     later = [commit(2, 3, 9), commit(8, 9, 5, "info")]
     assert kinds(Told(commits=later, fetched=[fetched(6, 7, 5)])) == ["lost-commit"], "nobody had sent it"
+
+
+def test_it_undoes_only_what_the_same_member_has_committed_in_the_same_generation():
+    sent, asked = commit(0, 1, 5, "info"), [fetched(6, 7, 5)]
+    for committed, why in (
+        (commit(2, 3, 9)._replace(member="b"), "of another member"),
+        (commit(2, 3, 9, generation=2), "of a later generation, of which the coordinator knew"),
+        (commit(2, 3, 9)._replace(member_id="a-2"), "of the same static member, which came back with another id"),
+        (commit(2, 3, 9, generation=3)._replace(last=4), "sent in later generations only"),
+    ):
+        assert kinds(Told(commits=[sent, committed], fetched=asked)) == ["lost-commit"], why
+    again = [sent._replace(last=3), commit(2, 3, 9, generation=3)]
+    assert kinds(Told(commits=again, fetched=asked)) == [], "it was sent once more, in the generation of the other"
+    both = [sent, commit(2, 3, 9), commit(4, 5, 7)._replace(member="b")]
+    assert kinds(Told(commits=both, fetched=asked)) == ["lost-commit"], "it cannot have come after what b committed"
+
+
+def test_it_undoes_no_answer_that_was_asked_for_after_its_generation():
+    sent = [commit(0, 1, 5, "info"), commit(2, 3, 9)]
+    asked = [fetched(5, 6, 9), fetched(8, 9, 5)]
+
+    def findings(*rows, alike=frozenset({"g"}), fetched=asked):
+        return kinds(Told(alike, assigned=[assigned("a", 1, P, at=-1.0), *rows], commits=sent, fetched=fetched))
+
+    assert findings() == []
+    for row, why in (
+        (assigned("a", 2, P, at=4.5), "it knew of its own next generation"),
+        (assigned("b", 2, P, at=4.5), "the partition was given to another"),
+        (assigned("b", 1, P, Q, at=4.5), "who asked for it after the commit was sent, whatever generations count"),
+    ):
+        assert findings(row, alike=frozenset()) == ["lost-commit", "regressed-commit"], why
+    for row, why in (
+        (assigned("b", 2, P, at=7.5), "it may have come before that"),
+        (assigned("b", 2, Q, at=4.5), "the other has another partition"),
+        (assigned("b", 2, P, at=4.5, group="h"), "another group"),
+        (assigned("b", 0, P, at=4.5)._replace(began=-5.0), "told late of an earlier generation"),
+        (assigned("a", 1, P, Q, at=4.5), "it has more in the same generation"),
+    ):
+        assert findings(row) == [], why
+    unasked = assigned("b", 2, P, at=4.5)._replace(began=-5.0)
+    assert findings(unasked) == ["lost-commit", "regressed-commit"], "a later generation, by one count"
+    assert findings(unasked, alike=frozenset()) == [], "its generations may be counted anew"
+    assert findings(assigned("b", 2, P, at=4.5), fetched=asked[1:]) == [], "it may have come before b was told"
+
+
+def test_after_what_came_late_the_group_goes_on_from_there():
+    commits = [commit(0, 1, 5, "info"), commit(2, 3, 9), commit(8, 9, 6, generation=2)._replace(member="b")]
+    begins = fetched(6, 7, 5)
+    assert kinds(Told(commits=commits, fetched=[begins, fetched(10, 11, 6)])) == []
+    assert kinds(Told(commits=commits, fetched=[begins, fetched(10, 11, 5)])) == ["lost-commit"]
+    assert kinds(Told(commits=commits, fetched=[begins, fetched(6.5, 11, 6)])) == ["lost-commit"], "asked before that"
+    assert kinds(Told(commits=commits, fetched=[fetched(10, 11, 6)])) == ["lost-commit"], "nobody saw it"
