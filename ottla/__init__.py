@@ -21,7 +21,7 @@ _HOMES = {
     "TopicPartition": "ottla.client",
 }
 
-__all__ = ["Admin", "Consumer", "Producer", "TopicPartition", "__version__"]
+__all__ = ["Admin", "Consumer", "Producer", "TopicPartition"]
 
 
 def __getattr__(name: str) -> Any:
