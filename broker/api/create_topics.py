@@ -2,6 +2,9 @@
 
 v4 -1 for the broker's defaults · v5 the configuration is answered (KIP-525) · v7 topic ids.
 
+The settings that begin with ottla.policy are limits of the cluster; what breaks them is a POLICY_VIOLATION, as what
+Kafka's create.topic.policy.class.name refuses.
+
 Differences from Kafka: the answer comes when the topic is committed and seen by this broker; `timeout` bounds only the
 wait for the active controller. A name asked for twice is refused INVALID_REQUEST once, as in Kafka. Kafka's internal
 topics may be made by hand, as there, but get what they need (compaction) unless the request says otherwise.

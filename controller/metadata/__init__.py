@@ -34,6 +34,7 @@ from ottla.controller.metadata.image import (
     diff,
 )
 from ottla.controller.metadata.layout import Key, Layout, Site
+from ottla.controller.metadata.limits import Limits
 from ottla.controller.metadata.records import Record, decode_records, encode_records
 from ottla.controller.metadata.repair import repair
 from ottla.controller.metadata.resolve import Candidate, Resolved, resolve, resolve_group, resolve_one
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidConfig",
     "Key",
     "Layout",
+    "Limits",
     "Listener",
     "MetadataImage",
     "PartitionImage",

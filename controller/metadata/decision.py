@@ -14,6 +14,7 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.broker_config import TOPIC_DEFAULTS
 from ottla.controller.metadata.config_def import ConfigDef
 from ottla.controller.metadata.image import MetadataImage
+from ottla.controller.metadata.limits import Limits
 from ottla.controller.metadata.records import Record
 from ottla.controller.metadata.resolve import resolve_one
 
@@ -36,7 +37,7 @@ class Policy:
     default_partitions: int = 1
     default_replication_factor: int = 1
     session_timeout_ms: int = 9000
-    max_partitions_per_request: int = 10_000
+    limits: Limits = field(default_factory=Limits)
     broker_defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     broker_configs: Mapping[str, ConfigDef] = field(default_factory=lambda: TOPIC_DEFAULTS)
 

@@ -30,8 +30,8 @@ def alter_reassignments(
 ) -> Decision[AlterPartitionReassignmentsResponse]:
     """Answers per partition UNKNOWN_TOPIC_OR_PARTITION, NO_REASSIGNMENT_IN_PROGRESS, INVALID_REPLICA_ASSIGNMENT,
     INVALID_REPLICATION_FACTOR, INVALID_REQUEST (named twice), and POLICY_VIOLATION as a whole."""
-    if len(request.partitions) > policy.max_partitions_per_request:
-        text = f"Excessively large number of partitions per request: {len(request.partitions)}"
+    text = policy.limits.request_error(len(request.partitions))
+    if text is not None:
         return Decision((), AlterPartitionReassignmentsResponse(error=ErrorCode.policy_violation.value, message=text))
     asked = Counter((item.topic, item.partition) for item in request.partitions)
     changes = []

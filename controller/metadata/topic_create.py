@@ -4,7 +4,7 @@ A topic with all its partitions and configs is in one entry: it is there wholly 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.configs import check_topic_configs
 from ottla.controller.metadata.decision import Decision, Policy, Refusal
 from ottla.controller.metadata.image import NO_LEADER, MetadataImage, TopicImage
+from ottla.controller.metadata.limits import MAX_REPLICATION_FACTOR
 from ottla.controller.metadata.placement import Replicas, check_replicas, placer_for
 from ottla.controller.metadata.records import ConfigChanged, PartitionCreated, Record, TopicCreated
 from ottla.controller.metadata.topic_name import metric_name, topic_name_error
@@ -28,8 +29,6 @@ from ottla.controller.rpc.models import (
 
 if TYPE_CHECKING:
     from random import Random
-
-MAX_REPLICATION_FACTOR = 32767
 
 
 def new_topic_id(rng: "Random") -> UUID:
@@ -51,7 +50,7 @@ def create_topics(
         try:
             if asked[topic.name] > 1:
                 raise Refusal(ErrorCode.invalid_request, "Duplicate topic name.")
-            _check_total(wanted, policy)
+            _allow(policy.limits.request_error(wanted))
             _check_name(image, topic.name, metric_names)
             made, assignments = _create(image, policy, topic, rng)
         except Refusal as refusal:
@@ -77,13 +76,17 @@ def _partition_count(topic: NewTopic, policy: Policy) -> int:
     return policy.default_partitions if topic.partitions == -1 else max(topic.partitions, 0)
 
 
-def _check_total(wanted: int, policy: Policy) -> None:
-    if wanted > policy.max_partitions_per_request:
-        raise Refusal(
-            ErrorCode.policy_violation,
-            f"Excessively large number of partitions per request: {wanted} (at most "
-            f"{policy.max_partitions_per_request})",
-        )
+def _allow(*errors: str | None) -> None:
+    """Raises Refusal(POLICY_VIOLATION) for the first of them."""
+    for error in errors:
+        if error is not None:
+            raise Refusal(ErrorCode.policy_violation, error)
+
+
+def _check_limits(policy: Policy, topic: NewTopic, partitions: int, factor: int) -> None:
+    if not topic.internal:
+        limits = policy.limits
+        _allow(limits.partitions_error(topic.name, partitions), limits.replication_error(topic.name, factor))
 
 
 def _check_name(image: MetadataImage, name: str, metric_names: dict[str, str]) -> None:
@@ -130,6 +133,7 @@ def _assignments(image: MetadataImage, policy: Policy, topic: NewTopic, rng: "Ra
             )
         given = [topic.assignments[partition] for partition in range(len(topic.assignments))]
         check_assignments(image, given, len(given[0]))
+        _check_limits(policy, topic, len(given), len(given[0]))
         return given
     count = policy.default_partitions if topic.partitions == -1 else topic.partitions
     factor = policy.default_replication_factor if topic.replication_factor == -1 else topic.replication_factor
@@ -142,6 +146,7 @@ def _assignments(image: MetadataImage, policy: Policy, topic: NewTopic, rng: "Ra
             ErrorCode.invalid_replication_factor,
             f"Replication factor must be from 1 to {MAX_REPLICATION_FACTOR}, or -1 for the default.",
         )
+    _check_limits(policy, topic, count, factor)
     placer = placer_for(image, factor, rng)
     return [placer.place(factor) for _ in range(count)]
 
@@ -191,7 +196,7 @@ def create_partitions(
         try:
             if asked[topic.name] > 1:
                 raise Refusal(ErrorCode.invalid_request, "Duplicate topic name.")
-            made = _add_partitions(image, topic, rng, lambda: _check_total(wanted, policy))
+            made = _add_partitions(image, policy, topic, wanted, rng)
         except Refusal as refusal:
             results.append(TopicResult(name=topic.name, error=refusal.code.value, message=refusal.message))
             continue
@@ -218,7 +223,7 @@ def _replication_factor(topic: TopicImage) -> int:
 
 
 def _add_partitions(
-    image: MetadataImage, request: MorePartitions, rng: "Random", check_total: Callable[[], None]
+    image: MetadataImage, policy: Policy, request: MorePartitions, wanted: int, rng: "Random"
 ) -> list[PartitionCreated]:
     topic = image.topics.get(request.name)
     if topic is None:
@@ -229,7 +234,10 @@ def _add_partitions(
             ErrorCode.invalid_partitions,
             f"The topic {request.name} currently has {have} partition(s); {request.count} would not be an increase.",
         )
-    check_total()
+    _allow(
+        policy.limits.request_error(wanted),
+        None if topic.internal else policy.limits.partitions_error(request.name, request.count),
+    )
     factor = _replication_factor(topic)
     if request.assignments is None:
         placer = placer_for(

@@ -13,6 +13,7 @@ def check(config: Settings) -> None:
     _protocols(config)
     _advertised(config)
     _times(config)
+    _limits(config)
     _secret(config)
     if config.cordoned_log_dirs:
         raise ValueError("cordoned.log.dirs is set while the cluster runs (IncrementalAlterConfigs), not in a file")
@@ -137,6 +138,18 @@ def _consumer_groups(config: Settings) -> None:
             )
     if heartbeat >= session:
         raise ValueError("group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms")
+
+
+def _limits(config: Settings) -> None:
+    """A topic that does not say how it is to be may be made."""
+    least, most = config.ottla_policy_min_replication_factor, config.ottla_policy_max_replication_factor
+    if not least <= config.default_replication_factor <= most:
+        raise ValueError(
+            f"default.replication.factor must be between ottla.policy.min.replication.factor ({least}) and "
+            f"ottla.policy.max.replication.factor ({most})"
+        )
+    if config.num_partitions > config.ottla_policy_max_partitions_per_topic:
+        raise ValueError("num.partitions must not be more than ottla.policy.max.partitions.per.topic")
 
 
 def _secret(config: Settings) -> None:

@@ -100,6 +100,23 @@ class Settings(BaseModel):
     auto_create_topics_enable: bool = _key(True, "Whether asking for an unknown topic makes it.")
     delete_topic_enable: bool = _key(True, "Whether topics can be deleted.")
 
+    ottla_policy_max_partitions_per_request: int = _key(
+        10_000, "Partitions that one request may make, or reassign; more are a POLICY_VIOLATION.", ge=1
+    )
+    ottla_policy_max_partitions_per_topic: int = _key(
+        _INT_MAX,
+        "Partitions that a topic may be given, when it is made or later; more are a POLICY_VIOLATION. Internal topics "
+        "are what the cluster needs, here and below.",
+        ge=1,
+        le=_INT_MAX,
+    )
+    ottla_policy_min_replication_factor: int = _key(
+        1, "The least replication factor of a new topic; less is a POLICY_VIOLATION.", ge=1, le=32767
+    )
+    ottla_policy_max_replication_factor: int = _key(
+        32767, "The greatest replication factor of a new topic; more is a POLICY_VIOLATION.", ge=1, le=32767
+    )
+
     # Replication
     replica_lag_time_max_ms: int = _key(30_000, "Lag after which a follower leaves the ISR.", ge=1, kind="long")
     replica_fetch_wait_max_ms: int = _key(500, "The longest a follower's fetch waits.", ge=0)

@@ -49,8 +49,12 @@ def cluster(three_nodes: Cluster) -> Cluster:
 
 @pytest.fixture(scope="package")
 def strict(background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One node that makes no topic unasked."""
-    settings = {"auto.create.topics.enable": False}
+    """One node that makes no topic unasked, and none of more than four partitions or of two replicas."""
+    settings = {
+        "auto.create.topics.enable": False,
+        "ottla.policy.max.partitions.per.topic": 4,
+        "ottla.policy.max.replication.factor": 1,
+    }
     cluster = Cluster.start_new(background, tmp_path_factory.mktemp("strict"), 1, settings)
     _clusters.append(cluster)
     yield cluster

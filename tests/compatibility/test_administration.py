@@ -18,6 +18,7 @@ INVALID_PARTITIONS = 37
 INVALID_REPLICATION_FACTOR = 38
 INVALID_REPLICA_ASSIGNMENT = 39
 INVALID_CONFIG = 40
+POLICY_VIOLATION = 44
 
 
 def test_a_topics_life(cluster: Cluster, library: Library, topic: str) -> None:
@@ -90,6 +91,20 @@ def test_what_is_refused(cluster: Cluster, library: Library, topic: str) -> None
             admin.add_partitions(topic + "-e", 2)
         assert refused.value.code == UNKNOWN_TOPIC_OR_PARTITION
         assert not {name for name in admin.topics() if name.startswith(topic + "-")}
+
+
+def test_limits_of_the_cluster(strict: Cluster, library: Library, topic: str) -> None:
+    with library.admin(strict.bootstrap) as admin:
+        for words in ({"partitions": 5}, {"replicas": 2}, {"assignment": [[1]] * 5}):
+            with pytest.raises(Refused) as refused:
+                admin.create(topic, **words)  # type: ignore[arg-type]
+            assert refused.value.code == POLICY_VIOLATION, words
+        strict.make(admin, topic, 3, 1)
+        with pytest.raises(Refused) as refused:
+            admin.add_partitions(topic, 5)
+        assert refused.value.code == POLICY_VIOLATION
+        admin.add_partitions(topic, 4)
+        strict.wait_until_known(topic, 4)
 
 
 # aiokafka only knows AlterConfigs.

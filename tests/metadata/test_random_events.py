@@ -7,6 +7,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata import (
     FEATURES,
+    Limits,
     MetadataImage,
     PartitionImage,
     Policy,
@@ -45,7 +46,7 @@ class RandomEvents(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cluster = Cluster(Policy(max_partitions_per_request=8))
+        self.cluster = Cluster(Policy(limits=Limits(partitions_per_request=8)))
         self.incarnations = 0
         self.blocks: list[int] = []
         self.before = self.cluster.image

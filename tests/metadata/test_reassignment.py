@@ -2,7 +2,7 @@
 
 from kio.schema.errors import ErrorCode
 
-from ottla.controller.metadata import PartitionImage, Policy, decode_snapshot, encode_snapshot
+from ottla.controller.metadata import Limits, PartitionImage, Policy, decode_snapshot, encode_snapshot
 from ottla.controller.rpc import (
     AlterPartitionReassignments,
     ConfigOp,
@@ -186,7 +186,7 @@ def test_what_is_refused() -> None:
     twice = Reassignment(topic="t", partition=0, replicas=(1, 2, 3))
     answer = cluster.ask(AlterPartitionReassignments(partitions=(twice, twice)))
     assert [item.error for item in answer.partitions] == [ErrorCode.invalid_request] * 2
-    few = Cluster(Policy(max_partitions_per_request=1))
+    few = Cluster(Policy(limits=Limits(partitions_per_request=1)))
     assert few.ask(AlterPartitionReassignments(partitions=(twice, twice))).error == ErrorCode.policy_violation
 
 

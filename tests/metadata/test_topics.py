@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kio.schema.errors import ErrorCode
 
-from ottla.controller.metadata import Policy, topic_name_error
+from ottla.controller.metadata import Limits, Policy, topic_name_error
 from ottla.controller.rpc import (
     CreatePartitions,
     CreateTopics,
@@ -88,6 +88,54 @@ def test_limits_are_for_the_request_as_a_whole(cluster: Cluster) -> None:
     topics = tuple(NewTopic(name=f"t{i}", partitions=5001, replication_factor=1) for i in range(2))
     results = cluster.ask(CreateTopics(topics=topics)).topics
     assert [_code(result) for result in results] == [ErrorCode.policy_violation] * 2
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+@pytest.mark.parametrize(
+    ("topic", "message"),
+    [
+        (
+            {"partitions": 4, "replication_factor": 2},
+            "4 partitions, more than ottla.policy.max.partitions.per.topic = 3",
+        ),
+        (
+            {"assignments": dict.fromkeys(range(4), (1, 2))},
+            "4 partitions, more than ottla.policy.max.partitions.per.topic = 3",
+        ),
+        ({"partitions": 1, "replication_factor": 1}, "factor 1, less than ottla.policy.min.replication.factor = 2"),
+        ({"assignments": {0: (1,)}}, "factor 1, less than ottla.policy.min.replication.factor = 2"),
+        ({"partitions": 1, "replication_factor": 3}, "factor 3, more than ottla.policy.max.replication.factor = 2"),
+        ({"assignments": {0: (1, 2, 3)}}, "factor 3, more than ottla.policy.max.replication.factor = 2"),
+        ({"partitions": 6, "replication_factor": 2}, "6, more than ottla.policy.max.partitions.per.request = 5"),
+    ],
+)
+def test_limits_that_are_set(topic: dict[str, Any], message: str, *, validate_only: bool) -> None:
+    cluster = Cluster(Policy(limits=Limits(5, 3, 2, 2))).up(1, 2, 3)
+    before = cluster.image
+    request = CreateTopics(topics=(NewTopic(name="t", **topic),), validate_only=validate_only)
+    (result,) = cluster.ask(request).topics
+    assert _code(result) is ErrorCode.policy_violation
+    assert message in (result.message or "")
+    assert cluster.image is before
+    internal = CreateTopics(topics=(NewTopic(name="t", partitions=4, replication_factor=3, internal=True),))
+    assert not cluster.ask(internal).topics[0].error
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_what_the_limits_allow(*, validate_only: bool) -> None:
+    cluster = Cluster(Policy(limits=Limits(5, 3, 2, 2))).up(1, 2, 3)
+    topic = NewTopic(name="t", partitions=2, replication_factor=2)
+    assert not cluster.ask(CreateTopics(topics=(topic,))).topics[0].error
+    for count, assignments, code in (
+        (4, None, ErrorCode.policy_violation),
+        (4, ((1, 2), (2, 3)), ErrorCode.policy_violation),
+        (3, ((1, 2),), ErrorCode.none),
+    ):
+        more = MorePartitions(name="t", count=count, assignments=assignments)
+        (result,) = cluster.ask(CreatePartitions(topics=(more,), validate_only=validate_only)).topics
+        assert _code(result) is code
+        assert (result.message is None) == (code is ErrorCode.none)
+        assert code is ErrorCode.none or "ottla.policy.max.partitions.per.topic = 3" in (result.message or "")
 
 
 def test_explicit_assignment_and_configs(cluster: Cluster) -> None:

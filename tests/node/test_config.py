@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ottla.controller import TOPIC_DEFAULTS, ConfigType, InvalidConfig, MetadataImage
+from ottla.controller import TOPIC_DEFAULTS, ConfigType, InvalidConfig, Limits, MetadataImage
 from ottla.node.broker_part import limits
 from ottla.node.config import NodeConfig, load_config
 from ottla.node.definitions import BROKER_CONFIGS, SETTINGS
 from ottla.node.endpoints import Endpoint, Voter
 from ottla.node.kafka_keys import INERT
+from ottla.node.node import controller_settings
 from ottla.node.reference import describe_settings
 from ottla.node.sources import ConfigError, from_environment, from_toml, to_variable
 
@@ -213,6 +214,17 @@ def test_settings_of_parts_that_are_not_here_are_taken_and_told() -> None:
     config = load(MINIMAL | {"KAFKA_TRANSACTION_STATE_LOG_LOAD_BUFFER_SIZE": "1", "KAFKA_NUM_IO_THREADS": "8"})
     assert config.ignored == ("num.io.threads", "transaction.state.log.load.buffer.size")
     assert config.kafka_values()["num.io.threads"] == "8"
+
+
+def test_limits_are_handed_to_the_controller() -> None:
+    limits = {"MAX_PARTITIONS_PER_REQUEST": 9, "MAX_PARTITIONS_PER_TOPIC": 7}
+    limits |= {"MIN_REPLICATION_FACTOR": 2, "MAX_REPLICATION_FACTOR": 3}
+    given = {f"KAFKA_OTTLA_POLICY_{name}": str(value) for name, value in limits.items()}
+    config = load(MINIMAL | given | {"KAFKA_DEFAULT_REPLICATION_FACTOR": "3"})
+    assert controller_settings(config).policy.limits == Limits(9, 7, 2, 3)
+    for name, value in (("DEFAULT_REPLICATION_FACTOR", "1"), ("NUM_PARTITIONS", "8")):
+        with pytest.raises(ConfigError, match=r"ottla\.policy"):
+            load(MINIMAL | given | {"KAFKA_DEFAULT_REPLICATION_FACTOR": "3", f"KAFKA_{name}": value})
 
 
 @pytest.mark.parametrize(

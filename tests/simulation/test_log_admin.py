@@ -145,6 +145,33 @@ def test_where_single_replicas_lie_and_where_they_can_go():
     run(scenario, 1)
 
 
+def test_limits_of_the_cluster_are_told_by_name():
+    """The code and the text, over the wire, also where nothing would have been made."""
+    settings = {
+        "ottla.policy.max.partitions.per.topic": "3",
+        "ottla.policy.max.replication.factor": "2",
+        "default.replication.factor": "2",
+    }
+
+    async def scenario():
+        async with SimulatedCluster(settings=settings) as cluster, cluster.admin() as admin:
+            for topic, text in (
+                (NewTopic("t", 4), "max.partitions.per.topic = 3"),
+                (NewTopic("t", 1, 3), "max.replication.factor = 2"),
+                (NewTopic("t", replica_assignments={0: (1, 2, 3)}), "max.replication.factor = 2"),
+            ):
+                for validate_only in (True, False):
+                    with pytest.raises(BrokerResponseError, match=f"POLICY_VIOLATION.*{text}"):
+                        await admin.create_topics([topic], validate_only=validate_only)
+            await admin.create_topics([NewTopic("t", 2, 2)])
+            for validate_only in (True, False):
+                with pytest.raises(BrokerResponseError, match=r"POLICY_VIOLATION.*would have 4 partitions"):
+                    await admin.create_partitions({"t": 4}, validate_only=validate_only)
+            await admin.create_partitions({"t": 3})
+
+    run(scenario, 1)
+
+
 def test_partitions_and_topics_where_they_were_asked_for():
     async def scenario():
         async with SimulatedCluster() as cluster, cluster.admin() as admin:
