@@ -9,7 +9,7 @@ again, and answered when everything in the log is committed: a coordinator repea
 
 Differences from Kafka: a retried marker leaves no second one in the log, also with transactions v1. Only authenticated
 brokers may write any marker. Others, as administrators, may abort a transaction that is open in a partition, by the
-producer id and the very epoch that DescribeProducers tells (KIP-664); all else is CLUSTER_AUTHORIZATION_FAILED to them.
+producer id and the very epochs that DescribeProducers tells (KIP-664); all else is CLUSTER_AUTHORIZATION_FAILED to them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ def handle(context: BrokerContext, request: Request) -> Answer | Later:
 def _order(marker: Any, api_version: int, from_broker: bool) -> MarkerOrder | ErrorCode:
     if not from_broker and marker.transaction_result:
         return ErrorCode.cluster_authorization_failed
-    if min(marker.producer_id, marker.producer_epoch, marker.coordinator_epoch) < 0:
+    # An administrator is no coordinator and need not know of one: -1, as long as none has ended a transaction of this
+    # producer here.
+    least = 0 if from_broker else -1
+    if min(marker.producer_id, marker.producer_epoch) < 0 or marker.coordinator_epoch < least:
         return ErrorCode.invalid_request
     strict = api_version >= VERSIONS_SINCE and marker.transaction_version >= TRANSACTIONS_V2
     outcome = EndMarker(marker.transaction_result, marker.coordinator_epoch)

@@ -49,10 +49,17 @@ async def test_an_administrator_may_abort_what_is_open(world: World) -> None:
 
     refused = ErrorCode.cluster_authorization_failed
     assert [await asked(commit=COMMIT), await asked(epoch=4), await asked(producer=8)] == [refused] * 3
+    assert await asked(coordinator_epoch=-2) is ErrorCode.invalid_request
     assert partition.log_end_offset == 1
-    assert await asked() is NONE
+    assert await asked(coordinator_epoch=-1) is NONE, "nobody has ended a transaction of this producer here"
     assert partition.last_stable_offset == 2
     assert await asked() is refused
+    put(partition, part(1, epoch=3))
+    assert await written(world, order({"t": [0]}, ABORT, epoch=4, coordinator_epoch=5, transaction_version=2)) == [NONE]
+    put(partition, part(epoch=4))
+    assert await asked(epoch=4, coordinator_epoch=-1) is ErrorCode.transaction_coordinator_fenced
+    assert await asked(epoch=4, coordinator_epoch=5) is NONE
+    assert partition.last_stable_offset == partition.log_end_offset == 6
 
 
 async def test_each_partition_has_its_own_answer(world: World) -> None:
@@ -65,12 +72,14 @@ async def test_each_partition_has_its_own_answer(world: World) -> None:
         order({"t": [1]}, COMMIT, producer=8, epoch=3, coordinator_epoch=6, transaction_version=2),
         order({"t": [1]}, producer=-1),
         order({"t": [1]}, producer=9, epoch=-1),
+        order({"t": [1]}, producer=9, coordinator_epoch=-1),
     ]
     assert await written(world, *asked) == [
         NONE,
         ErrorCode.unknown_topic_or_partition,
         ErrorCode.not_leader_or_follower,
         NONE,
+        ErrorCode.invalid_request,
         ErrorCode.invalid_request,
         ErrorCode.invalid_request,
     ]

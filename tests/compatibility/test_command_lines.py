@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.kafka_python import KafkaPython
 from tests.compatibility.model import Message
+from tests.compatibility.transactional import transactional
 
 COMMAND = Path(sys.executable).with_name("kafka-python")
 WITHIN_S = 60
@@ -94,11 +96,43 @@ def test_partitions(tool: Tool, cluster: Cluster, made: str) -> None:
     assert {row["error_code"] for row in results["partition_result"]} == {84}, "ELECTION_NOT_NEEDED"
 
 
-def test_reassignments(tool: Tool, cluster: Cluster, made: str) -> None:
-    tool.told("partitions", "alter-reassignments", "-r", f"{made}:1=2,3")
-    eventually(lambda: made not in tool.told("partitions", "list-reassignments"), "it is done", within=60)
+def test_elections_and_reassignments(tool: Tool, made: str) -> None:
     (found,) = tool.asked("topics", "describe", "-t", made)
-    assert sorted(found["partitions"][1]["replica_nodes"]) == [2, 3]
+    row = found["partitions"][1]
+    leader, *others = row["replica_nodes"]
+    assert row["leader_id"] == leader
+    order = ",".join(map(str, [*others, leader]))
+    assert tool.asked("partitions", "alter-reassignments", "-r", f"{made}:1={order}") == {f"{made}:1": None}
+    elected = tool.asked("partitions", "elect-leaders", "-p", f"{made}:1")
+    (results,) = elected["replica_election_results"]
+    assert [row["error_code"] for row in results["partition_result"]] == [0]
+
+    def of_partition() -> dict[str, Any]:
+        (found,) = tool.asked("topics", "describe", "-t", made)
+        row = found["partitions"][1]
+        assert isinstance(row, dict)
+        return row
+
+    eventually(lambda: of_partition()["leader_id"] == others[0], "the first of the new order leads")
+    tool.asked("partitions", "alter-reassignments", "-r", f"{made}:1=2,3")
+    listed = ("partitions", "list-reassignments", "-p", f"{made}:1")
+    eventually(lambda: tool.asked(*listed) == {}, "it is done", within=60)
+    eventually(lambda: sorted(of_partition()["replica_nodes"]) == [2, 3], "it is known")
+
+
+def test_a_reassignment_under_way(tool: Tool, cluster: Cluster, made: str) -> None:
+    """To a broker that is down; then it is cancelled."""
+    tool.asked("partitions", "alter-reassignments", "-r", f"{made}:1=1,2")
+    listed = ("partitions", "list-reassignments", "-p", f"{made}:1")
+    eventually(lambda: tool.asked(*listed) == {}, "the third has no replica", within=60)
+    cluster.stop(3)
+    assert tool.asked("partitions", "alter-reassignments", "-r", f"{made}:1=3,1") == {f"{made}:1": None}
+    (move,) = tool.asked("partitions", "list-reassignments").values()
+    assert (move["adding_replicas"], move["removing_replicas"]) == ([3], [2])
+    assert tool.asked("partitions", "alter-reassignments", "-r", f"{made}:1=cancel") == {f"{made}:1": None}
+    assert tool.asked(*listed) == {}
+    cancelled = tool.asked("partitions", "alter-reassignments", "-r", f"{made}:1=cancel")
+    assert cancelled == {f"{made}:1": "NoReassignmentInProgressError"}
 
 
 def test_configs(tool: Tool, made: str) -> None:
@@ -151,15 +185,58 @@ def test_groups(tool: Tool, made: str) -> None:
     assert group not in json.dumps(tool.asked("groups", "list"))
 
 
+@pytest.mark.parametrize("instance", [None, "the-instance"], ids=["dynamic", "static"])
+def test_groups_with_members(tool: Tool, cluster: Cluster, made: str, instance: str | None) -> None:
+    group = f"living-group-of-{made}"
+
+    def described() -> Any:
+        return tool.asked("groups", "describe", "-g", group)[group]
+
+    def ids() -> set[str]:
+        consumer.poll(0)
+        return {member["member_id"] for member in described()["members"]}
+
+    settings = {"bootstrap.servers": cluster.bootstrap, "group.id": group, "client.id": "the-member"}
+    consumer = confluent_kafka.Consumer(settings | ({} if instance is None else {"group.instance.id": instance}))
+    try:
+        consumer.subscribe([made])
+        eventually(lambda: consumer.poll(0.1) is None and consumer.assignment(), "it has its partitions")
+        (row,) = [row for row in tool.asked("groups", "list") if row["group_id"] == group]
+        assert row["group_state"] == described()["group_state"] == "Stable"
+        (member,) = described()["members"]
+        assert (member["client_id"], member["group_instance_id"]) == ("the-member", instance)
+        who = ("-m", member["member_id"]) if instance is None else ("-i", instance)
+        removed = tool.asked("groups", "remove-members", "-g", group, *who, "--reason", "a test")
+        assert list(removed.values()) == ["NoError"]
+        eventually(lambda: ids() not in ({member["member_id"]}, set()), "it is told, and joins as another member")
+    finally:
+        consumer.close()
+    remove = ("groups", "remove-members", "-g", group, *who)
+    if instance is not None:
+        assert list(tool.asked(*remove).values()) == ["NoError"], "one with an instance id does not leave by itself"
+    assert list(tool.asked(*remove).values()) == ["UnknownMemberIdError"]
+
+
 def test_the_cluster(tool: Tool, cluster: Cluster, made: str) -> None:
     assert f"'cluster_id': '{cluster.layout.cluster_id}'" in tool.told("cluster", "describe")
     quorum = tool.told("cluster", "describe-quorum")
     assert "'topic_name': '__cluster_metadata'" in quorum
     assert quorum.count("'replica_id': ") == 3
     assert "'AlterConfigs': (0, 2)" in tool.told("cluster", "api-versions")
+    (version,) = tool.asked("cluster", "broker-version", "--broker", "2").values()
+    assert tuple(map(int, version.split(".")[:1])) >= (4,)
+
+
+def test_log_directories(tool: Tool, cluster: Cluster, made: str) -> None:
     directories = tool.told("cluster", "describe-log-dirs", "--topic", made)
     assert directories.count("'total_bytes': ") == 3
     assert directories.count("'partition_index': ") == 6
+    here = cluster.layout.node(2).data_directory
+    assert f"'log_dir': '{here}'" in directories
+    move = ("cluster", "alter-log-dirs", "-a")
+    assert tool.asked(*move, f"{made}:0:2={here}") == {f"{made}:0:2": "NoError"}
+    assert tool.asked(*move, f"{made}:0:2={here}-more") == {f"{made}:0:2": "LogDirNotFoundError"}
+    assert tool.asked(*move, f"{made}:9:2={here}") == {f"{made}:9:2": "ReplicaNotAvailableError"}
 
 
 def test_features(tool: Tool) -> None:
@@ -181,9 +258,43 @@ def test_features(tool: Tool) -> None:
     assert "InvalidUpdateVersion" in tool.refused("cluster", "update-features", "-f", f"{feature}=9")
 
 
-def test_transactions(tool: Tool) -> None:
-    assert set(tool.asked("transactions", "list")) == {"1", "2", "3"}
-    assert tool.asked("transactions", "find-hanging") == []
+def test_transactions(tool: Tool, cluster: Cluster, made: str) -> None:
+    name = f"transaction-of-{made}"
+    with transactional("confluent-kafka", cluster.bootstrap, name) as one:
+        one.begin()
+        for index in range(2):
+            one.send(made, index, b"in a transaction")
+        one.flush()
+        listed = tool.asked("transactions", "list", "--id-pattern", f"transaction-of-{made}", "--state", "Ongoing")
+        assert set(listed) == {"1", "2", "3"}
+        ((row,),) = [rows for rows in listed.values() if rows]
+        assert (row["transactional_id"], row["state"]) == (name, "Ongoing")
+        told = tool.asked("transactions", "describe", "--transactional-id", name)[name]
+        assert (told["state"], told["producer_id"]) == ("Ongoing", row["producer_id"])
+        assert told["topic_partitions"] == [{"topic": made, "partition": index} for index in range(2)]
+        assert listed[str(told["coordinator_id"])] == [row]
+
+        def producer() -> dict[str, Any]:
+            states = tool.asked("transactions", "describe-producers", "-t", made, "-p", "0")
+            (found,) = [each for each in states[f"{made}:0"]["active_producers"] if each["producer_id"] == who]
+            assert isinstance(found, dict)
+            return found
+
+        who, epoch = told["producer_id"], told["producer_epoch"]
+        assert (producer()["producer_epoch"], producer()["current_transaction_start_offset"]) == (epoch, 5)
+        hanging = tool.asked("transactions", "find-hanging", "--max-transaction-timeout-ms=-300000")
+        assert [row["transactional_id"] for row in hanging] == [name]
+        assert tool.asked("transactions", "find-hanging") == [], "none for as long as that"
+        words = ("--producer-id", str(who), "--producer-epoch", str(epoch))
+        tool.asked("transactions", "abort", "-t", made, "-p", "0", *words)
+        assert producer()["current_transaction_start_offset"] == -1
+        with KafkaPython().reader(cluster.bootstrap, made) as reading:
+            assert reading.bounds()[1] == 7, "five records, one that was taken back, and the marker"
+        assert "TransactionalId" in tool.refused("transactions", "describe", "--transactional-id", "no-such-id")
+        one.abort()
+    told = tool.asked("transactions", "describe", "--transactional-id", name)[name]
+    assert told["state"] == "CompleteAbort"
+    assert tool.asked("transactions", "list", "--id-pattern", name, "--state", "Ongoing") == {"1": [], "2": [], "3": []}
 
 
 def test_what_is_refused(tool: Tool, made: str) -> None:
