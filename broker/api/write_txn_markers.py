@@ -8,8 +8,8 @@ again, and answered when everything in the log is committed: a coordinator repea
 (KAFKA-19999).
 
 Differences from Kafka: a retried marker leaves no second one in the log, also with transactions v1. Only authenticated
-brokers may write any marker. Others, as administrators, may abort a transaction that is open in a partition, by the
-producer id and the very epochs that DescribeProducers tells (KIP-664); all else is CLUSTER_AUTHORIZATION_FAILED to them.
+brokers may write any marker. Others, as administrators, may abort a transaction that is open in a partition, by what
+DescribeProducers tells of its producer (KIP-664); all else is CLUSTER_AUTHORIZATION_FAILED to them.
 """
 
 from __future__ import annotations
