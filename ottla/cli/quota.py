@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--client-id", metavar="ID", help=f"{DEFAULT} for those without a quota of their own")
         add_bootstrap(verb)
         add_format(verb)
+    for verb in (change, delete):
+        verb.add_argument("--validate-only", action="store_true", help="only say whether it could be done")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,10 +48,20 @@ def run(args: argparse.Namespace) -> int:
 
         async with Admin(bootstrap_servers=args.bootstrap, request_timeout_ms=TIMEOUT_MS) as admin:
             if wanted:
-                await admin.alter_client_quotas([(entity, wanted)])
+                await admin.alter_client_quotas([(entity, wanted)], validate_only=args.validate_only)
+                if args.validate_only:
+                    return _valid(args.format)
             return _show(args.format, await admin.describe_client_quotas(entity))
 
     return run_client(work)
+
+
+def _valid(form: str) -> int:
+    if form == "json":
+        print_json({"status": "valid"})
+    else:
+        print("The quotas could be changed like that.")
+    return 0
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, float | None]:

@@ -220,7 +220,15 @@ class TestQuota:
             ["alice", "<default>", "request_percentage", "12.5"],
         ]
         words = ("quota", "delete", "producer_byte_rate", "request_percentage")
+        assert "could be changed" in await told(*words, "--validate-only", *whose, bootstrap=bootstrap)
+        assert await asked("quota", "describe", *whose, bootstrap=bootstrap) == [found]
         await told(*words, *whose, bootstrap=bootstrap)
+        assert await asked("quota", "describe", bootstrap=bootstrap) == []
+
+    async def test_validate_only_changes_nothing(self, bootstrap: str) -> None:
+        whose = ("--validate-only", "--user", "alice")
+        assert await asked("quota", "set", "producer_byte_rate=2", *whose, bootstrap=bootstrap) == {"status": "valid"}
+        assert "INVALID_REQUEST" in await refused("quota", "set", "speed=1", *whose, bootstrap=bootstrap)
         assert await asked("quota", "describe", bootstrap=bootstrap) == []
 
     async def test_what_cannot_be(self, bootstrap: str) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from kafka import KafkaAdminClient  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from tests.compatibility.aio import Aio
 from tests.compatibility.cluster import Cluster, eventually
 from tests.compatibility.confluent import Confluent
 from tests.compatibility.kafka_python import KafkaPython
 from tests.compatibility.model import ConfigEditor, Library, Message, Refused
+
+Validates = tuple[Callable[[str, int, bool], int], Callable[[str, int, bool], int]]
+"""Create a topic, and add partitions to one, or only ask whether it could be done; what comes is the error's code."""
 
 UNKNOWN_TOPIC_OR_PARTITION = 3
 MESSAGE_TOO_LARGE = 10
@@ -105,6 +115,67 @@ def test_limits_of_the_cluster(strict: Cluster, library: Library, topic: str) ->
         assert refused.value.code == POLICY_VIOLATION
         admin.add_partitions(topic, 4)
         strict.wait_until_known(topic, 4)
+
+
+def validates_with_confluent(bootstrap: str) -> Validates:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def ask(futures: dict[str, Future[None]]) -> int:
+        (future,) = futures.values()
+        try:
+            future.result(20)
+        except KafkaException as error:
+            return int(error.args[0].code())
+        return 0
+
+    def create(topic: str, partitions: int, validate_only: bool) -> int:
+        return ask(admin.create_topics([NewTopic(topic, partitions, 3)], validate_only=validate_only))
+
+    def add(topic: str, total: int, validate_only: bool) -> int:
+        return ask(admin.create_partitions([NewPartitions(topic, total)], validate_only=validate_only))
+
+    return create, add
+
+
+def validates_with_kafka_python(bootstrap: str) -> Validates:
+    def ask(call: str, topic: str, wanted: object, validate_only: bool) -> int:
+        client = KafkaAdminClient(bootstrap_servers=bootstrap)
+        try:
+            getattr(client, call)({topic: wanted}, validate_only=validate_only)
+        except KafkaError as error:
+            return int(error.errno)
+        finally:
+            client.close()
+        return 0
+
+    def create(topic: str, partitions: int, validate_only: bool) -> int:
+        wanted = {"num_partitions": partitions, "replication_factor": 3}
+        return ask("create_topics", topic, wanted, validate_only)
+
+    def add(topic: str, total: int, validate_only: bool) -> int:
+        return ask("create_partitions", topic, total, validate_only)
+
+    return create, add
+
+
+# aiokafka sends what it is told to validate like anything else, and cannot ask for partitions to be validated.
+@pytest.mark.parametrize("validates", [validates_with_confluent, validates_with_kafka_python])
+def test_what_is_only_validated_is_not_done(
+    cluster: Cluster, validates: Callable[[str], Validates], topic: str
+) -> None:
+    create, add = validates(cluster.bootstrap)
+    with Confluent().admin(cluster.bootstrap) as admin:
+        assert create(topic, 2, True) == 0
+        assert create("not a name", 2, True) == INVALID_TOPIC
+        assert create(topic, 2, False) == 0, "it was not there"
+        cluster.wait_until_known(topic)
+        assert create(topic, 2, True) == TOPIC_EXISTS
+        assert add(topic, 3, True) == 0
+        assert add(topic, 2, True) == INVALID_PARTITIONS
+        assert add(topic, 3, False) == 0
+        cluster.wait_until_known(topic, 3)
+        assert len(admin.describe(topic)) == 3
+        assert add(topic, 3, True) == INVALID_PARTITIONS
 
 
 # aiokafka only knows AlterConfigs.
