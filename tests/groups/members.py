@@ -10,7 +10,7 @@ from typing import Any
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.classic import State
-from ottla.broker.groups.embedded import assigned_in, assignment_bytes
+from ottla.broker.groups.embedded import assigned_in, assignment_bytes, subscription_of
 from ottla.broker.groups.shard import Shard
 from tests.broker.world import World, topic_id
 from tests.groups.test_serving import HEARTBEAT, JOIN, LEAVE, SYNC
@@ -23,7 +23,12 @@ LOST = (
     ErrorCode.fenced_instance_id,
     ErrorCode.fenced_member_epoch,
 )
-LATER = (ErrorCode.coordinator_load_in_progress, ErrorCode.coordinator_not_available, ErrorCode.not_coordinator)
+LATER = (
+    ErrorCode.coordinator_load_in_progress,
+    ErrorCode.coordinator_not_available,
+    ErrorCode.not_coordinator,
+    ErrorCode.unreleased_instance_id,
+)
 
 
 def metadata(topics: tuple[str, ...] = ("t",), owned: frozenset[int] = frozenset(), version: int = 1) -> bytes:
@@ -37,6 +42,16 @@ def metadata(topics: tuple[str, ...] = ("t",), owned: frozenset[int] = frozenset
     if version >= 3:
         data += b"\0\2r1"
     return data
+
+
+def owners_in(joined: Any) -> dict[int, str]:
+    """Who has which partition, as the members said when they joined."""
+    owners = {}
+    for row in joined.members:
+        said = subscription_of(row.metadata)
+        assert said is not None
+        owners.update({index: row.member_id for _, index in said.owned})
+    return owners
 
 
 @dataclass(eq=False)
@@ -111,8 +126,14 @@ class Classic:
         plan = []
         if joined.leader == self.member_id:
             members = sorted(row.member_id for row in joined.members)
+            owners = owners_in(joined)
             for place, member in enumerate(members):
-                mine = [("t", index) for index in range(PARTITIONS) if index % len(members) == place]
+                # What somebody else still has (KIP-429) is given out once that one has joined again without it.
+                mine = [
+                    ("t", index)
+                    for index in range(PARTITIONS)
+                    if index % len(members) == place and owners.get(index, member) == member
+                ]
                 plan.append({"member_id": member, "assignment": assignment_bytes(mine, 1)})
         values = {
             "group_id": "g",
