@@ -1,9 +1,9 @@
 """The load of the benchmarks: librdkafka through confluent-kafka, in a process of its own.
 
-``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [--latency | --transactions MS | --idempotent | --read]``
-prints one JSON object: records, seconds, failed and, with ``--latency``, milliseconds from produce to acknowledgement
-at one record in flight per millisecond; with ``--transactions`` how many of that length there were; with ``--read`` the
-seconds are those of reading as many from the beginning.
+``python benchmarks/load.py BOOTSTRAP TOPIC RECORDS ACKS [MODE]`` prints one JSON object: records, seconds, failed.
+``--latency``, one record in flight per millisecond, adds milliseconds from produce to acknowledgement;
+``--transactions MS`` adds how many of that length there were, and ``--idempotent`` is the same without; ``--read`` and
+``--read-singly`` (a record to an answer) take the seconds of reading as many from the beginning.
 """
 
 from __future__ import annotations
@@ -100,9 +100,13 @@ def latency(producer: Producer, topic: str, records: int, rate: float = 1000.0) 
     }
 
 
-def read(bootstrap: str, topic: str, records: int) -> dict[str, float]:
-    """As many records from the beginning of all partitions, from the first one that comes to the last."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "load", "enable.auto.commit": False})
+def read(bootstrap: str, topic: str, records: int, *, singly: bool = False) -> dict[str, float]:
+    """As many records from the beginning of all partitions, from the first one that comes to the last; `singly`: with
+    hardly more than one in each answer."""
+    config = {"bootstrap.servers": bootstrap, "group.id": "load", "enable.auto.commit": False}
+    if singly:
+        config |= {"fetch.message.max.bytes": SIZE, "queued.min.messages": 1}
+    consumer = Consumer(config)
     consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(PARTITIONS)])
     count = len(consumer.consume(1, 60))
     began = time.perf_counter()
@@ -126,9 +130,10 @@ def main() -> None:
     parser.add_argument("--transactions", type=float, metavar="MS")
     parser.add_argument("--idempotent", action="store_true")
     parser.add_argument("--read", action="store_true")
+    parser.add_argument("--read-singly", action="store_true")
     args = parser.parse_args()
-    if args.read:
-        print(json.dumps(read(args.bootstrap, args.topic, args.records)))
+    if args.read or args.read_singly:
+        print(json.dumps(read(args.bootstrap, args.topic, args.records, singly=args.read_singly)))
         return
     config = {
         "bootstrap.servers": args.bootstrap,
