@@ -1,6 +1,9 @@
 """SyncGroup, v0-v5: the leader hands in the assignment, everybody takes out its own.
 
 v3 static membership (KIP-345) · v5 protocol type and name, checked (KIP-559).
+
+While the coordinator loads, the answer is REBALANCE_IN_PROGRESS, as Kafka's: the rebalance that was going on is not in
+the log, so that the member has to join again, which it is told by a code that clients of any age expect here.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ def handle(context: BrokerContext, request: Request) -> Reply:
     if request.api_version >= _TELLS_PROTOCOL and (body.protocol_type is None or body.protocol_name is None):
         return _row(SyncAnswer(ErrorCode.inconsistent_group_protocol))
     shard = context.groups.shard_of(body.group_id)
+    if shard is ErrorCode.coordinator_load_in_progress:
+        return _row(SyncAnswer(ErrorCode.rebalance_in_progress))
     if isinstance(shard, ErrorCode):
         return _row(SyncAnswer(shard))
     found = shard.sync(body.group_id, lambda ticket: _sync(body, ticket), SyncAnswer)
