@@ -12,6 +12,7 @@ from tests.compatibility.background import BackgroundLoop
 from tests.compatibility.cluster import Cluster
 from tests.compatibility.confluent import Confluent
 from tests.compatibility.kafka_python import KafkaPython
+from tests.compatibility.members import SESSION_MS
 from tests.compatibility.model import Library
 
 LAST_LINES = 80
@@ -32,6 +33,8 @@ def three_nodes(background: BackgroundLoop, tmp_path_factory: pytest.TempPathFac
         "group.initial.rebalance.delay.ms": 100,
         "group.consumer.min.heartbeat.interval.ms": 500,
         "group.consumer.heartbeat.interval.ms": 500,
+        "group.consumer.min.session.timeout.ms": SESSION_MS,
+        "group.consumer.session.timeout.ms": SESSION_MS,
     }
     cluster = Cluster.start_new(background, tmp_path_factory.mktemp("cluster"), 3, settings)
     _clusters.append(cluster)

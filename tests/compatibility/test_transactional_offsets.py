@@ -14,8 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.compatibility.aio import stop
 from tests.compatibility.background import BackgroundLoop
 from tests.compatibility.cluster import Cluster, eventually
-from tests.compatibility.members import committed
-from tests.compatibility.test_groups import PARTITIONS, coordinator_of, make, whole, write
+from tests.compatibility.groups import PARTITIONS, committed, coordinator_of, make, whole, write
 
 TOTAL, BATCHES = 240, 4
 
