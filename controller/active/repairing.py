@@ -13,6 +13,8 @@ from ottla.controller.raft import NotLeader, Overloaded, RaftStopped
 log = structlog.get_logger(__name__)
 
 MIN_PAUSE_S, MAX_PAUSE_S = 0.25, 5.0
+NOTES = 16
+"""How often an absence is noted in the metadata before its end is due: what a change of controller costs of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Repairs:
         self._reign = reign
         self._settings = settings
         self._absences = Absences()
-        self._pause = min(max(settings.after_s / 4, MIN_PAUSE_S), MAX_PAUSE_S)
+        self._pause = min(max(settings.after_s / NOTES, MIN_PAUSE_S), MAX_PAUSE_S)
         self._last: tuple[MetadataImage, frozenset[int]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._look()
@@ -46,11 +48,23 @@ class Repairs:
             return
         image, now = reign.image, reign.now()
         self._absences.look(image, now)
+        self._note(image, now)
         gone = self._absences.longer_than(self._settings.after_s, now)
+        image = reign.image
         if self._last is None or self._last[0] is not image or self._last[1] != gone:
             self._last = image, gone
             self._repair(image, gone)
         self._timer = asyncio.get_running_loop().call_later(self._pause, self._look)
+
+    def _note(self, image: MetadataImage, now: float) -> None:
+        after = self._settings.after_s
+        notes = list(self._absences.notes(image, now, step=after / NOTES, most=after))
+        try:
+            if notes:
+                self._reign.submit(notes)
+        except (NotLeader, RaftStopped, Overloaded) as error:
+            # The next look has the same to note.
+            log.warning("absence_not_noted", reason=str(error))
 
     def _repair(self, image: MetadataImage, gone: frozenset[int]) -> None:
         reign = self._reign

@@ -22,6 +22,7 @@ from ottla.controller.metadata.image import (
     TopicImage,
 )
 from ottla.controller.metadata.records import (
+    BrokerAway,
     BrokerChanged,
     BrokerRegistered,
     BrokerUnregistered,
@@ -69,6 +70,7 @@ class _Builder:
         self._configs = image.configs
         self._next_producer_id = image.next_producer_id
         self._features = image.features
+        self._away = image.away
         self._features_epoch: int | None = image.features_epoch  # None: that of the entry
         self._open: dict[UUID, dict[int, PartitionImage]] = {}
         self._changed_brokers: set[int] = set()
@@ -94,6 +96,7 @@ class _Builder:
             next_producer_id=self._next_producer_id,
             features=self._features,
             features_epoch=offset if self._features_epoch is None else self._features_epoch,
+            away=self._away,
         )
         delta = Delta(
             brokers=frozenset(self._changed_brokers),
@@ -134,14 +137,27 @@ class _Builder:
         broker = self._brokers.get(record.id)
         if broker is None or broker.epoch != record.epoch:
             raise BrokenInvariant(f"no broker of this epoch: {record!r}")
-        self._brokers[record.id] = replace(
+        self._brokers[record.id] = broker = replace(
             broker,
             fenced=broker.fenced if record.fenced is None else record.fenced,
             in_controlled_shutdown=broker.in_controlled_shutdown
             if record.in_controlled_shutdown is None
             else record.in_controlled_shutdown,
         )
+        if broker.eligible:
+            self._set_away(record.id, 0)
         self._changed_brokers.add(record.id)
+
+    @apply.register
+    def _broker_away(self, record: BrokerAway) -> None:
+        broker = self._brokers.get(record.id)
+        require(broker is None or not broker.eligible, record, "the broker is there")
+        self._set_away(record.id, record.for_ms)
+
+    def _set_away(self, broker_id: int, for_ms: int) -> None:
+        if for_ms != self._away.get(broker_id, 0):
+            others = {other: ms for other, ms in self._away.items() if other != broker_id}
+            self._away = {**others, broker_id: for_ms} if for_ms else others
 
     @apply.register
     def _broker_remove(self, record: BrokerUnregistered) -> None:

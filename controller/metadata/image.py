@@ -113,7 +113,8 @@ class TopicImage:
 class MetadataImage:
     """`offset` is the Raft index of the last entry in it. `configs` are by (kind, name): kinds "topic", "group",
     CLIENT_QUOTA and "broker", the broker "" holding the default of all brokers. `features` are the levels that were
-    changed, and `features_epoch` the Raft index of the last such change."""
+    changed, and `features_epoch` the Raft index of the last such change. `away` tells for how many ms, at least,
+    brokers have been away."""
 
     cluster_id: str
     offset: int = 0
@@ -124,6 +125,7 @@ class MetadataImage:
     next_producer_id: int = 0
     features: Mapping[str, int] = field(default_factory=dict)
     features_epoch: int = 0
+    away: Mapping[int, int] = field(default_factory=dict)
 
     def feature(self, name: str) -> int:
         """The finalised level of a feature of FEATURES."""

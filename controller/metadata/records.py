@@ -50,6 +50,15 @@ class BrokerUnregistered(MetadataRecord):
     epoch: int
 
 
+class BrokerAway(MetadataRecord):
+    """For how many ms controllers have seen that this broker is fenced, leaving, or not registered though it holds
+    replicas; 0 for one that is nothing of that. It is over, without a record, when the broker is unfenced."""
+
+    type: Literal["broker-away"] = "broker-away"
+    id: int
+    for_ms: int = Field(ge=0)
+
+
 class TopicCreated(MetadataRecord):
     """A topic, still without partitions: they follow in the same entry, in order."""
 
@@ -136,6 +145,7 @@ Record = Annotated[
     BrokerRegistered
     | BrokerChanged
     | BrokerUnregistered
+    | BrokerAway
     | TopicCreated
     | PartitionCreated
     | PartitionChanged

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from ottla.controller.metadata.apply import apply
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.records import (
+    BrokerAway,
     BrokerRegistered,
     ConfigChanged,
     FeatureChanged,
@@ -71,6 +72,8 @@ def image_records(image: MetadataImage) -> Iterator[Record]:
             fenced=broker.fenced,
             in_controlled_shutdown=broker.in_controlled_shutdown,
         )
+    for broker_id, for_ms in image.away.items():
+        yield BrokerAway(id=broker_id, for_ms=for_ms)
     for topic in image.topics.values():
         yield TopicCreated(id=topic.id, name=topic.name, internal=topic.internal)
         for partition, state in sorted(topic.partitions.items()):

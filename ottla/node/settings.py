@@ -162,8 +162,9 @@ class Settings(BaseModel):
     )
     ottla_repair_after_ms: int = _key(
         900_000,
-        "How long a broker may be away before its replicas are rebuilt on others; -1 for as long as it likes. A new "
-        "active controller counts from its own beginning.",
+        "How long a broker may be away before its replicas are rebuilt on others; -1 for as long as it likes. It is "
+        "what controllers have seen: a change of controller adds the time without one, and at most a sixteenth of this "
+        "and five seconds.",
         ge=-1,
         kind="long",
     )

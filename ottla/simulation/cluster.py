@@ -59,9 +59,9 @@ class SimulatedCluster(Links, DiskFaults):
     may be added while it runs.
 
     A `seed` given here counts instead of the world's, as long as nothing was drawn from that; `settings` are given to
-    every node, by Kafka's names; with `racks` node n stands in `rack-n`; `world` is the running one if not said
-    otherwise. Times are virtual seconds. Raises SimulationError outside of a simulation, or when it is too late for a
-    seed.
+    every node, by Kafka's names; with `racks` the first `nodes_per_rack` nodes stand in `rack-1`, and so on;
+    `world` is the running one if not said otherwise. Times are virtual seconds. Raises SimulationError outside of a
+    simulation, or when it is too late for a seed.
 
     `invariants` are looked after at every step, and end the simulation with an Anomaly when one is broken.
     """
@@ -73,6 +73,7 @@ class SimulatedCluster(Links, DiskFaults):
         nodes: int = 3,
         settings: Mapping[str, str] | None = None,
         racks: bool = False,
+        nodes_per_rack: int = 1,
         world: World | None = None,
     ) -> None:
         self.world: World = world if world is not None else current_world()
@@ -92,7 +93,8 @@ class SimulatedCluster(Links, DiskFaults):
             **DEFAULTS,
             **(settings or {}),
         }
-        self.racks = [f"rack-{node_id}" for node_id in range(1, nodes + 1)] if racks else []
+        self._nodes_per_rack = nodes_per_rack
+        self.racks = list(dict.fromkeys(map(self.rack_of, range(1, nodes + 1)))) if racks else []
         self.nodes: dict[int, SimulatedNode] = {}
         self.former: list[SimulatedNode] = []
         for node_id in range(1, nodes + 1):
@@ -109,8 +111,12 @@ class SimulatedCluster(Links, DiskFaults):
             "advertised.listeners": f"PLAINTEXT://{address}:{KAFKA_PORT}",
         }
         if self.racks:
-            own["broker.rack"] = f"rack-{node_id}"
+            own["broker.rack"] = self.rack_of(node_id)
         return SimulatedNode(self.world, node_id, self._common | own)
+
+    def rack_of(self, node_id: int) -> str:
+        """Where this node stands, if the cluster has racks."""
+        return f"rack-{(node_id - 1) // self._nodes_per_rack + 1}"
 
     def add_broker(self, *, controller: bool = False) -> int:
         """One more node, started; with the controller role it may be made a voter. Returns its number: one that there

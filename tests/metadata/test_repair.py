@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.active.absences import Absences
-from ottla.controller.metadata import PartitionImage, Policy, repair
+from ottla.controller.metadata import (
+    BrokenInvariant,
+    BrokerAway,
+    PartitionImage,
+    Policy,
+    decode_snapshot,
+    encode_snapshot,
+    repair,
+)
 from ottla.controller.rpc import (
     ConfigOp,
     ConfigResourceOps,
     CreateTopics,
+    DeleteTopics,
     IncrementalAlterConfigs,
     NewTopic,
+    TopicRef,
     UnregisterBroker,
 )
 from ottla.node.definitions import BROKER_CONFIGS
@@ -178,3 +189,48 @@ def test_for_how_long_a_broker_has_been_away() -> None:
     cluster.fence(2)
     absences.look(cluster.image, 17.0)
     assert absences.longer_than(5.0, 20.0) == {3}, "it begins anew"
+
+
+def _noted(cluster: Cluster, absences: Absences, now: float) -> dict[int, int]:
+    absences.look(cluster.image, now)
+    notes = list(absences.notes(cluster.image, now, step=2.0, most=10.0))
+    cluster.commit(tuple(notes))
+    return {note.id: note.for_ms for note in notes}
+
+
+def test_what_one_controller_has_seen_of_an_absence_the_next_one_counts_on() -> None:
+    cluster, first = Cluster().up(1, 2, 3), Absences()
+    cluster.create("t", (1, 2, 3))
+    cluster.fence(2)
+    assert _noted(cluster, first, 100.0) == {}
+    assert _noted(cluster, first, 101.9) == {}
+    assert _noted(cluster, first, 103.0) == {2: 3000}
+    assert _noted(cluster, first, 104.9) == {}, "lost, if the controller ends here"
+    assert decode_snapshot(encode_snapshot(cluster.image), cluster.image.cluster_id) == cluster.image
+    second = Absences()
+    assert _noted(cluster, second, 7000.0) == {}
+    assert second.longer_than(5.0, 7001.9) == frozenset()
+    assert second.longer_than(5.0, 7002.0) == {2}
+    assert _noted(cluster, second, 7006.5) == {2: 9500}
+    assert _noted(cluster, second, 7007.0) == {2: 10_000}, "when it is due, though the step is small"
+    assert _noted(cluster, second, 9000.0) == {}, "which is all that need be known"
+    cluster.beat(2)
+    assert cluster.image.away == {}
+    cluster.fence(2)
+    assert _noted(cluster, Absences(), 9999.0) == {}, "it begins anew"
+
+
+def test_no_absence_is_noted_of_a_broker_that_is_there_or_of_none() -> None:
+    cluster, absences = Cluster().up(1, 2, 3), Absences()
+    with pytest.raises(BrokenInvariant):
+        cluster.commit((BrokerAway(id=1, for_ms=1),))
+    cluster.ask(UnregisterBroker(broker_id=3))
+    assert _noted(cluster, absences, 0.0) == {}, "it holds nothing"
+    cluster.create("t", (1, 2))
+    cluster.ask(UnregisterBroker(broker_id=2))
+    _noted(cluster, absences, 0.0)
+    assert _noted(cluster, absences, 5.0) == {2: 5000}
+    cluster.ask(DeleteTopics(topics=(TopicRef(name="t"),)))
+    assert _noted(cluster, absences, 6.0) == {2: 0}
+    assert cluster.image.away == {}
+    assert list(absences.notes(cluster.image, 6.0, step=0.0, most=0.0)) == []

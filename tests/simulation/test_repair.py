@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ottla.client import ConfigResource
-from ottla.simulation import SimulatedCluster, follower_of
+from ottla.simulation import SimulatedCluster, follower_of, run
 
 SOON = {"ottla.repair.after.ms": "4000", "broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "250"}
 SLOW = SOON | {"ottla.repair.throttled.rate": "10000"}
@@ -112,3 +112,50 @@ async def test_without_a_limit_replicas_wait_for_their_broker(simulated_cluster:
     cluster.kill(follower_of("orders"))
     await cluster.advance(60)
     assert not any(state.reassigning for state in states(cluster).values())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_replica_that_is_rebuilt_stays_in_the_rack_that_lost_it(seed: int):
+    """KIP-36: two nodes stand in each rack, and every partition has a replica in each of three."""
+
+    async def scenario():
+        async with SimulatedCluster(nodes=6, settings=SOON, racks=True, nodes_per_rack=2) as cluster:
+
+            def racks() -> list[list[str]]:
+                return [sorted(map(cluster.rack_of, state.replicas)) for state in states(cluster).values()]
+
+            everywhere = ["rack-1", "rack-2", "rack-3"]
+            await filled(cluster, 12, 10_000)
+            assert racks() == 12 * [everywhere]
+            gone = cluster.kill(follower_of("orders"))
+            (neighbour,) = (id for id in cluster.nodes if id != gone and cluster.rack_of(id) == cluster.rack_of(gone))
+            held = [index for index, state in states(cluster).items() if gone in state.replicas]
+            assert held
+            await cluster.until(lambda: whole_without(cluster, gone), "its replicas are elsewhere", within=30)
+            assert racks() == 12 * [everywhere]
+            assert all(neighbour in states(cluster)[index].replicas for index in held)
+            # With the whole rack gone there are the two others to go to.
+            cluster.kill(neighbour)
+            await cluster.until(lambda: whole_without(cluster, neighbour), "the replicas are elsewhere", within=30)
+            lost = cluster.rack_of(gone)
+            assert all(lost not in each and len(each) == 3 and len(set(each)) == 2 for each in racks())
+
+    run(scenario, seed)
+
+
+@pytest.mark.simulation(nodes=5, settings=SOON | {"ottla.repair.after.ms": "12000"}, limit=300)
+async def test_controllers_that_do_not_live_that_long_repair_all_the_same(simulated_cluster: SimulatedCluster):
+    """Each counts on from what the one before has noted in the metadata."""
+    cluster = simulated_cluster
+    await filled(cluster, 4, 10_000)
+    gone = cluster.kill(follower_of("orders"))
+    began, reigns = cluster.world.loop.time(), 0
+    while any(gone in state.replicas for state in states(cluster).values()):
+        assert cluster.world.loop.time() - began < 60, "its replicas are not rebuilt"
+        await cluster.advance(5)
+        reigns += 1
+        killed = cluster.kill(cluster.controller())
+        cluster.start(killed)
+        await cluster.nodes[killed].ready()
+    assert reigns > 2
+    assert cluster.world.loop.time() - began >= 12
