@@ -5,7 +5,9 @@ v1 the client makes its own member id, and may subscribe by regular expression.
 A classic group of consumers is moved over with its members (`group.consumer.migration.policy`), an empty one gives way.
 
 Differences from Kafka: who finds a classic group that is empty, or is just being written, is asked to come again
-(COORDINATOR_LOAD_IN_PROGRESS). A member of the classic protocol that joins the group has one owner for each partition,
+(COORDINATOR_LOAD_IN_PROGRESS). Members of which nothing was heard since they joined are bounded as new ones of classic
+groups are (JoinGroup): the oldest go before their session ends. Who joins and is gone before its turn comes does not
+become a member. A member of the classic protocol that joins the group has one owner for each partition,
 also where its own assignor had given one to two members. Regular expressions have the syntax of RE2 without scripts
 (such as Greek), and 512 characters and 2,000 steps at most (else INVALID_REGULAR_EXPRESSION). They are resolved at once
 where that is little work, and anew with the first heartbeat after a topic came or went; Kafka does either later.

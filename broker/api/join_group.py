@@ -5,9 +5,15 @@ v5 static membership (KIP-345) · v7 protocol type in the answer (KIP-559) · v8
 (KIP-814).
 
 Differences from Kafka: a member that asks again while its first request waits gets REBALANCE_IN_PROGRESS to the first,
-which Kafka leaves without an answer. No more than 1,000 member ids that were handed out in one group wait to be used;
-the oldest are forgotten. A static member that comes back while partitions wait for the second half of a cooperative
-rebalance begins it, as the one that was to do so may have been its former life; in Kafka nobody reads them any more.
+which Kafka leaves without an answer. The id of a member has at most 255 characters of its client id or instance id. A
+member that is in no generation yet goes with its connection, a static one too; in Kafka it stays for five minutes. No
+more than 10,000 members of a group, and 50,000 of all groups of a broker, or what they sent in 16 and 64 MiB, may be
+new: such as have an id that they have not used, or are in no generation that is written down. Those who do not wait for
+an answer make room, the oldest first (UNKNOWN_MEMBER_ID when they come); when there are only such as wait, one more is
+told COORDINATOR_NOT_AVAILABLE, upon which clients come again, as they would not upon GROUP_MAX_SIZE_REACHED. A group
+that nobody stayed in until its first generation was written leaves no record. A static member that comes back while
+partitions wait for the second half of a cooperative rebalance begins it, as the one that was to do so may have been its
+former life; in Kafka nobody reads them any more.
 """
 
 from __future__ import annotations
@@ -27,6 +33,8 @@ from ottla.wire import Request
 _KNOWS_ID_REQUIRED = 4
 _NULLABLE_PROTOCOL = 7
 _KNOWS_SKIP = 9
+_ID_PREFIX = 255
+"""Characters of the client id or the instance id that a member id begins with."""
 
 
 def handle(context: BrokerContext, request: Request) -> Reply:
@@ -71,7 +79,7 @@ def _join(context: BrokerContext, request: Request, ticket: int) -> Join:
         rebalance_ms=session_ms if rebalance is None else max(_ms(rebalance), 0),
         protocol_type=body.protocol_type,
         protocols=tuple((row.name, bytes(row.metadata)) for row in body.protocols),
-        fresh_id=f"{client_id if instance_id is None else instance_id}-{fresh}",
+        fresh_id=f"{(client_id if instance_id is None else instance_id)[:_ID_PREFIX]}-{fresh}",
         may_defer_id=version >= _KNOWS_ID_REQUIRED,
         may_skip=version >= _KNOWS_SKIP,
         reason=getattr(body, "reason", None) or "",

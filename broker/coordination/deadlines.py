@@ -11,14 +11,19 @@ import heapq
 from collections.abc import Callable, Hashable
 from itertools import count
 
+SPARE = 1000
+"""As many times that do not count any more are kept, or as many as do count, if those are more."""
+
 
 class Deadlines:
     """Calls `due(key)` not long after the earliest time that was given for the key (loop time, s), once."""
 
     def __init__(self, due: Callable[[Hashable], None]) -> None:
         self._due = due
-        self._heap: list[tuple[float, int, Hashable]] = []
-        self._armed: dict[Hashable, float] = {}
+        # The heap has no keys: one that is forgotten may be large, and its time far away.
+        self._heap: list[tuple[float, int]] = []
+        self._keys: dict[int, Hashable] = {}
+        self._armed: dict[Hashable, tuple[float, int]] = {}
         self._order = count()
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
@@ -26,13 +31,28 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._heap)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._armed
+
     def wake(self, key: Hashable, at: float) -> None:
         armed = self._armed.get(key)
-        if armed is not None and armed <= at:
+        if armed is not None and armed[0] <= at:
             return
-        self._armed[key] = at
-        heapq.heappush(self._heap, (at, next(self._order), key))
+        self.forget(key)
+        order = next(self._order)
+        self._armed[key], self._keys[order] = (at, order), key
+        heapq.heappush(self._heap, (at, order))
         self._arm()
+
+    def forget(self, key: Hashable) -> None:
+        """There is nothing to look at any more."""
+        armed = self._armed.pop(key, None)
+        if armed is None:
+            return
+        del self._keys[armed[1]]
+        if len(self._heap) > 2 * len(self._keys) + SPARE:
+            self._heap = [entry for entry in self._heap if entry[1] in self._keys]
+            heapq.heapify(self._heap)
 
     def _arm(self) -> None:
         if not self._heap:
@@ -49,8 +69,9 @@ class Deadlines:
         now = asyncio.get_running_loop().time()
         try:
             while self._heap and self._heap[0][0] <= now:
-                at, _, key = heapq.heappop(self._heap)
-                if self._armed.get(key) == at:
+                _, order = heapq.heappop(self._heap)
+                if order in self._keys:
+                    key = self._keys.pop(order)
                     del self._armed[key]
                     self._due(key)
         finally:
@@ -61,4 +82,5 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
         self._heap.clear()
+        self._keys.clear()
         self._armed.clear()

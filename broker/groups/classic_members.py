@@ -76,6 +76,7 @@ class ClassicMembers:
         now = self._host.now()
         self._groups.heard(group, beat.member_id, now)
         self._groups.promised(group, beat.member_id, now, anew=True)
+        self._host.make_room(group)
         protocol = beat.classic.protocols[0][0]
         _settle(future, JoinAnswer(ErrorCode.none, beat.member_id, found.epoch, CONSUMER, protocol))
 
@@ -93,6 +94,7 @@ class ClassicMembers:
                 return SyncAnswer(ErrorCode.inconsistent_group_protocol)
         now = self._host.now()
         self._groups.heard(group, request.member_id, now)
+        self._groups.came_again(group.id, request.member_id)
         if current.epoch < group.epoch and current.state != consumer.UNREVOKED:
             self._groups.promised(group, request.member_id, now, anew=False)
             return SyncAnswer(ErrorCode.rebalance_in_progress)
@@ -111,6 +113,7 @@ class ClassicMembers:
             return error
         now = self._host.now()
         self._groups.heard(group, member_id, now)
+        self._groups.came_again(group.id, member_id)
         if not must_join(group, member_id):
             return ErrorCode.none
         self._groups.promised(group, member_id, now, anew=False)

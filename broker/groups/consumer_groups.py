@@ -34,6 +34,7 @@ from ottla.broker.groups.consumer import (
     Topic,
 )
 from ottla.broker.groups.migration import DOWNGRADES, all_classic, downgraded
+from ottla.broker.groups.newcomers import Group, Newcomers
 from ottla.broker.groups.offsets import Standing
 from ottla.broker.groups.records import Entry, GroupKey, Key, OffsetKey
 from ottla.broker.groups.resolver import Resolver
@@ -45,6 +46,8 @@ MAX_WAITING = 10_000
 
 MAX_BATCH = 1000
 """Records of one batch after which no further decision is put into it."""
+NOBODY = ""
+"""Stands among the newcomers for a group that has no members: it is kept until somebody looks after old offsets."""
 LOOK_AGAIN_S = 1.0
 """After which a group is looked at again whose records were on their way when a deadline came."""
 
@@ -84,6 +87,11 @@ class Host(Protocol):
     def topics(self) -> Mapping[str, Topic]: ...
     def member_times(self, group_id: str) -> MemberTimes: ...
     def wake(self, group_id: str, at: float) -> None: ...
+    def forget(self, group_id: str) -> None: ...
+    def make_room(self, group: Group) -> None: ...
+    def has_offsets(self, group_id: str) -> bool: ...
+    @property
+    def newcomers(self) -> Newcomers: ...
     def topics_version(self) -> int: ...
     @property
     def closed(self) -> bool: ...
@@ -109,11 +117,50 @@ class ConsumerGroups:
                 return
             group = self.groups[key.group] = ConsumerGroup(key.group)
         group.replay(key, value)
+        if isinstance(key, MemberKey) and self._serving:
+            self._replayed_member(group, key.member)
         if not (group.exists or group.members or group.current or group.targets or group.regexes):
             del self.groups[key.group]
-        elif self._serving and isinstance(key, MemberKey) and value is not None and key.member not in group.sessions:
+            self._host.newcomers.drop_all(group)
+            self._host.forget(key.group)
+
+    def _replayed_member(self, group: ConsumerGroup, member_id: str) -> None:
+        newcomers, facts = self._host.newcomers, group.members.get(member_id)
+        if facts is None:
+            newcomers.drop(group, member_id)
+            if not group.members:
+                newcomers.put(group, NOBODY, 0, waits=False)
+            return
+        newcomers.drop(group, NOBODY)
+        is_new = member_id not in group.sessions
+        if is_new or (group, member_id) in newcomers:
+            newcomers.put(group, member_id, facts.size, waits=False)
+        if is_new:
             # Whoever asked may have given up, so that no answer is what begins the session.
-            self.heard(group, key.member, self._host.now())
+            self.heard(group, member_id, self._host.now())
+
+    def came_again(self, group_id: str, member_id: str) -> None:
+        """It was told that it is a member, and knows it."""
+        group = self.groups.get(group_id)
+        if group is not None:
+            self._host.newcomers.drop(group, member_id)
+
+    def crowd_out(self, group_id: str, member_id: str) -> None:
+        """A member of which nothing was heard since it joined, or an empty group, and there are too many like it."""
+
+        def step(draft: ConsumerGroup) -> Proposal:
+            entries = entries_of(consumer.remove(draft, (member_id,))) if member_id in draft.members else []
+            if member_id == NOBODY and not draft.members and not self._host.has_offsets(group_id):
+                entries = end_of(group_id)
+            return Proposal(entries, done)
+
+        def done(_error: ErrorCode) -> None:
+            group = self.groups.get(group_id)
+            if group is not None and member_id not in group.members:
+                group.sessions.pop(member_id, None)
+                self._host.make_room(group)
+
+        self.in_turn(group_id, step, done)
 
     def loaded(self, now: Now) -> None:
         """Every member has a whole session to be heard of again."""
@@ -121,6 +168,8 @@ class ConsumerGroups:
         for group in self.groups.values():
             for member_id in group.members:
                 self.heard(group, member_id, now)
+            if not group.members:
+                self._host.newcomers.put(group, NOBODY, 0, waits=False)
             self._perhaps_downgrade(group.id)
 
     def heard(self, group: ConsumerGroup, member_id: str, now: Now) -> None:
@@ -148,7 +197,11 @@ class ConsumerGroups:
         if request.epoch != 0 and group_id not in self.groups:
             future.set_result(BeatAnswer(ErrorCode.group_id_not_found, message=f"Group {group_id} not found."))
         else:
-            self.in_turn(group_id, partial(self._beat, request, future), lambda why: _settle(future, BeatAnswer(why)))
+            asked = [request]
+            if request.epoch == 0:
+                # Nobody else knows of it: when its connection goes first, it need not become a member.
+                future.add_done_callback(lambda _: asked.clear())
+            self.in_turn(group_id, partial(self._beat, asked, future), lambda why: _settle(future, BeatAnswer(why)))
         return future
 
     def is_busy(self, group_id: str) -> bool:
@@ -188,10 +241,15 @@ class ConsumerGroups:
         if entries:
             self._write(group_id, list(entries.values()), told, turns)
 
-    def _beat(self, request: Beat, future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> Proposal:
+    def _beat(self, asked: Sequence[Beat], future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> Proposal:
+        if not asked:
+            return Proposal((), lambda _error: None)
+        request = asked[0]
         topics = self._host.topics()
         find = self.finder(group.id)
         decision = consumer.beat(group, request, topics, find, max_size=self._host.config.group_consumer_max_size)
+        if request.epoch > 0 and decision.answer.error is ErrorCode.none:
+            self.came_again(group.id, request.member_id)
         if decision.entries:
             return Proposal(entries_of(decision), partial(self._beaten, group.id, decision.answer, future))
         return Proposal((), partial(self._unchanged, group.id, request.member_id, decision.answer, future, topics))
@@ -237,7 +295,14 @@ class ConsumerGroups:
     def upgrade(self, group_id: str, entries: Sequence[Entry], answer: BeatAnswer) -> asyncio.Future[BeatAnswer]:
         """Write down that a classic group is one of these from now on, with what its new member is to be told."""
         future: asyncio.Future[BeatAnswer] = asyncio.get_running_loop().create_future()
-        self.write(group_id, entries, partial(self._beaten, group_id, answer, future))
+        told = partial(self._beaten, group_id, answer, future)
+
+        def done(error: ErrorCode) -> None:
+            if group_id in self.groups:
+                self._host.newcomers.drop_all(self.groups[group_id])  # they were members before
+            told(error)
+
+        self.write(group_id, entries, done)
         return future
 
     def _beaten(self, group_id: str, answer: BeatAnswer, future: asyncio.Future[BeatAnswer], error: ErrorCode) -> None:
@@ -255,6 +320,8 @@ class ConsumerGroups:
             self.heard(group, answer.member_id, self._host.now())
             if answer.epoch not in (AWAY, LEAVING) and group.state == "Stable":
                 log.info("group_stable", group=group_id, epoch=group.epoch, members=len(group.members))
+        if group is not None:
+            self._host.make_room(group)
         _settle(future, answer)
 
     def write(self, group_id: str, entries: Sequence[Entry], done: Refuse) -> None:
@@ -375,10 +442,14 @@ class ConsumerGroups:
         def step(group: ConsumerGroup) -> Proposal:
             if group.members:
                 return Proposal((), lambda error: done(error or ErrorCode.non_empty_group))
-            keys = (consumer.TargetEpochKey(group_id), consumer.EpochKey(group_id))
-            return Proposal([*also, *(Entry(key, None) for key in keys)], done)
+            return Proposal([*also, *end_of(group_id)], done)
 
         self.in_turn(group_id, step, done)
+
+
+def end_of(group_id: str) -> list[Entry]:
+    """Of a group without members."""
+    return [Entry(key, None) for key in (consumer.TargetEpochKey(group_id), consumer.EpochKey(group_id))]
 
 
 def entries_of(decision: Decision) -> list[Entry]:

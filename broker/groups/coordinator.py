@@ -13,6 +13,7 @@ from ottla.broker.groups.classic import Now
 from ottla.broker.groups.config import GroupConfig, MemberTimes
 from ottla.broker.groups.consumer import Topic
 from ottla.broker.groups.inspection import GroupSummary, summaries
+from ottla.broker.groups.newcomers import Group, Newcomers
 from ottla.broker.groups.retention import expire, forget_topics
 from ottla.broker.groups.shard import Shard
 from ottla.broker.replication import Partition, ReplicaManager
@@ -44,6 +45,8 @@ class GroupCoordinator:
         self.topic = topic
         self.clock = clock
         self.max_bytes = max_bytes
+        self.newcomers = Newcomers()
+        self._crowded: dict[Group, None] = {}
         self._image = image
         self._shards = Shards(OFFSETS_TOPIC, find=replicas.partition, image=image, make=self._make)
         self._deadlines = Deadlines(self._due)
@@ -82,6 +85,22 @@ class GroupCoordinator:
 
     def wake(self, shard: Shard, group: str, at: float) -> None:
         self._deadlines.wake((shard, group), at)
+
+    def forget(self, shard: Shard, group: str) -> None:
+        self._deadlines.forget((shard, group))
+
+    def make_room(self, group: Group) -> None:
+        """Somebody has come to this group. Done a turn later: whoever says so may be in the middle of a write."""
+        if not self._crowded:
+            asyncio.get_running_loop().call_soon(self._make_room)
+        self._crowded[group] = None
+
+    def _make_room(self) -> None:
+        crowded, self._crowded = self._crowded, {}
+        for group in crowded:
+            for excess in self.newcomers.excess(group):
+                for shard in self.shards():
+                    shard.crowd_out(excess)
 
     def topics(self) -> Mapping[str, Topic]:
         """All topics as assignors see them: the same object until something in it changes."""

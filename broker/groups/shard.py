@@ -23,16 +23,12 @@ from ottla.broker.groups.commits import Commits
 from ottla.broker.groups.config import GroupConfig, MemberTimes
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ConsumerGroup, Topic
 from ottla.broker.groups.consumer_groups import ConsumerGroups
+from ottla.broker.groups.newcomers import Excess, Group, Newcomers
 from ottla.broker.groups.offsets import At, OffsetStore
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey, OffsetValue, StoredGroup, decode, encode
 from ottla.broker.replication import Partition
 
 log = structlog.get_logger(__name__)
-
-MAX_TRANSIENT = 10_000
-"""Groups of one shard that exist only in memory: someone asked to join, and nothing of it was written yet."""
-MAX_PENDING = 50_000
-"""Member ids of one shard that were handed out and not used yet (KIP-394)."""
 
 CODEC: Final = Codec(encode, decode)
 
@@ -47,6 +43,8 @@ class ShardHost(Protocol):
     def config(self) -> GroupConfig: ...
     @property
     def replicas(self) -> Appender: ...
+    @property
+    def newcomers(self) -> Newcomers: ...
     def now(self) -> Now: ...
     def clock(self) -> int: ...
     def max_bytes(self) -> int: ...
@@ -54,6 +52,8 @@ class ShardHost(Protocol):
     def topics_version(self) -> int: ...
     def member_times(self, group_id: str) -> MemberTimes: ...
     def wake(self, shard: Shard, group: str, at: float) -> None: ...
+    def forget(self, shard: Shard, group: str) -> None: ...
+    def make_room(self, group: Group) -> None: ...
     def shard_lost(self, shard: Shard) -> None: ...
 
 
@@ -69,8 +69,6 @@ class Shard:
         self._host = host
         self._stored: dict[str, StoredGroup] = {}
         self._writing: Counter[str] = Counter()
-        self._transient = 0
-        self._pending = 0
         self.consumers = ConsumerGroups(self)
         self.changes = Changes(self)
         self.commits = Commits(self)
@@ -116,10 +114,8 @@ class Shard:
             if value is not None:
                 self._downgraded(group_id, value)
             return
-        self._transient -= group.stored is None
         if value is None:
-            self._pending -= len(group.pending)
-            del self.groups[group_id]
+            self._forget(group)
         else:
             group.replay(value)
 
@@ -152,6 +148,9 @@ class Shard:
             self._host.wake(self, group.id, deadline)
 
     def _lost(self) -> None:
+        groups: list[Group] = [*self.groups.values(), *self.consumers.groups.values()]
+        for group in groups:
+            self._host.newcomers.drop_all(group)
         self.tickets.refuse_all(ErrorCode.not_coordinator)
         self._host.shard_lost(self)
 
@@ -161,9 +160,17 @@ class Shard:
     def _make(self, group_id: str) -> ClassicGroup:
         config = self._host.config
         group = self.groups[group_id] = ClassicGroup(
-            group_id, config.group_max_size, config.group_initial_rebalance_delay_ms / 1000
+            group_id,
+            config.group_max_size,
+            config.group_initial_rebalance_delay_ms / 1000,
+            newcomers=self._host.newcomers,
         )
         return group
+
+    def _forget(self, group: ClassicGroup) -> None:
+        del self.groups[group.id]
+        self._host.newcomers.drop_all(group)
+        self.forget(group.id)
 
     # For the consumer groups
 
@@ -192,6 +199,20 @@ class Shard:
 
     def wake(self, group_id: str, at: float) -> None:
         self._host.wake(self, group_id, at)
+
+    def forget(self, group_id: str) -> None:
+        if group_id not in self.groups and group_id not in self.consumers.groups:
+            self._host.forget(self, group_id)
+
+    @property
+    def newcomers(self) -> Newcomers:
+        return self._host.newcomers
+
+    def has_offsets(self, group_id: str) -> bool:
+        return group_id in self.offsets
+
+    def make_room(self, group: Group) -> None:
+        self._host.make_room(group)
 
     # Questions
 
@@ -231,15 +252,12 @@ class Shard:
                 return refuse(ErrorCode.coordinator_load_in_progress)
             if not may_create:
                 return refuse(ErrorCode.unknown_member_id)
-            if self._transient >= MAX_TRANSIENT:
-                return refuse(ErrorCode.coordinator_not_available)
             group = self._make(group_id)
-            self._transient += 1
-        elif self._pending >= MAX_PENDING and may_create:
-            return refuse(ErrorCode.coordinator_not_available)
         ticket, future = self.tickets.open(refuse)
-        before = len(group.pending)
-        self.carry_out(group, classic.join(group, request(ticket), self._host.now()), before)
+        asked = request(ticket)
+        future.add_done_callback(partial(self._gave_up, group, asked))
+        self.carry_out(group, classic.join(group, asked, self._host.now()))
+        self._host.make_room(group)
         return future
 
     def sync(
@@ -252,8 +270,23 @@ class Shard:
         if group is None:
             return refuse(ErrorCode.unknown_member_id)
         ticket, future = self.tickets.open(refuse)
-        self.carry_out(group, classic.sync(group, request(ticket), self._host.now()))
+        asked = request(ticket)
+        future.add_done_callback(partial(self._gave_up, group, asked))
+        self.carry_out(group, classic.sync(group, asked, self._host.now()))
         return future
+
+    def _gave_up(self, group: ClassicGroup, asked: classic.Join | classic.Sync, future: asyncio.Future[Answer]) -> None:
+        """The answer is given, or the connection has gone before it."""
+        if future.cancelled() and self.log.leads and self.groups.get(group.id) is group:
+            self.carry_out(group, classic.gave_up(group, asked, self._host.now()))
+
+    def crowd_out(self, excess: Excess) -> None:
+        """There are too many who have just come: this one is to go, if it is here."""
+        group, member_id, waits = excess
+        if self.consumers.groups.get(group.id) is group:
+            self.consumers.crowd_out(group.id, member_id)
+        elif isinstance(group, ClassicGroup) and self.groups.get(group.id) is group:
+            self.carry_out(group, classic.crowd_out(group, member_id, self._host.now(), waits=waits))
 
     def heartbeat(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:
         found = self._of_members(group_id)
@@ -272,9 +305,8 @@ class Shard:
         group = self.groups.get(group_id)
         if group is None:
             return ErrorCode.unknown_member_id
-        before = len(group.pending)
         errors, effects = classic.leave(group, identities, self._host.now())
-        self.carry_out(group, effects, before)
+        self.carry_out(group, effects)
         return errors
 
     def tick(self, group_id: str) -> None:
@@ -284,18 +316,17 @@ class Shard:
         self.consumers.tick(group_id)
         group = self.groups.get(group_id)
         if group is not None:
-            before = len(group.pending)
-            self.carry_out(group, classic.tick(group, self._host.now()), before)
+            self.carry_out(group, classic.tick(group, self._host.now()))
 
     def revive(self, group: ClassicGroup) -> None:
         """Its end is not in the log: begin again with what is."""
-        self._pending -= len(group.pending)
+        self._host.newcomers.drop_all(group)
         revived = self._make(group.id)
         revived.replay(group.stored)
         self._recover(revived, self._host.now())
         self.carry_out(revived, Effects())
 
-    def carry_out(self, group: ClassicGroup, effects: Effects, pending_before: int | None = None) -> None:
+    def carry_out(self, group: ClassicGroup, effects: Effects) -> None:
         for what in effects.writes:
             self.write([Entry(GroupKey(group.id), what.value)], partial(self._written, group, what))
         for ticket, answer in effects.replies:
@@ -303,11 +334,8 @@ class Shard:
         for event, facts in effects.news:
             self.rebalances += event == "group_rebalancing"
             log.info(event, group=group.id, **facts)
-        if pending_before is not None:
-            self._pending += len(group.pending) - pending_before
         if group.forgettable and self.groups.get(group.id) is group:
-            del self.groups[group.id]
-            self._transient -= 1
+            self._forget(group)
         elif effects.wake_at is not None:
             self._host.wake(self, group.id, effects.wake_at)
 

@@ -10,11 +10,9 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.classic.model import TRANSITIONS, JoinMember, Member, Now, Protocols, State, Write
 from ottla.broker.groups.classic.subscription import subscribed_topics
+from ottla.broker.groups.newcomers import Newcomers
 from ottla.broker.groups.records import StoredGroup, StoredMember
 
-MAX_PENDING = 1000
-"""Ids that were handed out (KIP-394) and not used yet, in one group. The oldest go first: whoever comes with one that
-is gone is told so, and asks for another."""
 CONSUMER = "consumer"
 
 
@@ -27,6 +25,8 @@ class ClassicGroup:
     """`stored` is what the log has of the group, changed only by `replay`; all else is of this coordinator's time.
 
     Deadlines are in s; None where there is none. `since` is when the group came to its state, ms since the epoch.
+    `newcomers` counts, for all groups of a broker, ids that were handed out (KIP-394) and members of no generation that
+    is written down: whoever comes with an id that is gone is told so, and asks for another.
     """
 
     id: str
@@ -49,6 +49,7 @@ class ClassicGroup:
     sync_deadline: float | None = None
     writing: Write | None = None
     stored: StoredGroup | None = None
+    newcomers: Newcomers = field(default_factory=Newcomers)
 
     # Replay
 
@@ -108,15 +109,15 @@ class ClassicGroup:
         return min(deadlines, default=None)
 
     @property
+    def unwritten(self) -> bool:
+        """Nothing of it is in the log, nor on its way there."""
+        return self.stored is None and self.writing is None
+
+    @property
     def forgettable(self) -> bool:
         """Nothing would be missing if it were made anew."""
-        return (
-            self.stored is None
-            and self.writing is None
-            and not self.members
-            and not self.pending
-            and self.state in (State.EMPTY, State.DEAD)
-        )
+        nobody = not self.members and not self.pending
+        return nobody and self.unwritten and self.state in (State.EMPTY, State.DEAD)
 
     def check_member(self, member_id: str, instance_id: str | None) -> ErrorCode:
         """Who says to be the instance must be the member that the instance is now (KIP-345)."""
@@ -183,7 +184,21 @@ class ClassicGroup:
             raise BrokenGroup(f"group {self.id}: {self.state.value} -> {state.value}")
         self.came_from, self.state, self.since = self.state, state, now.ms
 
+    def hand_out(self, member_id: str, deadline: float) -> None:
+        """An id for a client that is to come again with it (KIP-394)."""
+        self.pending[member_id] = deadline
+        self.newcomers.put(self, member_id, 0, waits=False)
+
+    def take_back(self, member_id: str) -> bool:
+        """The id is used now, or will not be. Whether it was handed out."""
+        if self.pending.pop(member_id, None) is None:
+            return False
+        self.newcomers.drop(self, member_id)
+        return True
+
     def add(self, member: Member) -> None:
+        """Somebody new; it waits for its answer."""
+        self.newcomers.put(self, member.id, member.size, waits=True)
         if not self.members:
             self.leader = None
         self.members[member.id] = member
@@ -195,6 +210,7 @@ class ClassicGroup:
     def remove(self, member_id: str) -> Member:
         member = self.members.pop(member_id)
         self.unsynced.discard(member_id)
+        self.newcomers.drop(self, member_id)
         if member.instance_id is not None:
             del self.static[member.instance_id]
         if self.leader == member_id:

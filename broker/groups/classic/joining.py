@@ -5,7 +5,7 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.classic import rebalance
-from ottla.broker.groups.classic.group import MAX_PENDING, ClassicGroup, names_of
+from ottla.broker.groups.classic.group import ClassicGroup, names_of
 from ottla.broker.groups.classic.model import Effects, Join, JoinAnswer, Member, Now, State, SyncAnswer, Write
 from ottla.broker.groups.classic.subscription import given_up
 
@@ -24,7 +24,7 @@ def _join(group: ClassicGroup, request: Join, now: Now, effects: Effects) -> Err
     if group.state is State.DEAD:
         return ErrorCode.coordinator_not_available
     if not _has_room(group, request.member_id):
-        group.pending.pop(request.member_id, None)
+        group.take_back(request.member_id)
         if request.member_id in group.members:
             member = group.members[request.member_id]
             rebalance.remove_member(group, member, effects, "the group is full")
@@ -61,10 +61,8 @@ def _join_anew(group: ClassicGroup, request: Join, now: Now, effects: Effects) -
         else:
             _add(group, request, request.fresh_id, now, effects)
     elif request.may_defer_id:
-        while len(group.pending) >= MAX_PENDING:
-            del group.pending[next(iter(group.pending))]
         deadline = now.at + request.session_ms / 1000
-        group.pending[request.fresh_id] = deadline
+        group.hand_out(request.fresh_id, deadline)
         effects.wake(deadline)
         effects.reply(request.ticket, JoinAnswer(ErrorCode.member_id_required, request.fresh_id))
     else:
@@ -73,7 +71,7 @@ def _join_anew(group: ClassicGroup, request: Join, now: Now, effects: Effects) -
 
 
 def _add(group: ClassicGroup, request: Join, member_id: str, now: Now, effects: Effects) -> None:
-    group.pending.pop(member_id, None)
+    group.take_back(member_id)
     member = Member(
         member_id,
         request.instance_id,
@@ -95,7 +93,7 @@ def _add(group: ClassicGroup, request: Join, member_id: str, now: Now, effects: 
     rebalance.begin_or_go_on(group, now, effects, f"member {member_id} joined{_because(request)}")
 
 
-def _update(member: Member, request: Join, effects: Effects) -> None:
+def _update(group: ClassicGroup, member: Member, request: Join, effects: Effects) -> None:
     if member.join_ticket is not None and member.join_ticket != request.ticket:
         # The client asked again, so it has given the first request up; Kafka leaves that one without an answer.
         effects.reply(member.join_ticket, JoinAnswer(ErrorCode.rebalance_in_progress, member.id))
@@ -103,12 +101,14 @@ def _update(member: Member, request: Join, effects: Effects) -> None:
     member.protocols = request.protocols
     member.rebalance_ms, member.session_ms = request.rebalance_ms, request.session_ms
     member.client_id, member.client_host = request.client_id, request.client_host
+    if (group, member.id) in group.newcomers:
+        group.newcomers.put(group, member.id, member.size, waits=True)
 
 
 def _join_again(group: ClassicGroup, member: Member, request: Join, now: Now, effects: Effects) -> ErrorCode:
     unchanged = member.protocols == request.protocols
     if group.state is State.PREPARING_REBALANCE:
-        _update(member, request, effects)
+        _update(group, member, request, effects)
         rebalance.complete_if_all_joined(group, now, effects)
     elif group.state is State.COMPLETING_REBALANCE and unchanged:
         # It never got the answer of this generation.
@@ -119,7 +119,7 @@ def _join_again(group: ClassicGroup, member: Member, request: Join, now: Now, ef
         return ErrorCode.unknown_member_id
     else:
         # A leader joins again when it has seen something that asks for another assignment.
-        _update(member, request, effects)
+        _update(group, member, request, effects)
         rebalance.begin(group, now, effects, f"member {member.id} joined again{_because(request)}")
     return ErrorCode.none
 
@@ -141,17 +141,23 @@ def _replace(group: ClassicGroup, old: Member, request: Join, now: Now, effects:
         request.rebalance_ms,
         request.protocols,
         old.assignment,
+        now.at + rebalance.NEW_MEMBER_S,
+        is_new=old.is_new,
         join_ticket=request.ticket,
     )
     group.members = {each.id: each for each in (member if one is old else one for one in group.members.values())}
     group.unsynced.discard(old_id)
     if was_unsynced:
         group.unsynced.add(member.id)
+    if (group, old_id) in group.newcomers:
+        group.newcomers.drop(group, old_id)
+        group.newcomers.put(group, member.id, member.size, waits=True)
     assert member.instance_id is not None
     group.static[member.instance_id] = member.id
     if group.leader == old_id:
         group.leader = member.id
-    rebalance.renew(member, now, effects)
+    if not member.is_new:
+        rebalance.renew(member, now, effects)
     effects.news.append(("group_static_member_replaced", {"instance": member.instance_id, "member": member.id}))
     if group.state is State.STABLE and group.vote() == group.protocol and not waits_for_partitions:
         _keep_assignment(group, member, old_leader, request, now, effects)

@@ -8,7 +8,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.classic import rebalance
 from ottla.broker.groups.classic.group import ClassicGroup
-from ottla.broker.groups.classic.model import Effects, Identity, Now, State
+from ottla.broker.groups.classic.model import Effects, Identity, Join, Member, Now, State, Sync
 
 
 def heartbeat(
@@ -43,7 +43,7 @@ def leave(group: ClassicGroup, identities: Sequence[Identity], now: Now) -> tupl
 def _leave(group: ClassicGroup, identity: Identity, effects: Effects) -> ErrorCode:
     member_id = identity.member_id
     if identity.instance_id is None:
-        if group.pending.pop(member_id, None) is not None:
+        if group.take_back(member_id):
             return ErrorCode.none
     elif member_id == "":
         member_id = group.static.get(identity.instance_id, "")
@@ -62,7 +62,7 @@ def tick(group: ClassicGroup, now: Now) -> Effects:
         return effects
     gone = [member_id for member_id, deadline in group.pending.items() if deadline <= now.at]
     for member_id in gone:
-        del group.pending[member_id]
+        group.take_back(member_id)
     silent = [member for member in group.members.values() if member.expired(now.at)]
     for member in silent:
         rebalance.remove_member(group, member, effects, "session expired")
@@ -84,6 +84,54 @@ def _sync_time_over(group: ClassicGroup, now: Now, effects: Effects) -> None:
         rebalance.remove_member(group, member, effects, "did not sync in time")
     if late:
         rebalance.members_went(group, now, effects, "a member did not sync in time")
+
+
+def gave_up(group: ClassicGroup, request: Join | Sync, now: Now) -> Effects:
+    """The connection over which the request came has gone before the answer.
+
+    Who never was told a generation goes with it, a static member too: nothing was given to it, and nobody knows the id
+    of one that was not handed out before. A member that has had a generation may come back, so that it stays.
+    """
+    effects = Effects()
+    member = _waiting(group, request)
+    if member is None:
+        return effects
+    if isinstance(request, Join) and member.is_new:
+        _go(group, member, now, effects, "its connection went before it had joined", ErrorCode.unknown_member_id)
+    else:
+        group.newcomers.move(group, member.id, waits=False)
+    return effects
+
+
+def _waiting(group: ClassicGroup, request: Join | Sync) -> Member | None:
+    """The member that waits for an answer to this very request."""
+    if isinstance(request, Sync):
+        member = group.members.get(request.member_id)
+        return member if member is not None and member.sync_ticket == request.ticket else None
+    for member_id in (request.member_id, request.fresh_id):
+        member = group.members.get(member_id)
+        if member is not None and member.join_ticket == request.ticket:
+            return member
+    return None
+
+
+def crowd_out(group: ClassicGroup, member_id: str, now: Now, *, waits: bool) -> Effects:
+    """There are too many newcomers, and this one has to go. It may come again: COORDINATOR_NOT_AVAILABLE if it waits,
+    and else UNKNOWN_MEMBER_ID when it comes with its id."""
+    effects = Effects()
+    if group.state is State.DEAD:
+        return effects
+    if group.take_back(member_id):
+        rebalance.members_went(group, now, effects, "an id was not used")
+    elif member_id in group.members:
+        error = ErrorCode.coordinator_not_available if waits else ErrorCode.unknown_member_id
+        _go(group, group.members[member_id], now, effects, "there are too many newcomers", error)
+    return effects
+
+
+def _go(group: ClassicGroup, member: Member, now: Now, effects: Effects, reason: str, error: ErrorCode) -> None:
+    rebalance.remove_member(group, member, effects, reason, error)
+    rebalance.members_went(group, now, effects, reason)
 
 
 def end(group: ClassicGroup, now: Now) -> Effects:

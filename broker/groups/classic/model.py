@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination import Ticket
+from ottla.broker.groups.newcomers import size_of
 from ottla.broker.groups.records import StoredGroup
 
 
@@ -175,6 +176,12 @@ class Member:
     def metadata(self, protocol: str | None) -> bytes:
         """What it said with `protocol`; empty for one that it does not know."""
         return next((data for name, data in self.protocols if name == protocol), b"")
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it sent."""
+        said = (part for protocol in self.protocols for part in protocol)
+        return size_of((self.instance_id, self.client_id, self.client_host, *said))
 
     @property
     def waits(self) -> bool:

@@ -86,6 +86,8 @@ def complete(group: ClassicGroup, now: Now, effects: Effects) -> None:
         group.protocol = None
         group.leader = None
         group.go(State.EMPTY, now)
+        if group.unwritten:
+            return  # so it never was, and needs no end
         effects.news.append(("group_empty", {"generation": group.generation}))
         write(group, Write("empty", group.to_store({}, now)), effects)
         return
@@ -102,6 +104,7 @@ def _answer_join(group: ClassicGroup, member: Member, now: Now, effects: Effects
     ticket, member.join_ticket = member.join_ticket, None
     effects.reply(ticket, join_answer(group, member))
     member.is_new = False
+    group.newcomers.move(group, member.id, waits=False)
     renew(member, now, effects)
 
 
@@ -134,12 +137,19 @@ def fail_syncs(group: ClassicGroup, effects: Effects, error: ErrorCode) -> None:
     for member in group.members.values():
         effects.reply(member.sync_ticket, SyncAnswer(error))
         member.sync_ticket = None
+        group.newcomers.move(group, member.id, waits=False)
 
 
-def remove_member(group: ClassicGroup, member: Member, effects: Effects, reason: str) -> None:
-    """Out of the group; if it waits for an answer it is told that it is unknown."""
-    effects.reply(member.join_ticket, JoinAnswer(ErrorCode.unknown_member_id, member.id))
-    effects.reply(member.sync_ticket, SyncAnswer(ErrorCode.unknown_member_id))
+def remove_member(
+    group: ClassicGroup,
+    member: Member,
+    effects: Effects,
+    reason: str,
+    error: ErrorCode = ErrorCode.unknown_member_id,
+) -> None:
+    """Out of the group; if it waits for an answer it is told why."""
+    effects.reply(member.join_ticket, JoinAnswer(error, member.id))
+    effects.reply(member.sync_ticket, SyncAnswer(error))
     member.join_ticket = member.sync_ticket = None
     group.remove(member.id)
     effects.news.append(("group_member_removed", {"member": member.id, "reason": reason}))
@@ -149,7 +159,9 @@ def members_went(group: ClassicGroup, now: Now, effects: Effects, reason: str) -
     """After removals: those who stay share what is free now."""
     if group.state in (State.STABLE, State.COMPLETING_REBALANCE):
         begin(group, now, effects, reason)
-    elif group.state is State.PREPARING_REBALANCE:
+    elif group.state is State.PREPARING_REBALANCE and group.unwritten and not group.members:
+        complete(group, now, effects)
+    else:
         complete_if_all_joined(group, now, effects)
 
 

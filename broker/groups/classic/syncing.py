@@ -27,6 +27,7 @@ def sync(group: ClassicGroup, request: Sync, now: Now) -> Effects:
     if member.sync_ticket is not None:
         effects.reply(member.sync_ticket, SyncAnswer(ErrorCode.rebalance_in_progress))
     member.sync_ticket = request.ticket
+    group.newcomers.move(group, member.id, waits=True)
     if group.leader == member.id and not _is_writing(group):
         given = dict(request.assignments)
         assignments = {each: given.get(each, b"") for each in group.members}
@@ -79,6 +80,7 @@ def written(group: ClassicGroup, what: Write, error: ErrorCode, now: Now) -> Eff
         return effects
     for row in what.value.members:
         group.members[row.id].assignment = row.assignment
+        group.newcomers.drop(group, row.id)
     group.go(State.STABLE, now)
     for member in group.members.values():
         if member.sync_ticket is not None:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ottla.broker.coordination import BadRecord, Reader, Writer
+from ottla.broker.groups.newcomers import size_of
 
 Partitions: TypeAlias = frozenset[tuple[UUID, int]]
 """Partitions by topic id."""
@@ -99,6 +100,13 @@ class MemberFacts:
     rebalance_ms: int
     assignor: str | None
     classic: ClassicFacts | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it sent."""
+        said = () if self.classic is None else (part for protocol in self.classic.protocols for part in protocol)
+        texts = (self.instance_id, self.rack_id, self.client_id, self.client_host, self.regex, self.assignor)
+        return size_of((*texts, *self.topics, *said))
 
 
 @dataclass(frozen=True, slots=True)
