@@ -6,13 +6,23 @@ import asyncio
 import itertools
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from ottla.client import Admin, CommitFailedError, Consumer, ConsumerRebalanceListener, KafkaError, TopicPartition
+from ottla.broker.coordination import OFFSETS_TOPIC, partition_for
+from ottla.client import (
+    Admin,
+    CommitFailedError,
+    Consumer,
+    ConsumerRebalanceListener,
+    KafkaError,
+    Producer,
+    TopicPartition,
+)
 from ottla.client.structs import OffsetAndMetadata
+from tests.failover.cluster import Cluster, eventually
 
 SETTINGS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
@@ -32,7 +42,7 @@ class Watch:
         self.topic = topic
         self.partitions = partitions
         self.processed: Counter[bytes] = Counter()
-        self.places: dict[int, list[int]] = defaultdict(list)
+        self.newest: dict[int, int] = defaultdict(lambda: -1)
         self.refused = 0
         self.committed: dict[TopicPartition, int] = {}
         self.errors: list[BaseException] = []
@@ -101,7 +111,7 @@ class Member(ConsumerRebalanceListener):
         for tp, records in got.items():
             for record in records:
                 self._watch.processed[record.value] += 1
-                self._watch.places[tp.partition].append(record.offset)
+                self._watch.newest[tp.partition] = max(self._watch.newest[tp.partition], int(record.value))
         if got:
             try:
                 await self.consumer.commit({tp: records[-1].offset + 1 for tp, records in got.items()})
@@ -127,3 +137,61 @@ async def watched(watch: Watch, bootstrap: str, rng: random.Random | None = None
         task.cancel()
         found = (await asyncio.gather(task, return_exceptions=True))[0]
         assert isinstance(found, asyncio.CancelledError), found
+
+
+@asynccontextmanager
+async def writing(cluster: Cluster, topic: str, partitions: int, every: float = 0.004) -> AsyncIterator[list[bytes]]:
+    """Values that were acknowledged, as long as the block lasts; one in so many seconds."""
+    acknowledged: list[bytes] = []
+
+    async def write(producer: Producer) -> None:
+        number = 0
+        while True:
+            value = b"%d" % number
+            future = await producer.send(topic, value, partition=number % partitions)
+            future.add_done_callback(lambda done, value=value: acknowledged.append(value) if _fine(done) else None)
+            number += 1
+            await asyncio.sleep(every)
+
+    async with Producer(bootstrap_servers=cluster.bootstrap(), linger_ms=0) as producer:
+        task = asyncio.get_running_loop().create_task(write(producer), name="write")
+        try:
+            yield acknowledged
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await producer.flush()
+
+
+def _fine(done: asyncio.Future[object]) -> bool:
+    return not done.cancelled() and done.exception() is None
+
+
+async def coordinator_of(cluster: Cluster, group: str) -> int:
+    view = await cluster.led(OFFSETS_TOPIC)
+    return view.partitions[partition_for(group, len(view.partitions))].leader
+
+
+async def whole(watch: Watch, members: Sequence[Member], what: str) -> None:
+    """Every partition has one owner, and all members are in one generation."""
+
+    async def probe() -> bool:
+        owned = [tp.partition for member in members for tp in member.consumer.assignment()]
+        generations = {member.consumer.group_metadata().generation_id for member in members}
+        return sorted(owned) == list(range(watch.partitions)) and len(generations) == 1
+
+    await eventually(probe, f"{what}: one owner for each partition")
+
+
+async def goes_on(watch: Watch, acknowledged: Sequence[bytes], what: str) -> float:
+    """Of every partition a record was processed that is not acknowledged yet; how many seconds that took."""
+    loop = asyncio.get_running_loop()
+    began, before = loop.time(), dict.fromkeys(range(watch.partitions), -1)
+    for number in map(int, acknowledged):
+        before[number % watch.partitions] = max(before[number % watch.partitions], number)
+
+    async def probe() -> bool:
+        return all(watch.newest[partition] > number for partition, number in before.items())
+
+    await eventually(probe, f"{what}: records from every partition")
+    return loop.time() - began

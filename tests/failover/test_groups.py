@@ -3,78 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
 
-from ottla.broker.coordination import OFFSETS_TOPIC, partition_for
+from ottla.broker.coordination import OFFSETS_TOPIC
 from ottla.client import Consumer, ConsumerRecord, Producer, TopicPartition
 from tests.compatibility.members import ConfluentMember
-from tests.failover.cluster import Cluster, eventually
-from tests.failover.group import SETTINGS, Member, Watch, watched
+from tests.failover.cluster import NODES, Cluster, eventually
+from tests.failover.group import SETTINGS, Member, Watch, coordinator_of, goes_on, watched, whole, writing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PARTITIONS = 12
-
-
-@asynccontextmanager
-async def writing(cluster: Cluster, topic: str, every: float = 0.004) -> AsyncIterator[list[bytes]]:
-    """Values that were acknowledged, as long as the block lasts."""
-    acknowledged: list[bytes] = []
-
-    async def write(producer: Producer) -> None:
-        number = 0
-        while True:
-            value = b"%d" % number
-            future = await producer.send(topic, value, partition=number % PARTITIONS)
-            future.add_done_callback(lambda done, value=value: acknowledged.append(value) if _fine(done) else None)
-            number += 1
-            await asyncio.sleep(every)
-
-    async with Producer(bootstrap_servers=cluster.bootstrap(), linger_ms=0) as producer:
-        task = asyncio.get_running_loop().create_task(write(producer), name="write")
-        try:
-            yield acknowledged
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await producer.flush()
-
-
-def _fine(done: asyncio.Future[object]) -> bool:
-    return not done.cancelled() and done.exception() is None
-
-
-async def coordinator_of(cluster: Cluster, group: str) -> int:
-    view = await cluster.led(OFFSETS_TOPIC)
-    return view.partitions[partition_for(group, len(view.partitions))].leader
-
-
-async def whole(members: Sequence[Member], what: str) -> None:
-    """Every partition has one owner, and all members are in one generation."""
-
-    async def probe() -> bool:
-        owned = [tp.partition for member in members for tp in member.consumer.assignment()]
-        generations = {member.consumer.group_metadata().generation_id for member in members}
-        return sorted(owned) == list(range(PARTITIONS)) and len(generations) == 1
-
-    await eventually(probe, f"{what}: one owner for each partition")
-
-
-async def goes_on(watch: Watch, what: str) -> float:
-    """Something new was processed from every partition; how many seconds that took."""
-    loop = asyncio.get_running_loop()
-    began, before = loop.time(), {index: max(places, default=-1) for index, places in watch.places.items()}
-
-    async def probe() -> bool:
-        return all(max(watch.places[index], default=-1) > before.get(index, -1) for index in range(PARTITIONS))
-
-    await eventually(probe, f"{what}: records from every partition")
-    return loop.time() - began
+MANY = 50
 
 
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky", "uniform"])
@@ -85,7 +30,7 @@ async def test_ten_members_come_and_go_while_their_coordinator_and_a_leader_are_
     watch = Watch(f"g-{topic}", topic, PARTITIONS)
     await cluster.create(topic, PARTITIONS)
     async with AsyncExitStack() as stack:
-        acknowledged = await stack.enter_async_context(writing(cluster, topic))
+        acknowledged = await stack.enter_async_context(writing(cluster, topic, PARTITIONS))
 
         def member() -> Member:
             if strategy == "uniform":
@@ -99,24 +44,28 @@ async def test_ten_members_come_and_go_while_their_coordinator_and_a_leader_are_
 
         members = await enter(10)
         await stack.enter_async_context(watched(watch, cluster.bootstrap()))
-        await whole(members, "ten members")
+        await whole(watch, members, "ten members")
         for victim_of in ("coordinator", "leader"):
             if victim_of == "coordinator":
                 victim = await coordinator_of(cluster, watch.group)
             else:
-                victim = await cluster.leader(topic, 0)
+                others = {part.leader for part in (await cluster.led(topic)).partitions}
+                victim = (others - {await coordinator_of(cluster, watch.group)}).pop()
             leaving = [members.pop() for _ in range(3)]
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             await asyncio.gather(cluster.kill(victim), *(each.leave() for each in leaving))
-            joining = asyncio.get_running_loop().create_task(enter(3))
-            took = await goes_on(watch, f"{victim_of} killed")
+            joining = loop.create_task(enter(3))
+            await goes_on(watch, acknowledged, f"{victim_of} killed")
+            took = loop.time() - began
             assert took < 10.0
             print(f"{victim_of} killed: every partition goes on after {took:.2f} s")  # noqa: T201
             members += await joining
-            await whole(members, f"{victim_of} killed")
+            await whole(watch, members, f"{victim_of} killed")
             await cluster.start(victim)
             await cluster.in_sync(OFFSETS_TOPIC)
-            await goes_on(watch, f"{victim_of} is back")
-        await whole(members, "in the end")
+            await goes_on(watch, acknowledged, f"{victim_of} is back")
+        await whole(watch, members, "in the end")
         assert not watch.errors
         written = set(acknowledged)
 
@@ -126,6 +75,70 @@ async def test_ten_members_come_and_go_while_their_coordinator_and_a_leader_are_
         await eventually(everything, "every record was processed")
     twice = sum(count - 1 for count in watch.processed.values())
     print(f"{len(acknowledged)} records, {twice} more than once, {watch.refused} commits refused")  # noqa: T201
+
+
+class Counting(Member):
+    """Counts what it is told of rebalances."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.calls = 0
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self.calls += 1
+        super().on_partitions_assigned(assigned)
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        self.calls += 1
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+async def test_killing_every_node_in_turn_makes_no_rebalance(cluster: Cluster, protocol: str) -> None:
+    """Kafka's rules ask for none: a member whose session outlives the failover finds its place with the next
+    coordinator, in the same generation (KIP-848: epoch), and neither leaders nor replicas in sync matter to a group."""
+    topic = f"rolling-{protocol}"
+    watch = Watch(f"g-{topic}", topic, MANY)
+    await cluster.create(topic, MANY)
+    async with AsyncExitStack() as stack:
+        acknowledged = await stack.enter_async_context(writing(cluster, topic, MANY, every=0.01))
+        options = {"group_protocol": protocol, "session_timeout_ms": 20_000, "heartbeat_interval_ms": 500}
+        members = [Counting(watch, cluster.bootstrap(), **options) for _ in range(MANY)]
+        await asyncio.gather(*(stack.enter_async_context(member) for member in members))
+        await whole(watch, members, "fifty members")
+        await goes_on(watch, acknowledged, "fifty members")
+        await stack.enter_async_context(watched(watch, cluster.bootstrap()))
+
+        def found() -> list[tuple[int, frozenset[TopicPartition], int]]:
+            return [
+                (member.consumer.group_metadata().generation_id, member.consumer.assignment(), member.calls)
+                for member in members
+            ]
+
+        before, refused = found(), watch.refused
+        coordinators = {await coordinator_of(cluster, watch.group)}
+        for node in NODES:
+            await cluster.kill(node)
+            took = await goes_on(watch, acknowledged, f"node {node} killed")
+            print(f"{protocol}: node {node} killed, every partition goes on after {took:.2f} s")  # noqa: T201
+            await commits_go_on(watch, f"node {node} killed")
+            coordinators.add(await coordinator_of(cluster, watch.group))
+            await cluster.start(node)
+            await cluster.in_sync(topic)
+            await cluster.in_sync(OFFSETS_TOPIC)
+        assert len(coordinators) > 1, "the coordinator has moved"
+        assert found() == before
+        assert watch.refused == refused
+        assert not watch.errors
+
+
+async def commits_go_on(watch: Watch, what: str) -> None:
+    """Of every partition, so of every member: the coordinator takes its generation for the present one."""
+    before = dict(watch.committed)
+
+    async def probe() -> bool:
+        return all(watch.committed[tp] > place for tp, place in before.items())
+
+    await eventually(probe, f"{what}: commits of every member")
 
 
 async def drain(consumer: Consumer, count: int) -> list[ConsumerRecord]:
@@ -219,7 +232,7 @@ async def test_a_group_of_this_library_and_librdkafka(cluster: Cluster, strategy
         return ConfluentMember(cluster.bootstrap(), watch.group, topic, settings)
 
     async with AsyncExitStack() as stack:
-        acknowledged = await stack.enter_async_context(writing(cluster, topic))
+        acknowledged = await stack.enter_async_context(writing(cluster, topic, PARTITIONS))
         ours = Member(watch, cluster.bootstrap(), partition_assignment_strategy=strategy)
         if leads == "ours":
             await stack.enter_async_context(ours)
