@@ -312,6 +312,8 @@ def limits(config: NodeConfig) -> Limits:
         max_connections=config.max_connections,
         max_connections_per_ip=config.max_connections_per_ip,
         per_ip=parse_overrides(config.max_connections_per_ip_overrides),
+        max_connection_rate=config.max_connection_creation_rate,
+        unhurried=config.inter_broker_listener if len(config.broker_listeners) > 1 else "",
         max_buffered_bytes=config.queued_max_request_bytes,
         idle_s=config.connections_max_idle_ms / 1000,
     )

@@ -169,7 +169,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "kafka.metrics.*": _METRICS,
         "local.retention.*": _TIERED,
         "log.local.retention.*": _TIERED,
-        "max.connection.creation.rate": "connections are limited in number (max.connections), not in their rate",
         "metadata.log.dir": "the metadata log is in log.dirs",
         "metric.reporters": _METRICS,
         "metrics.*": _METRICS,

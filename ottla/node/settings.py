@@ -292,6 +292,14 @@ class Settings(BaseModel):
         dynamic=True,
         check=overrides_error,
     )
+    max_connection_creation_rate: int = _key(
+        _INT_MAX,
+        "Client connections in a second, with ten seconds' worth at once (KIP-612): those that come faster are not "
+        "heard before their turn. Where there are several listeners, that of the brokers is free.",
+        ge=1,
+        le=_INT_MAX,
+        dynamic=True,
+    )
     socket_listen_backlog_size: int = _key(
         128, "Connections that may wait to be accepted. (Kafka: 50.)", ge=1, le=_INT_MAX
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ottla.wire.api import Api, Request
+from ottla.wire.arrivals import Arrivals
 from ottla.wire.framing import Spares
 from ottla.wire.registry import Registry
 from ottla.wire.session import Session
@@ -15,18 +16,20 @@ from ottla.wire.session import Session
 log = structlog.get_logger(__name__)
 
 _PRODUCE = 0
+_NO_RATE = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a server takes. Sizes in bytes, times in seconds.
 
-    `max_request_bytes` is Kafka's socket.request.max.bytes; only Produce may be larger than
-    `max_small_request_bytes`. `per_ip` has the addresses that may have another number of connections than
-    `max_connections_per_ip` at once. `frame_deadline_s` is for a whole frame from its first byte. `max_pending`
-    requests of a connection may wait for their answers. `max_buffered_bytes` bounds the frames that are
-    arriving or waiting on all connections together: above it, nothing more of a large frame is read. When the answers
-    that clients do not take exceed `max_unsent_bytes`, those who have taken nothing for longest are dropped.
+    `max_request_bytes` is Kafka's socket.request.max.bytes; only Produce may be larger than `max_small_request_bytes`.
+    `per_ip` has the addresses that may have another number of connections than `max_connections_per_ip` at once.
+    `max_connection_rate` connections may come in a second, those of the listener `unhurried` aside; others are heard
+    later. `frame_deadline_s` is for a whole frame from its first byte. `max_pending` requests of a connection may wait
+    for their answers. `max_buffered_bytes` bounds the frames that are arriving or waiting on all connections together:
+    above it, nothing more of a large frame is read. When the answers that clients do not take exceed
+    `max_unsent_bytes`, those who have taken nothing for longest are dropped.
     """
 
     max_request_bytes: int = 100 * 1024 * 1024
@@ -36,6 +39,8 @@ class Limits:
     max_connections: int = 10_000
     max_connections_per_ip: int = 2**31 - 1
     per_ip: Mapping[str, int] = field(default_factory=dict)
+    max_connection_rate: int = _NO_RATE
+    unhurried: str = ""
     max_buffered_bytes: int = 512 * 1024 * 1024
     max_unsent_bytes: int = 512 * 1024 * 1024
     idle_s: float = 600.0
@@ -75,6 +80,7 @@ class KafkaServer:
         # Dicts, as the order of a set of objects is that of their addresses in memory.
         self._sessions: dict[Session, None] = {}
         self._by_address: dict[str, int] = {}
+        self._arrivals = Arrivals()
         self._starved: dict[Session, None] = {}
         self._arriving = 0
         self._waiting = 0
@@ -155,6 +161,14 @@ class KafkaServer:
         self.stats.accepted += 1
         self.stats.connections = len(self._sessions)
         return True
+
+    def arrival_wait(self, listener: str) -> float:
+        """For how many seconds a connection that has just come stands still, so that they come no faster than they
+        may. How many can stand still is bounded as how many can be there."""
+        rate = self.limits.max_connection_rate
+        if rate >= _NO_RATE or listener == self.limits.unhurried:
+            return 0.0
+        return self._arrivals.wait(rate, self.loop.time())
 
     def forget(self, session: Session) -> None:
         if session in self._sessions:

@@ -77,6 +77,10 @@ class Session(asyncio.BufferedProtocol):
         if not self._server.admit(self):
             self._closing = True
             self._transport.close()
+            return
+        wait = self._server.arrival_wait(self._listener)
+        if wait > 0:
+            self._mute(wait)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.closed = True

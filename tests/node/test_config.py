@@ -323,6 +323,16 @@ def test_connections_of_single_addresses() -> None:
             load(MINIMAL | {"KAFKA_MAX_CONNECTIONS_PER_IP_OVERRIDES": text})
 
 
+def test_the_rate_of_connections_is_of_clients() -> None:
+    rate = {"KAFKA_MAX_CONNECTION_CREATION_RATE": "5"}
+    held = limits(load(MINIMAL | rate))
+    assert (held.max_connection_rate, held.unhurried) == (5, ""), "with one listener brokers are as all others"
+    two = {"KAFKA_LISTENERS": "PLAINTEXT://:9092,EXTERNAL://:9094,CONTROLLER://:9093"}
+    two |= {"KAFKA_ADVERTISED_LISTENERS": "PLAINTEXT://h:9092,EXTERNAL://h:9094"}
+    two |= {"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "EXTERNAL:PLAINTEXT"}
+    assert limits(load(MINIMAL | rate | two)).unhurried == "PLAINTEXT"
+
+
 def test_what_the_metadata_says_takes_the_place_of_what_the_file_says() -> None:
     """KIP-226: of one broker before all brokers before the file; only what is dynamic."""
     config = load(MINIMAL | {"KAFKA_MAX_CONNECTIONS": "7", "KAFKA_LOG_CLEANER_BACKOFF_MS": "8"})

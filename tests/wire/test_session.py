@@ -1,14 +1,18 @@
 """One connection of the server: order, back-pressure, deadlines, and what a peer cannot do to it."""
 
 import asyncio
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from ottla.wire import CLOSE, NO_RESPONSE, Later, Limits, ProtocolError, Raw
+from ottla.wire.arrivals import BURST_S, Arrivals
 from tests.wire.harness import (
     ECHO,
     LATER,
@@ -385,6 +389,43 @@ def test_one_connection_too_many_from_one_address(loop: ManualLoop) -> None:
     first.close()
     loop.turn()
     assert connected("192.0.2.1", 2) == [True, False]
+
+
+def test_connections_that_come_too_fast_stand_still_in_turn(loop: ManualLoop) -> None:
+    """KIP-612, and the limit may change meanwhile."""
+    world = World(loop, Limits(max_connection_rate=2))
+    for _ in range(20):
+        world.connect()
+    transports = [world.connect() for _ in range(5)]
+    for transport in transports:
+        transport.feed(request(ECHO, 1))
+
+    def heard() -> int:
+        return sum(transport.order == [1] for transport in transports)
+
+    loop.turn()
+    assert heard() == 1, "ten seconds' worth, and the first beyond it"
+    assert not any(transport.closed for transport in transports)
+    seen = []
+    for _ in range(4):
+        loop.advance(0.5)
+        seen.append(heard())
+    assert seen == [2, 3, 4, 5]
+    world.server.limits = Limits()
+    assert world.server.arrival_wait("any") == 0
+    world.server.limits = Limits(max_connection_rate=2, unhurried="brokers")
+    assert [world.server.arrival_wait(name) for name in ("brokers", "clients", "clients")] == [0, 0.5, 1.0]
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=200), st.floats(0.1, 1000))
+def test_no_more_connections_are_heard_than_the_rate_allows(gaps: list[float], rate: float) -> None:
+    arrivals, now, heard = Arrivals(), 0.0, []
+    for gap in gaps:
+        now += gap
+        heard.append(now + arrivals.wait(rate, now))
+    assert heard == sorted(heard)
+    for first, last in itertools.combinations(range(len(heard)), 2):
+        assert last - first <= rate * (heard[last] - heard[first] + BURST_S) + 1e-6
 
 
 # -- faults of handlers, and ends
