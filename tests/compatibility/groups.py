@@ -136,10 +136,9 @@ class Observed:
     def describe(self) -> GroupDescription:
         return self._loop.run(self._admin.describe_consumer_groups([self._group]))[self._group]
 
-    def settles(self, members: Sequence[Member], what: str, within: float) -> float:
+    def settles(self, members: Sequence[Member], what: str, within: float) -> None:
         """Until these are all members there are, in one generation, in which every partition has an owner, and the
-        coordinator says that the group is stable; how many seconds that took."""
-        began = time.monotonic()
+        coordinator says that the group is stable."""
 
         def settled() -> bool:
             owned = [partition for member in members for _, partition in member.last_told[1]]
@@ -149,7 +148,6 @@ class Observed:
             return found.state == "Stable" and len(found.members) == len(members)
 
         eventually(settled, f"{what}: a stable group", within=within)
-        return time.monotonic() - began
 
 
 @contextmanager
