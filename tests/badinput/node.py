@@ -232,15 +232,19 @@ class Running:
 
 
 @asynccontextmanager
-async def running(directory: Path, lines: list[Any], **settings: str) -> AsyncIterator[Running]:
-    with socket.socket() as probe:
+async def running(
+    directory: Path, lines: list[Any], *, reachable: bool = False, **settings: str
+) -> AsyncIterator[Running]:
+    """`reachable`: the node knows its own port, and so can ask itself as it would another broker."""
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, client_port = probe.getsockname()[1], other.getsockname()[1] if reachable else 0
     values = {
         "node.id": "1",
         "cluster.id": CLUSTER,
         "controller.quorum.voters": f"1@127.0.0.1:{port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{client_port},CONTROLLER://127.0.0.1:{port}",
         "ottla.cluster.secret": SECRET.decode(),
         "log.dirs": str(directory),
         "auto.create.topics.enable": "false",

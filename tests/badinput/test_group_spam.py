@@ -2,74 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
-from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.newcomers import Bounds
 from ottla.wire import KafkaConnection, encode, request_type
-from tests.badinput.node import TIMEOUT, Running, eventually, running
-from tests.groups.machine import subscription
+from tests.badinput.groups import BEAT, JOIN, E, coordinating, join_values, member_of, unnoticed
+from tests.badinput.node import TIMEOUT, Running, eventually
 
-E = ErrorCode
-FIND, JOIN, HEARTBEAT, SYNC, COMMIT, BEAT = 10, 11, 12, 14, 8, 68
 BURST = 50
 BOUNDS = Bounds(members=150, size=2 << 20, of_group=100, size_of_group=1 << 20)
 
 
 @pytest.fixture
 async def node(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Running]:
-    settings = {"group.initial.rebalance.delay.ms": "50", "offsets.topic.num.partitions": "5"}
-    with structlog.testing.capture_logs() as lines, caplog.at_level(logging.WARNING):
-        async with running(tmp_path / "data", lines, **settings) as started:
-            found = await started.witness.call(FIND, 6, {"key_type": 0, "coordinator_keys": ["good"]})
-            assert found.coordinators[0].error_code in (E.none, E.coordinator_not_available)
-            groups = started.broker.groups
-            await eventually(lambda: all(not isinstance(groups.shard_of(f"{n}"), ErrorCode) for n in range(100)))
-            groups.newcomers.bounds = BOUNDS
-            yield started
-        assert [record.getMessage() for record in caplog.records] == []
+    async with coordinating(tmp_path / "data", caplog) as started:
+        started.broker.groups.newcomers.bounds = BOUNDS
+        yield started
 
 
-# The group that is not to notice
-
-
-def join_values(**more: Any) -> dict[str, Any]:
-    protocols = [{"name": "range", "metadata": subscription("target")}]
-    times = {"session_timeout": 1_800_000, "rebalance_timeout": 60_000}
-    return {"group_id": "good", **times, "protocol_type": "consumer", "protocols": protocols, **more}
-
-
-async def member_of(node: Running) -> Any:
-    first = await node.witness.call(JOIN, 9, join_values())
-    joined = await node.witness.call(JOIN, 9, join_values(member_id=first.member_id))
-    assert joined.error_code is E.none
-    plan = {"protocol_type": "consumer", "protocol_name": "range", "assignments": [{"member_id": joined.member_id}]}
-    synced = await node.witness.call(SYNC, 5, {**own(joined), **plan})
-    assert synced.error_code is E.none
-    # From here on nobody's join is answered while the test runs.
+async def settled(node: Running) -> Any:
+    """A member of a stable group; nobody else's join is answered while the test runs."""
+    joined = await member_of(node)
     groups = node.broker.groups
     groups.config = replace(groups.config, group_initial_rebalance_delay_ms=600_000)
     return joined
-
-
-def own(joined: Any) -> dict[str, Any]:
-    return {"group_id": "good", "generation_id": joined.generation_id, "member_id": joined.member_id}
-
-
-async def unnoticed(node: Running, joined: Any, number: int) -> None:
-    """The member is where it was, and commits."""
-    assert (await node.witness.call(HEARTBEAT, 4, own(joined))).error_code is E.none
-    rows = [{"name": "target", "partitions": [{"partition_index": 0, "committed_offset": number}]}]
-    values = {**own(joined), "generation_id_or_member_epoch": joined.generation_id, "topics": rows}
-    answer = await node.witness.call(COMMIT, 8, values)
-    assert answer.topics[0].partitions[0].error_code is E.none
 
 
 # The ways to join
@@ -146,7 +107,7 @@ def counted(node: Running) -> tuple[int, int]:
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 async def test_who_never_comes_back_takes_no_room(node: Running, way: Way) -> None:
-    joined = await member_of(node)
+    joined = await settled(node)
     newcomers = node.broker.groups.newcomers
     async with node.unharmed():
         await spam(node, way, lambda _: "spam")
@@ -176,7 +137,7 @@ async def test_long_names_count_by_their_length(node: Running, way: Way, monkeyp
 
 async def test_who_waits_is_not_pushed_out(node: Running) -> None:
     """Those who hold a connection and wait stay, and one too many is asked to come later; who only took an id goes."""
-    joined = await member_of(node)
+    joined = await settled(node)
     idle = await ids(node.witness, ["spam"] * 20)
     peers = [await node.client() for _ in range(2)]
     waiting = [
