@@ -265,3 +265,42 @@ def test_kip_429_who_comes_back_goes_on_where_its_former_life_had_given_partitio
     world.commit_all()
     assert world.rebalances - before == rebalances
     assert (again.joining is None) is (rebalances == 0)
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+@pytest.mark.parametrize("when", ["before the leader syncs", "while it is written", "after its own sync"])
+def test_kafka_9801_a_static_member_that_comes_back_before_the_generation_is_complete(who: str, when: str) -> None:
+    """The plan that the leader makes, or has made, is for its former id: it is not given an empty part, but all join
+    again, and nobody is left with what was meant for a generation that never was."""
+    world = World()
+    world.settle("a", "b", static=True)
+    a, b = world.clients["a"], world.clients["b"]
+    a.protocols = b.protocols = (("range", subscription("t", "u")),)
+    for each in (a, b):
+        world.join(each)
+    assert world.group.state is State.COMPLETING_REBALANCE
+    leader, follower = (a, b) if a.leader else (b, a)
+    generation, old = world.group.generation, leader if who == "leader" else follower
+    if when == "after its own sync":
+        world.sync(old)
+    elif when == "while it is written":
+        world.sync(leader)
+        assert world.writes
+    again = Client(old.name, old.instance, protocols=old.protocols)
+    world.clients[old.name] = again
+    world.join(again)
+    assert world.group.state is State.PREPARING_REBALANCE and again.generation == -1, "not what it missed"
+    world.commit_all()
+    if who == "follower" and when == "before the leader syncs":
+        world.sync(leader)
+    assert not world.told[generation], "of this generation nobody is told a part"
+    other = follower if old is leader else leader
+    assert world.heartbeat(other) is ErrorCode.rebalance_in_progress
+    world.join(other)
+    assert world.group.state is State.COMPLETING_REBALANCE and world.group.generation == generation + 1
+    for each in sorted((again, other), key=lambda each: each.leader):
+        world.sync(each)
+    world.commit_all()
+    assert sorted(map(len, world.told[generation + 1].values())) == [3, 3]
+    assert world.heartbeat(old) is ErrorCode.fenced_instance_id
+    world.check()
