@@ -9,8 +9,11 @@ Differences from Kafka: who finds a classic group that is empty, or is just bein
 groups are (JoinGroup): the oldest go before their session ends. Who joins and is gone before its turn comes does not
 become a member. A member of the classic protocol that joins the group has one owner for each partition,
 also where its own assignor had given one to two members. Regular expressions have the syntax of RE2 without scripts
-(such as Greek), and 512 characters and 2,000 steps at most (else INVALID_REGULAR_EXPRESSION). They are resolved at once
-where that is little work, and anew with the first heartbeat after a topic came or went; Kafka does either later.
+(such as Greek), and 512 characters and 2,000 steps at most (else INVALID_REGULAR_EXPRESSION). New ones are
+resolved at once where that is little work; Kafka does that later, and a group's second one 10 s after its first. All of
+a group are resolved anew with the first heartbeat after topics have changed, and no sooner than 10 s after the last
+time, as in Kafka; a topic that has gone or has grown counts there too, and Kafka's time-out of 10 minutes
+(`group.consumer.regex.refresh.interval.ms`), which is for changed ACLs, is not needed.
 """
 
 from __future__ import annotations

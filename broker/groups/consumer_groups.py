@@ -288,7 +288,9 @@ class ConsumerGroups:
             return
         group = self.groups.get(group_id)
         if answer.error is ErrorCode.none and group is not None:
-            group.seen_topics = topics
+            # While expressions wait to be looked up again the next heartbeat has to ask for it.
+            waiting = group.regexes and consumer.behind(group, self._host.topics_version())
+            group.seen_topics = None if waiting else topics
             self.heard(group, member_id, self._host.now())
         _settle(future, answer)
 

@@ -307,6 +307,7 @@ class World:
         self.update(
             topics={**self.view.image.topics, name: topic},
             topic_names={**self.view.image.topic_names, topic.id: name},
+            offset=self.view.image.offset + 1,
         )
         made = []
         for index in range(partitions) if NODE in replicas else ():
@@ -318,6 +319,15 @@ class World:
             self.replicas.partitions[name, index] = partition
             made.append(partition)
         return made
+
+    def forget_topic(self, name: str) -> None:
+        """It is no topic any more, as far as the metadata goes."""
+        image = self.view.image
+        self.update(
+            topics={each: topic for each, topic in image.topics.items() if each != name},
+            topic_names={topic: each for topic, each in image.topic_names.items() if each != name},
+            offset=image.offset + 1,
+        )
 
     async def coordinate(self, partitions: int = 1, **more: Any) -> list[Partition]:
         """Lead the partitions of `__consumer_offsets`, and serve their groups when this returns."""

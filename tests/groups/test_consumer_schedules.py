@@ -30,6 +30,7 @@ from ottla.broker.groups.consumer.records import (
     TargetKey,
     Value,
 )
+from ottla.broker.groups.consumer.regexes import REFRESH_MS
 from ottla.broker.groups.records import Entry, decode, encode_key, encode_value
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -66,11 +67,17 @@ class World:
     incarnations: int = 0
     slow: bool = False
     """Regular expressions are not resolved yet when a heartbeat comes."""
+    version: int = 0
+    now_ms: int = 1_000_000
 
     def find(self, regexes: frozenset[str]) -> Matches:
         if self.slow:
-            return Matches({})
-        return Matches({regex: tuple(sorted(filter(re.compile(regex).fullmatch, self.topics))) for regex in regexes})
+            return Matches({}, self.version, self.now_ms)
+        found = {regex: tuple(sorted(filter(re.compile(regex).fullmatch, self.topics))) for regex in regexes}
+        return Matches(found, self.version, self.now_ms)
+
+    def change(self, topics: dict[str, Topic]) -> None:
+        self.topics, self.version = topics, self.version + 1
 
     def wishes(self, member: Member) -> set[str]:
         return {name for name in self.topics if name in member.topics or re.fullmatch(member.regex, name)}
@@ -184,6 +191,7 @@ steps = st.lists(
 
 
 def run(world: World, what: str, name: str) -> None:
+    world.now_ms += 3000
     static = name.startswith("s")
     member = world.members.setdefault(name, Member(f"{name}-0", name if static else None))
     if what == "beat":
@@ -207,14 +215,14 @@ def run(world: World, what: str, name: str) -> None:
         member.resubscribe = True
     elif what == "new topic":
         others = {name: topic for name, topic in world.topics.items() if name != "c"}
-        world.topics = others if "c" in world.topics else {**others, "c": Topic(C, 2)}
+        world.change(others if "c" in world.topics else {**others, "c": Topic(C, 2)})
     elif what == "slow":
         world.slow = not world.slow
     elif what == "refresh" and world.group.members:
         entries = consumer.refresh(world.group, world.topics, world.find)
         world.commit(consumer.Decision(BeatAnswer(ErrorCode.none), entries))
     elif what == "grow":
-        world.topics = {**world.topics, "b": Topic(B, world.topics["b"].partitions + 1)}
+        world.change({**world.topics, "b": Topic(B, world.topics["b"].partitions + 1)})
 
 
 @given(steps)
@@ -224,7 +232,9 @@ def test_no_partition_has_two_owners_and_all_are_given_out_in_the_end(schedule: 
         run(world, what, name)
         world.check()
     world.slow = False
+    world.now_ms += REFRESH_MS
     run(world, "refresh", "m1")
+    assert not consumer.behind(world.group, world.version)
     for _ in range(12):
         for member in world.members.values():
             world.beat(member)

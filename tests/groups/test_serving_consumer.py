@@ -10,6 +10,8 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups import resolver
+from ottla.broker.groups.consumer import RegexKey, Resolved
+from ottla.broker.groups.records import Entry
 from ottla.broker.groups.shard import Shard
 from tests.broker.world import World, topic_id
 from tests.groups.test_serving import acknowledge, commit, fetched, join_values, stable_member, world
@@ -237,14 +239,97 @@ async def test_bad_heartbeats(world: World, more: dict[str, Any], error: ErrorCo
     assert (await world.call(LIST, 5, {})).groups == ()
 
 
+PATTERN = {"subscribed_topic_names": None, "subscribed_topic_regex": "t.*"}
+REFRESH_MS = 10_000
+
+
 async def test_a_pattern_takes_new_topics_in(world: World) -> None:
     await world.coordinate()
-    pattern = {"subscribed_topic_names": None, "subscribed_topic_regex": "t.*"}
-    first = await beat(world, "a", **pattern)
+    first = await beat(world, "a", **PATTERN)
     assert owned(first) == [0, 1, 2]
     world.add_topic("t2", 2)
+    world.now_ms += REFRESH_MS - 1
+    assert (await beat(world, "a", 1)).member_epoch == 1
+    world.now_ms += 1
     grown = await beat(world, "a", 1)
     assert (grown.member_epoch, len(owned(grown))) == (2, 5)
+
+
+async def test_topics_that_are_made_in_a_row_are_one_rebalance(world: World) -> None:
+    """Kafka's REGEX_BATCH_REFRESH_MIN_INTERVAL_MS. What was looked up is written with its version and time, also when
+    the topics that came do not match."""
+    await world.coordinate()
+    await beat(world, "a", **PATTERN)
+    group = shard_of(world).consumers.groups["g"]
+    world.now_ms += REFRESH_MS
+    world.add_topic("t2", 1)
+    assert (await beat(world, "a", 1)).member_epoch == 2, "the first one does not wait"
+    for number in range(3, 8):
+        world.add_topic(f"t{number}", 1)
+        world.now_ms += 1000
+        assert (await beat(world, "a", 2)).member_epoch == 2
+    world.now_ms += REFRESH_MS
+    told = await beat(world, "a", 2)
+    assert (told.member_epoch, len(owned(told))) == (3, 9)
+    world.now_ms += REFRESH_MS
+    before = group.regexes["t.*"]
+    world.add_topic("other", 1)
+    assert (await beat(world, "a", 3)).member_epoch == 3
+    after = group.regexes["t.*"]
+    assert (after.topics, after.at_ms) == (before.topics, world.now_ms) and after.version > before.version
+
+
+async def test_a_new_pattern_does_not_wait_for_those_that_there_are(world: World) -> None:
+    await world.coordinate()
+    await beat(world, "a", **PATTERN)
+    other = await beat(world, "b", subscribed_topic_names=None, subscribed_topic_regex="t")
+    assert other.member_epoch == 2 and shard_of(world).consumers.groups["g"].regexes.keys() == {"t.*", "t"}
+
+
+async def test_a_topic_that_goes_is_one_rebalance(world: World) -> None:
+    """It is no topic any more at once; that the pattern does not have it either makes no second one."""
+    await world.coordinate()
+    world.add_topic("t2", 1)
+    await beat(world, "a", **PATTERN)
+    world.forget_topic("t2")
+    gone = await beat(world, "a", 1)
+    assert owned(gone) == [0, 1, 2]
+    kept = [{"topic_id": topic_id("t"), "partitions": [0, 1, 2]}]
+    assert (await beat(world, "a", 1, topic_partitions=kept)).member_epoch == 2
+    world.now_ms += REFRESH_MS
+    assert (await beat(world, "a", 2)).member_epoch == 2
+    group = shard_of(world).consumers.groups["g"]
+    assert (group.epoch, group.regexes["t.*"].topics) == (2, ("t",))
+
+
+@pytest.mark.parametrize(
+    ("ago_ms", "version", "refreshed"),
+    [
+        (REFRESH_MS, 0, True),
+        (REFRESH_MS - 1, 0, False),
+        (-3_600_000, 0, True),  # its clock was an hour ahead
+        (REFRESH_MS, 1 << 40, False),  # it has seen more of the metadata than this broker has
+    ],
+)
+async def test_an_older_coordinators_record_is_looked_up_again(
+    world: World, ago_ms: int, version: int, refreshed: bool
+) -> None:
+    """It says as of when it is true; what it says may be true still, and then nobody is rebalanced."""
+    await world.coordinate()
+    await beat(world, "a", **PATTERN)
+    shard = shard_of(world)
+    old = Resolved(("t",), version, world.now_ms - ago_ms)
+    shard.write([Entry(RegexKey("g", "t.*"), old)], lambda _error: None)
+    shard.close()
+    world.broker.apply(world.view.image)
+    await world.broker.groups.replayed()
+    group = shard_of(world).consumers.groups["g"]
+    assert group.regexes["t.*"] == old
+    for _ in range(2):
+        assert (await beat(world, "a", 1)).member_epoch == 1
+    found = group.regexes["t.*"]
+    assert found.topics == ("t",)
+    assert (found == old) is not refreshed and (found.at_ms == world.now_ms) is refreshed
 
 
 async def test_what_a_pattern_stands_for_is_written_down(world: World) -> None:
@@ -254,6 +339,7 @@ async def test_what_a_pattern_stands_for_is_written_down(world: World) -> None:
     shard = shard_of(world)
     assert shard.consumers.groups["g"].regexes["(t+)+[0-9]?"].topics == ("t",)
     world.add_topic("t2", 2)
+    world.now_ms += REFRESH_MS
     shard.close()
     world.broker.apply(world.view.image)
     await world.broker.groups.replayed()
@@ -293,6 +379,7 @@ async def test_a_pattern_that_is_much_work_is_resolved_in_portions(
     told = await beat(world, "a", first.member_epoch)
     assert owned(told) == [0, 1, 2]
     world.add_topic("t2", 2)
+    world.now_ms += REFRESH_MS
     await beat(world, "a", told.member_epoch)
     async with asyncio.timeout(10):
         while group.regexes["t.*"].topics != ("t", "t2"):  # noqa: ASYNC110

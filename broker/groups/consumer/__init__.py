@@ -31,7 +31,7 @@ from ottla.broker.groups.consumer.records import (
     encode_key,
     encode_value,
 )
-from ottla.broker.groups.consumer.regexes import Find, Matches, Resolving
+from ottla.broker.groups.consumer.regexes import Find, Matches, Resolving, behind
 
 __all__ = [
     "ASSIGNORS",
@@ -68,6 +68,7 @@ __all__ = [
     "Topic",
     "Value",
     "beat",
+    "behind",
     "by_topic",
     "decode_key",
     "decode_value",

@@ -124,7 +124,7 @@ def beat(
 def refresh(group: ConsumerGroup, topics: Mapping[str, Topic], find: Find) -> list[tuple[Key, Value | None]]:
     """Records that say what the group's regular expressions stand for now. Members hear of it as of any change."""
     draft = _Draft(group)
-    if write_down(draft, find):
+    if write_down(draft, find, topics):
         draft.bump(hash_of(draft.group, topics))
     return draft.entries
 
@@ -134,7 +134,7 @@ def remove(group: ConsumerGroup, member_ids: tuple[str, ...]) -> Decision:
     draft = _Draft(group)
     for member_id in member_ids:
         draft.remove(member_id)
-    write_down(draft, lambda _regexes: NOTHING_FOUND)
+    write_down(draft, lambda _regexes: NOTHING_FOUND, ())
     draft.bump(group.metadata_hash)
     return Decision(BeatAnswer(ErrorCode.none, member_ids[0], LEAVING), draft.entries)
 
@@ -212,7 +212,7 @@ def _decide(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic], fi
     facts = _facts(old, request)
     if facts != old:
         draft.put(MemberKey(group.id, request.member_id), facts)
-    rematched = write_down(draft, find)
+    rematched = write_down(draft, find, topics)
     metadata_hash = hash_of(known, topics)
     resubscribed = old is None or (facts.topics, facts.regex) != (old.topics, old.regex)
     if (resubscribed and not replaced) or rematched or metadata_hash != known.metadata_hash or facts_matter(old, facts):

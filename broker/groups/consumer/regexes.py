@@ -5,7 +5,7 @@ Resolving them is work in proportion to the number of topics. It can be done in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from ottla.broker.groups.consumer.group import ConsumerGroup
@@ -26,6 +26,10 @@ Find = Callable[[frozenset[str]], Matches]
 
 NOTHING_FOUND: Final = Matches({})
 
+REFRESH_MS: Final = 10_000
+"""A group looks its expressions up again no sooner than so long after the last time (as Kafka does), so that topics
+that are made in a row are one rebalance and not one each. A new expression does not wait for that."""
+
 
 class Draft(Protocol):
     @property
@@ -33,23 +37,42 @@ class Draft(Protocol):
     def put(self, key: Key, value: Value | None) -> None: ...
 
 
-def write_down(draft: Draft, find: Find) -> bool:
-    """Put what has changed of the expressions that are subscribed to. True if members want other topics than before.
+def write_down(draft: Draft, find: Find, existing: Container[str]) -> bool:
+    """Put what the expressions that are subscribed to stand for now, if that is due. True if members want other topics
+    than before, of those that are `existing`.
 
-    An expression of which nothing is known keeps what it stood for.
+    All that is looked up again is written, also where the names are the same: the version and the time say up to when
+    that is so, and a coordinator that takes over goes by them. An expression of which nothing is known keeps what it
+    stood for.
     """
     group = draft.group
     wanted = group.expressions()
-    matches = find(wanted) if wanted else NOTHING_FOUND
+    now = find(frozenset()) if wanted else NOTHING_FOUND
+    due = {regex for regex in wanted if regex not in group.regexes} | behind(group, now.version)
+    if not _may_refresh(group, now.at_ms):
+        due -= group.regexes.keys()
+    matches = find(frozenset(due)) if due else NOTHING_FOUND
     changed = False
-    for regex in sorted(wanted & matches.topics.keys()):
+    for regex in sorted(due & matches.topics.keys()):
         old, names = group.regexes.get(regex), matches.topics[regex]
-        if old is None or old.topics != names:
-            changed |= bool(names) or old is not None
-            draft.put(RegexKey(group.id, regex), Resolved(names, matches.version, matches.at_ms))
+        before = set() if old is None else {name for name in old.topics if name in existing}
+        changed |= before != set(names)
+        draft.put(RegexKey(group.id, regex), Resolved(names, matches.version, matches.at_ms))
     for regex in sorted(group.regexes.keys() - wanted):
         draft.put(RegexKey(group.id, regex), None)
     return changed
+
+
+def behind(group: ConsumerGroup, version: int) -> set[str]:
+    """The expressions that are subscribed to and were looked up as of an earlier version of the metadata."""
+    regexes = group.regexes
+    return {regex for regex in group.expressions() & regexes.keys() if regexes[regex].version < version}
+
+
+def _may_refresh(group: ConsumerGroup, now_ms: int) -> bool:
+    """Not so soon again. A time that is still to come is of a coordinator whose clock was wrong."""
+    last = max((each.at_ms for each in group.regexes.values()), default=-1)
+    return not last <= now_ms < last + REFRESH_MS
 
 
 class Resolving:
