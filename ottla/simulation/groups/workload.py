@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -63,13 +64,15 @@ class GroupWorkload:
         groups: Mapping[str, Sequence[str]] = GROUPS,
         *,
         restless: float = 0.006,
+        session_s: float = SESSION_S,
     ) -> None:
         """`groups`: of which kind each member is, by group. After a step a member leaves with the
-        probability `restless`."""
+        probability `restless`. Where a member says so itself, its session (and the time that it has to join again in a
+        rebalance) is `session_s`."""
         alike = {group for group, kinds in groups.items() if len({kind.removeprefix("our ") for kind in kinds}) == 1}
         self.told = Told(alike=frozenset(alike))
         self.groups = groups
-        self.session_s = SESSION_S
+        self.session_s = session_s
         self.restless = restless
         self.calm = False
         self.cluster = cluster
@@ -79,6 +82,8 @@ class GroupWorkload:
         self._rng = cluster.world.rng("groups")
         self._tasks: list[asyncio.Task[None]] = []
         self.lives = 0
+        self.lives_of: Counter[str] = Counter()
+        """How many members a group has had."""
         self.owned: dict[str, tuple[str, frozenset[At]]] = {}
 
     async def __aenter__(self) -> Self:
@@ -112,6 +117,7 @@ class GroupWorkload:
         """One member after the other."""
         while not self.stopping.is_set():
             self.lives += 1
+            self.lives_of[group] += 1
             chosen, name = rng.choice(_EITHER) if kind == "either" else kind, f"{seat}-{self.lives}"
             try:
                 if chosen in PROGRAMS:
@@ -138,11 +144,11 @@ class GroupWorkload:
                 group,
                 self.topic,
                 name,
-                session_s=SESSION_S,
+                session_s=self.session_s,
                 patience_s=PATIENCE_S,
                 partitions=self.partitions,
             )
-        return ConsumerMember(servers, group, self.topic, name, session_s=SESSION_S, patience_s=PATIENCE_S)
+        return ConsumerMember(servers, group, self.topic, name, session_s=self.session_s, patience_s=PATIENCE_S)
 
     def _bootstrap(self) -> list[str]:
         return self.cluster.bootstrap.split(",")
@@ -312,7 +318,7 @@ class Worker:
             return
         if self._rng.random() < 0.02 and not self._workload.calm:
             # The process stands still for as long as others may believe it dead, and does not know.
-            await asyncio.sleep(self._rng.uniform(1.0, 2.0) * SESSION_S)
+            await asyncio.sleep(self._rng.uniform(1.0, 2.0) * self._workload.session_s)
         began, generation = self._loop.time(), member.generation
         outcome: Outcome = "info"
         error = None
