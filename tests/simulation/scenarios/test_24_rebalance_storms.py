@@ -2,13 +2,67 @@
 
 import asyncio
 
+import pytest
+
 from ottla.broker.groups.classic import joining, rebalance
+from ottla.broker.groups.consumer_groups import ConsumerGroups
 from ottla.broker.groups.shard import Shard
 from ottla.simulation import SimulatedCluster, current_world, run
-from ottla.simulation.groups import ClassicMember, Trouble
+from ottla.simulation.groups import ClassicMember, ConsumerMember, Trouble
 
 MEMBERS = 50
 SETTINGS = {"offsets.topic.num.partitions": "1", "group.initial.rebalance.delay.ms": "500"}
+
+
+OURS = 5
+"""How many of the members have this library's consumer."""
+
+
+class Ours:
+    """A member with this library's consumer, as the others are asked about theirs."""
+
+    def __init__(self, cluster, name, **options):
+        self._consumer = cluster.consumer(
+            "orders",
+            group_id="readers",
+            client_id=name,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1000,
+            **options,
+        )
+
+    @property
+    def generation(self):
+        return self._consumer.group_metadata().generation_id
+
+    @property
+    def settled(self):
+        return self.generation >= 0
+
+    @property
+    def assignment(self):
+        return frozenset(self._consumer.assignment())
+
+    async def live(self):
+        async with self._consumer:
+            while True:
+                await self._consumer.getmany(timeout_ms=1000)
+
+    def forget_coordinator(self):
+        """Its own business."""
+
+
+def fifty(cluster, protocol):
+    servers = [(node.machine.address, 9092) for node in cluster.nodes.values()]
+    if protocol == "classic":
+        others, options = members_of(cluster, MEMBERS - OURS), {"partition_assignment_strategy": "range"}
+    else:
+        options = {"group_protocol": "consumer"}
+        others = [
+            ConsumerMember(servers, "readers", "orders", f"m{number}", session_s=10.0, patience_s=2.0)
+            for number in range(MEMBERS - OURS)
+        ]
+    return [*others, *(Ours(cluster, f"ours-{number}", **options) for number in range(OURS))]
 
 
 def members_of(cluster, count, *, static=False, prefix="m"):
@@ -47,23 +101,27 @@ def rebalances():
     return current_world().trace.counts["group_rebalancing"]
 
 
-async def rolling_restart_of_brokers():
-    """Rebalances that three restarts of nodes cause in a group of fifty dynamic members."""
+async def rolling_restart_of_brokers(protocol, how):
+    """Generations (epochs, with KIP-848) that three restarts of nodes cause in a group of fifty dynamic members, and
+    the rebalances that began meanwhile."""
     async with SimulatedCluster(settings=SETTINGS) as cluster:
         await cluster.create_topic("orders", MEMBERS)
-        members = members_of(cluster, MEMBERS)
-        tasks = [asyncio.create_task(live(member)) for member in members]
+        members = fifty(cluster, protocol)
+        tasks = [asyncio.create_task(each.live() if isinstance(each, Ours) else live(each)) for each in members]
         await cluster.until(lambda: settled(members), "the group is stable")
         before, generation = rebalances(), members[0].generation
         for node_id in cluster.nodes:
-            await cluster.stop(node_id)
+            if how == "kill":
+                cluster.kill(node_id)
+                await cluster.advance(3)
+            else:
+                await cluster.stop(node_id)
             cluster.start(node_id)
             await cluster.nodes[node_id].ready()
             await cluster.until(lambda: cluster.full("__consumer_offsets"), "every replica is in sync")
         await cluster.advance(12)
-        caused = rebalances() - before
         await cluster.until(lambda: settled(members), "the group is stable")
-        assert caused or members[0].generation == generation
+        caused = members[0].generation - generation, rebalances() - before
         await gone(tasks, members)
         return caused
 
@@ -99,13 +157,32 @@ async def gone(tasks, members):
         member.forget_coordinator()
 
 
-def test_a_rolling_restart_of_the_nodes_causes_none():
-    assert run(rolling_restart_of_brokers, 1) == 0
+@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_rolling_restart_of_the_nodes_causes_none(protocol, how):
+    assert run(lambda: rolling_restart_of_brokers(protocol, how), 1) == (0, 0)
 
 
 def test_if_a_new_coordinator_did_not_know_the_members_there_would_be_some(monkeypatch):
     monkeypatch.setattr(Shard, "_recover", lambda *_: None)
-    assert run(rolling_restart_of_brokers, 1) > 0
+    _, begun = run(lambda: rolling_restart_of_brokers("classic", "stop"), 1)
+    assert begun > 0
+
+
+def test_if_it_gave_them_no_new_session_there_would_be_some(monkeypatch):
+    """KIP-848: the coordinator of a moment ago has told nobody when each was heard of."""
+
+    def all_silent(self, now):
+        loaded(self, now)
+        for group in self.groups.values():
+            group.sessions = dict.fromkeys(group.sessions, now.at)
+            for member_id in group.members:
+                self._host.wake(group.id, group.sessions[member_id])
+
+    loaded = ConsumerGroups.loaded
+    monkeypatch.setattr(ConsumerGroups, "loaded", all_silent)
+    generations, _ = run(lambda: rolling_restart_of_brokers("consumer", "kill"), 1)
+    assert generations > 0
 
 
 def test_dynamic_members_that_come_back_cause_two_each():
