@@ -15,9 +15,12 @@ from kio.schema.errors import ErrorCode
 from ottla.records import (
     HEADER_SIZE,
     LOG_OVERHEAD,
+    MAX_DECOMPRESSED,
+    SMALLEST_RECORD,
     BatchHeader,
     Compression,
     CorruptBatch,
+    Exploding,
     decode_batch,
     read_header,
     verify_batch,
@@ -27,6 +30,8 @@ FIRST_VERSION_WITH_ZSTD = 7
 _MAGIC_AT = 16
 _MAGIC = 2
 _MAX_CODEC = max(Compression)
+MAX_RATIO = 32
+"""How many times `max.message.bytes` a batch to a compacted topic may decompress to."""
 
 
 class BatchLimits(NamedTuple):
@@ -75,14 +80,25 @@ def check_batch(
         return BadBatch(ErrorCode.corrupt_message, str(error))
     if header.batch_length + LOG_OVERHEAD != size:
         return _SEVERAL
-    bad = _check_header(header, version, limits, now_ms) or (_check_keys(records) if limits.compacted else None)
+    bad = _check_header(header, version, limits, now_ms)
+    if bad is None and limits.compacted:
+        bad = _check_keys(records, header, limits.max_message_bytes)
     return bad or header
 
 
-def _check_keys(records: bytes | memoryview) -> BadBatch | None:
-    """Compaction keeps the last record of every key: what has none has no place there."""
+def _check_keys(records: bytes | memoryview, header: BatchHeader, max_bytes: int) -> BadBatch | None:
+    """Compaction keeps the last record of every key: what has none has no place there.
+
+    This is where the broker opens a batch, so that it bounds what comes out; a Java client splits what is too large.
+    """
+    if header.count * SMALLEST_RECORD > max_bytes:
+        text = f"A compacted topic takes no more records than fit into {max_bytes} bytes, not {header.count} at once."
+        return BadBatch(ErrorCode.message_too_large, text)
     try:
-        keyless = any(record.key is None for record in decode_batch(records))
+        opened = decode_batch(records, header=header, max_bytes=min(MAX_RATIO * max_bytes, MAX_DECOMPRESSED))
+        keyless = any(record.key is None for record in opened)
+    except Exploding as error:
+        return BadBatch(ErrorCode.message_too_large, f"The batch {error}.")
     except CorruptBatch as error:
         return BadBatch(ErrorCode.corrupt_message, str(error))
     return BadBatch(ErrorCode.invalid_record, "A compacted topic takes no record without a key.") if keyless else None

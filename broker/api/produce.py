@@ -8,7 +8,9 @@ Differences from Kafka: an error of ours never leaves as UNKNOWN_SERVER_ERROR, a
 again under a new sequence (KAFKA-14034): a disk error is KAFKA_STORAGE_ERROR, anything else closes the connection.
 A transactional batch in a request without a transactional id is refused by itself with
 TRANSACTIONAL_ID_AUTHORIZATION_FAILED, not the request with it. Partitions are always verified with the coordinator
-(transaction.partition.verification.enable is not read).
+(transaction.partition.verification.enable is not read). A batch to a compacted topic is opened, to look for keys; it is
+MESSAGE_TOO_LARGE if it has more records than could stand in `max.message.bytes` uncompressed, or decompresses to more
+than 32 times that.
 
 This is the hot path: it runs without a task and without a look at a single record; acks=1 is answered before it
 returns, acks=all costs one callback however many partitions there are. Only batches that are not in the codec that

@@ -1,7 +1,15 @@
 """Record batches (magic 2): the bytes that clients, wire and disk share."""
 
-from ottla.records.batch import MAX_DECOMPRESSED, Record, RecordLike, decode_batch, encode_batch, encode_empty_batch
-from ottla.records.compression import Compression, compress, decompress
+from ottla.records.batch import (
+    MAX_DECOMPRESSED,
+    SMALLEST_RECORD,
+    Record,
+    RecordLike,
+    decode_batch,
+    encode_batch,
+    encode_empty_batch,
+)
+from ottla.records.compression import Compression, Exploding, compress, decompress
 from ottla.records.control import EndMarker, encode_marker, read_marker
 from ottla.records.header import (
     CONTROL_BIT,
@@ -26,11 +34,13 @@ __all__ = [
     "LOG_OVERHEAD",
     "MAX_DECOMPRESSED",
     "MAX_SEARCHED",
+    "SMALLEST_RECORD",
     "TRANSACTIONAL_BIT",
     "BatchHeader",
     "Compression",
     "CorruptBatch",
     "EndMarker",
+    "Exploding",
     "Record",
     "RecordLike",
     "compress",

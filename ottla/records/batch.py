@@ -25,7 +25,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 _HEADER = struct.Struct(">qiibI")
 _COVERED = struct.Struct(">hiqqqhii")
-_SMALLEST_RECORD = 7
+SMALLEST_RECORD = 7
 _NULL = 1  # zigzag of -1, the length of what is not there
 
 
@@ -114,7 +114,7 @@ def decode_batch(
         return []  # compaction has emptied it, whatever its codec
     codec = header.attributes & COMPRESSION_MASK
     data = bytes(decompress(codec, payload, max_bytes) if codec else payload)
-    if count < 0 or count * _SMALLEST_RECORD > len(data):
+    if count < 0 or count * SMALLEST_RECORD > len(data):
         raise CorruptBatch(f"{count} records cannot stand in {len(data)} bytes")
     return _read_records(data, header)
 

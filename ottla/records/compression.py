@@ -53,10 +53,14 @@ def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
     raise ValueError(f"no compression codec {codec}")
 
 
+class Exploding(CorruptBatch):
+    """The bytes decompress to more than was allowed, sound or not."""
+
+
 def decompress(codec: int, data: Buffer, max_bytes: int) -> bytes | memoryview:
     """`data` decompressed with `codec`, never more than `max_bytes` bytes.
 
-    Raises CorruptBatch if the codec is unknown, the data is no stream of it, or the limit is passed.
+    Raises CorruptBatch if the codec is unknown or the data is no stream of it, Exploding if the limit is passed.
     """
     try:
         match codec:
@@ -75,8 +79,8 @@ def decompress(codec: int, data: Buffer, max_bytes: int) -> bytes | memoryview:
     raise CorruptBatch(f"no compression codec {codec}")
 
 
-def _too_big(max_bytes: int) -> CorruptBatch:
-    return CorruptBatch(f"decompresses to more than {max_bytes} bytes")
+def _too_big(max_bytes: int) -> Exploding:
+    return Exploding(f"decompresses to more than {max_bytes} bytes")
 
 
 def _inflate(data: Buffer, max_bytes: int) -> bytes:

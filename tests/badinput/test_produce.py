@@ -12,7 +12,7 @@ from crc32c import crc32c
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.produce_wait import SWEEP_AT, AckQueue, ProduceWait
-from ottla.records import Compression
+from ottla.records import Compression, Record, compress, encode_batch
 from ottla.wire import build, encode, request_type
 from tests.badinput.node import Running, batch, framed, now_ms
 
@@ -212,8 +212,63 @@ async def test_one_bad_partition_does_not_keep_others_from_being_written(node: R
     assert errors == [ErrorCode.none, bad, bad, ErrorCode.none]
 
 
+def keyless(codec: Compression, count: int = 1) -> bytes:
+    return encode_batch([Record(n, now_ms(), None, b"v") for n in range(count)], compression=codec)
+
+
+def refilled(codec: Compression, inside: bytes, count: int) -> bytes:
+    """A batch with this inside it, and a header that says so many records."""
+    data = encode_batch([Record(0, now_ms(), b"k", b"v")], compression=codec)[:61] + compress(codec, inside)
+    return forged(of=data, length=len(data) - 12, last_offset_delta=count - 1, count=count)
+
+
+TINY = bytes([14, 0, 0, 0, 2, 107, 0, 0])
+"""A record with a key of one byte and an empty value."""
+CODECS = [codec for codec in Compression if codec is not Compression.NONE]
+
+
+@pytest.mark.parametrize("codec", Compression)
+async def test_records_without_a_key_to_a_compacted_topic(node: Running, codec: Compression) -> None:
+    assert await node.create("latest", configs={"cleanup.policy": "compact"}) is ErrorCode.none
+    keyed = encode_batch([Record(0, now_ms(), b"k", b"v")], compression=codec)
+    assert (await node.produce(keyed, topic="latest")).error_code is ErrorCode.none
+    logs = node.log_bytes("latest")
+    async with node.unharmed():
+        for version in (7, 12):
+            for bad in (keyless(codec), keyless(codec, 50)):
+                answer = await node.produce(bad, topic="latest", version=version)
+                assert answer.error_code is ErrorCode.invalid_record
+    assert node.log_bytes("latest") == logs
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_what_explodes_on_the_way_to_a_compacted_topic_is_let_be(node: Running, codec: Compression) -> None:
+    """There the broker opens batches: what comes out is bounded, in bytes and in records."""
+    small = {"cleanup.policy": "compact", "max.message.bytes": "200000"}
+    assert await node.create("latest", configs=small) is ErrorCode.none
+    limit = 200_000
+    value = bytes(33 * limit)
+    bombs = {
+        "bytes": batch(value=value, compression=codec),
+        "bytes without a key": encode_batch([Record(0, now_ms(), None, value)], compression=codec),
+        "records": refilled(codec, TINY * 400_000, 400_000),
+        "more records than it says": refilled(codec, TINY * 400_000, 20_000),
+        "fewer records than it says": refilled(codec, TINY, 20_000),
+    }
+    codes = dict.fromkeys(bombs, ErrorCode.message_too_large)
+    codes |= dict.fromkeys(["more records than it says", "fewer records than it says"], ErrorCode.corrupt_message)
+    async with node.unharmed():
+        for name, bomb in bombs.items():
+            assert codec is Compression.SNAPPY or len(bomb) <= limit, name
+            answer = await node.produce(bomb, topic="latest")
+            assert answer.error_code is codes[name], name
+        many = encode_batch([Record(n, now_ms(), b"k", b"") for n in range(20_000)], compression=codec)
+    assert node.replicas.partition("latest", 0).log_end_offset == 0
+    assert (await node.produce(many, topic="latest")).error_code is ErrorCode.none
+
+
 async def test_what_is_inside_a_compressed_batch_is_not_looked_at(node: Running) -> None:
-    """The broker opens no batch, so nothing can explode in it; clients bound what they unpack."""
+    """The broker opens no batch of such a topic, so nothing can explode in it; clients bound what they unpack."""
     bomb = batch(value=bytes(500_000), compression=Compression.GZIP)
     assert len(bomb) < 2000
     async with node.unharmed(log=False):

@@ -140,14 +140,17 @@ async def test_timestamps_may_be_unknown_or_bounded_by_the_topic(world: World) -
     assert (await world.produce("t", batch(timestamp=NOW_MS - 1000))).error_code is ErrorCode.none
 
 
-async def test_a_compacted_topic_takes_no_record_without_a_key(world: World) -> None:
+@pytest.mark.parametrize("codec", Compression)
+async def test_a_compacted_topic_takes_no_record_without_a_key(world: World, codec: Compression) -> None:
     world.add_topic("t")
-    keyless = encode_batch([Record(0, NOW_MS, b"k", b"v"), Record(1, NOW_MS, None, b"v")])
+    keyless = encode_batch([Record(0, NOW_MS, b"k", b"v"), Record(1, NOW_MS, None, b"v")], compression=codec)
+    empty_key = encode_batch([Record(0, NOW_MS, b"", b"v")], compression=codec)
     assert (await world.produce("t", keyless)).error_code is ErrorCode.none
     for policy in ("compact", "compact,delete"):
         world.set_config("topic", "t", cleanup_policy=policy)
         assert (await world.produce("t", keyless)).error_code is ErrorCode.invalid_record
-        assert (await world.produce("t", batch(3))).error_code is ErrorCode.none
+        assert (await world.produce("t", batch(3, compression=codec))).error_code is ErrorCode.none
+        assert (await world.produce("t", empty_key)).error_code is ErrorCode.none
 
 
 class TestAddressing:
