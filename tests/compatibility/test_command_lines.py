@@ -188,19 +188,20 @@ def test_groups(tool: Tool, made: str) -> None:
 @pytest.mark.parametrize("instance", [None, "the-instance"], ids=["dynamic", "static"])
 def test_groups_with_members(tool: Tool, cluster: Cluster, made: str, instance: str | None) -> None:
     group = f"living-group-of-{made}"
+    assignments: list[object] = []
 
     def described() -> Any:
         return tool.asked("groups", "describe", "-g", group)[group]
 
-    def ids() -> set[str]:
-        consumer.poll(0)
-        return {member["member_id"] for member in described()["members"]}
+    def assigned(times: int) -> bool:
+        consumer.poll(0.1)
+        return len(assignments) == times
 
     settings = {"bootstrap.servers": cluster.bootstrap, "group.id": group, "client.id": "the-member"}
     consumer = confluent_kafka.Consumer(settings | ({} if instance is None else {"group.instance.id": instance}))
     try:
-        consumer.subscribe([made])
-        eventually(lambda: consumer.poll(0.1) is None and consumer.assignment(), "it has its partitions")
+        consumer.subscribe([made], on_assign=lambda _, partitions: assignments.append(partitions))
+        eventually(lambda: assigned(1), "it has its partitions", within=60)
         (row,) = [row for row in tool.asked("groups", "list") if row["group_id"] == group]
         assert row["group_state"] == described()["group_state"] == "Stable"
         (member,) = described()["members"]
@@ -208,7 +209,10 @@ def test_groups_with_members(tool: Tool, cluster: Cluster, made: str, instance: 
         who = ("-m", member["member_id"]) if instance is None else ("-i", instance)
         removed = tool.asked("groups", "remove-members", "-g", group, *who, "--reason", "a test")
         assert list(removed.values()) == ["NoError"]
-        eventually(lambda: ids() not in ({member["member_id"]}, set()), "it is told, and joins as another member")
+        # It must have seen this, too, before it is closed: librdkafka would wait for ever (its issue 4884).
+        eventually(lambda: assigned(2), "it is told, and joins again", within=60)
+        (again,) = described()["members"]
+        assert again["member_id"] != member["member_id"]
     finally:
         consumer.close()
     remove = ("groups", "remove-members", "-g", group, *who)
@@ -283,7 +287,7 @@ def test_transactions(tool: Tool, cluster: Cluster, made: str) -> None:
         who, epoch = told["producer_id"], told["producer_epoch"]
         assert (producer()["producer_epoch"], producer()["current_transaction_start_offset"]) == (epoch, 5)
         hanging = tool.asked("transactions", "find-hanging", "--max-transaction-timeout-ms=-300000")
-        assert [row["transactional_id"] for row in hanging] == [name]
+        assert name in [row["transactional_id"] for row in hanging]
         assert tool.asked("transactions", "find-hanging") == [], "none for as long as that"
         words = ("--producer-id", str(who), "--producer-epoch", str(epoch))
         tool.asked("transactions", "abort", "-t", made, "-p", "0", *words)
