@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ottla.cli import reset_offsets
 from ottla.cli.common import add_bootstrap, add_format, columns, print_json, run_client
-from ottla.cli.main import CommandError
 
 if TYPE_CHECKING:
     from ottla.client import Admin, GroupDescription, GroupMemberDescription, OffsetAndMetadata, TopicPartition
@@ -153,20 +153,36 @@ def _print(args: argparse.Namespace, names: tuple[str, ...], rows: list[tuple[An
 
 
 async def _delete(admin: Admin, args: argparse.Namespace) -> int:
-    from ottla.client import NonEmptyGroupError
-
-    if args.dry_run:
-        for name, group in (await admin.describe_consumer_groups(args.groups)).items():
-            if group.members:
-                raise CommandError(f"group {name!r} has {len(group.members)} members")
+    """All that can be; status 1 if that is not all."""
+    status = 0
     for name in args.groups:
-        try:
-            if not args.dry_run:
-                await admin.delete_consumer_groups([name])
-        except NonEmptyGroupError as error:
-            raise CommandError(f"group {name!r} has members: {error}") from error
-        if args.format == "json":
+        error = await _delete_one(admin, name, dry_run=args.dry_run)
+        if error is not None:
+            print(
+                f"ottla: group {name!r} {'would not be' if args.dry_run else 'is not'} deleted: {error}",
+                file=sys.stderr,
+            )
+            status = 1
+        elif args.format == "json":
             print_json({"group": name, "status": "would be deleted" if args.dry_run else "deleted"})
         else:
             print(f"{'Would delete' if args.dry_run else 'Deleted'} group {name}.")
-    return 0
+    return status
+
+
+async def _delete_one(admin: Admin, name: str, *, dry_run: bool) -> str | None:
+    """Why it cannot be."""
+    from ottla.client import GroupIdNotFoundError, KafkaError, NonEmptyGroupError
+
+    try:
+        if not dry_run:
+            await admin.delete_consumer_groups([name])
+            return None
+        members = (await admin.describe_consumer_groups([name]))[name].members
+    except NonEmptyGroupError as error:
+        return f"it has members: {error}"
+    except GroupIdNotFoundError as error:
+        return f"there is no such group: {error}"
+    except KafkaError as error:
+        return str(error)
+    return f"it has {len(members)} members" if members else None

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from ottla.client import Admin, Consumer, NewTopic, Producer, TopicPartition
-from tests.cli.running import ottla, serving
+from tests.cli.running import ottla, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SETTINGS = {"group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 3}
@@ -124,6 +124,89 @@ async def test_deleting(bootstrap: str, topic: str) -> None:
     status, _, err = await ottla("group", "delete", "gone", bootstrap=bootstrap)
     assert status == 1
     assert "GROUP_ID_NOT_FOUND" in err
+
+
+async def test_what_cannot_be_deleted_keeps_nothing_else(bootstrap: str, topic: str) -> None:
+    async with Admin(bootstrap_servers=bootstrap) as admin:
+        for name in ("first", "last"):
+            await admin.alter_consumer_group_offsets(name, {TopicPartition(topic, 0): 3})
+    async with Consumer(topic, bootstrap_servers=bootstrap, group_id="busy"):
+        names = ("first", "busy", "nobody", "last")
+        dry = await ottla("group", "delete", *names, "--dry-run", bootstrap=bootstrap)
+        wet = await ottla("group", "delete", *names, bootstrap=bootstrap)
+        (kept,) = [row["group"] for row in await asked("list", bootstrap=bootstrap) if row["group"] in names]
+    assert kept == "busy"
+    assert (dry[0], dry[1].splitlines()) == (1, ["Would delete group first.", "Would delete group last."])
+    assert (wet[0], wet[1].splitlines()) == (1, ["Deleted group first.", "Deleted group last."])
+    for told, text in ((dry[2], "would not be deleted: "), (wet[2], "is not deleted: ")):
+        busy, nobody = told.splitlines()
+        assert busy.startswith(f"ottla: group 'busy' {text}it has") and "members" in busy
+        assert nobody.startswith(f"ottla: group 'nobody' {text}there is no such group: GROUP_ID_NOT_FOUND")
+
+
+async def test_a_group_of_the_new_protocol(bootstrap: str, topic: str) -> None:
+    more = {"group_protocol": "consumer", "group_instance_id": "one"}
+    async with Consumer(
+        topic, bootstrap_servers=bootstrap, group_id="new", auto_offset_reset="earliest", **more
+    ) as consumer:
+        await consumer.commit({TopicPartition(topic, 1): 4})
+        rows = {row["group"]: row for row in await asked("list", "--type", "consumer", bootstrap=bootstrap)}
+        assert (rows["new"]["type"], rows["new"]["state"]) == ("consumer", "Stable")
+        assert all(row["type"] == "consumer" for row in rows.values())
+        assert "new" not in {row["group"] for row in await asked("list", "--type", "classic", bootstrap=bootstrap)}
+        rows = await asked("describe", "new", bootstrap=bootstrap)
+        places = [(row["partition"], row["current_offset"], row["log_end_offset"], row["lag"]) for row in rows]
+        assert places == [(0, None, 10, None), (1, 4, 10, 6)]
+        (member,) = await asked("describe", "new", "--members", bootstrap=bootstrap)
+        assert (member["instance_id"], member["assignment"]) == ("one", f"{topic}(0,1)")
+        (state,) = await asked("describe", "new", "--state", bootstrap=bootstrap)
+        assert (state["state"], state["assignment_strategy"], state["members"]) == ("Stable", "uniform", 1)
+
+
+@pytest.mark.parametrize("where", ["nowhere", "nowhere:0"])
+async def test_resetting_offsets_of_an_unknown_topic(bootstrap: str, where: str) -> None:
+    words = ("group", "reset-offsets", "moved", "--to-earliest", "--topic", where)
+    told = await refused(*words, bootstrap=bootstrap)
+    assert "UNKNOWN_TOPIC_OR_PARTITION" in told and "nowhere" in told
+
+
+async def test_resetting_offsets_of_an_unknown_partition(bootstrap: str, topic: str) -> None:
+    words = ("group", "reset-offsets", "moved", "--to-earliest", "--topic", f"{topic}:1,7")
+    assert await refused(*words, bootstrap=bootstrap) == f"ottla: topic {topic!r} has no partition 7\n"
+
+
+async def test_reading_as_a_member_of_ones_choice(bootstrap: str, topic: str) -> None:
+    """Topics whose whole name matches, the protocol, a static id."""
+    async with Admin(bootstrap_servers=bootstrap) as admin, Producer(bootstrap_servers=bootstrap) as producer:
+        await admin.create_topics([NewTopic(f"{topic}_too", 1, 1)])
+        await producer.send_and_wait(f"{topic}_too", b"100")
+        for protocol in ("classic", "consumer"):
+            group = f"chosen-{protocol}"
+            how = ("--group", group, "--group-protocol", protocol, "--group-instance-id", "one", "--from-beginning")
+            words = ("consume", "--include", topic.replace("reading", "(reading|writing)"), *how, "--exit-at-end")
+            status, out, err = await ottla(*words, bootstrap=bootstrap)
+            assert (status, err) == (0, "")
+            assert sorted(map(int, out.split())) == list(range(20))
+            assert group in {row["group"] for row in await asked("list", "--type", protocol, bootstrap=bootstrap)}
+            places = await admin.list_consumer_group_offsets(group)
+            assert {tp: at.offset for tp, at in places.items()} == {TopicPartition(topic, n): 10 for n in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("t", "--include", "t.*", "--group", "g"),
+        ("--include", "t.*"),
+        ("t", "--group-protocol", "consumer"),
+        ("t", "--group-instance-id", "i"),
+        ("t", "--group", "g", "--group-protocol", "other"),
+    ],
+)
+async def test_wrong_usage_of_consume(words: tuple[str, ...]) -> None:
+    status, out, err = await ottla("consume", *words, bootstrap="127.0.0.1:1")
+    assert (status, out) == (2, "")
+    assert err
 
 
 @pytest.mark.parametrize(
