@@ -18,6 +18,7 @@ from ottla.broker import TABLE, Coverage, QuorumStatus, TransactionSummary, cove
 from ottla.broker.api import Row
 from ottla.broker.groups.classic import TRANSITIONS as GROUP_TRANSITIONS
 from ottla.broker.groups.classic import State
+from ottla.broker.groups.consumer import GROUP_STEPS, MEMBER_STEPS, GroupState, MemberState
 from ottla.broker.transactions import TRANSITIONS as TRANSACTION_TRANSITIONS
 from ottla.broker.transactions import State as TransactionState
 from ottla.client.producer.transactions import TRANSITIONS as PRODUCER_TRANSITIONS
@@ -360,7 +361,8 @@ def group_states() -> str:
 
 
 def _group_states() -> Iterator[str]:
-    yield "# The states of a classic group\n"
+    yield "# The states of groups\n"
+    yield "## A classic group\n"
     yield from _prose(
         "From the table that the coordinator itself goes by; any other step ends in an error. A group that is loaded "
         "from the log begins in Stable when it has members, and else in Empty."
@@ -373,6 +375,58 @@ def _group_states() -> Iterator[str]:
     yield "    Dead --> [*]\n```\n"
     for state, meaning in GROUP_STATES.items():
         yield from _item(f"*{state.value}*: {meaning}")
+    yield from _consumer_group_states()
+
+
+def _consumer_group_states() -> Iterator[str]:
+    yield "\n## A group of the consumer protocol (KIP-848)\n"
+    yield from _prose(
+        "Its state follows from its epochs and its members, and is kept nowhere. The table has what one decision can "
+        "lead to; random schedules of the tests make every step in it, and no other."
+    )
+    yield "```mermaid\nstateDiagram-v2"
+    yield "    [*] --> Empty"
+    for before, steps in GROUP_STEPS.items():
+        for then in sorted(steps, key=lambda each: list(GroupState).index(each)):
+            yield f"    {before} --> {then}"
+    yield "    Empty --> [*]\n```\n"
+    for each, meaning in CONSUMER_GROUP_STATES.items():
+        yield from _item(f"*{each}*: {meaning}")
+    yield "\n### Its members\n"
+    yield from _prose(
+        "The numbers are those in `__consumer_offsets`. A member goes from step to step with its heartbeats, and an "
+        "instance that says that it will be back (epoch -2) is STABLE until then. No partition has two owners: a "
+        "member keeps its epoch, and so may commit, until it has given up what it must, and is handed only what is "
+        "nobody's."
+    )
+    yield "```mermaid\nstateDiagram-v2"
+    yield "    [*] --> STABLE"
+    yield "    [*] --> UNRELEASED_PARTITIONS"
+    for member, next_states in MEMBER_STEPS.items():
+        for following in next_states:
+            yield f"    {member.name} --> {following.name}"
+    yield "```\n"
+    for member, meaning in MEMBER_STATES.items():
+        yield from _item(f"{member.value} *{member.name}*: {meaning}")
+    yield "\n| from | to | why |\n|---|---|---|"
+    for member, next_states in MEMBER_STEPS.items():
+        for following, why in next_states.items():
+            yield f"| {member.name} | {following.name} | {why} |"
+
+
+CONSUMER_GROUP_STATES = {
+    GroupState.EMPTY: "no members; committed offsets may be there.",
+    GroupState.ASSIGNING: "its epoch is ahead of its target assignment, which the next heartbeat makes.",
+    GroupState.RECONCILING: "has a target assignment, and members who do not have it yet, or are away.",
+    GroupState.STABLE: "every member has what the target says, and knows its epoch.",
+}
+
+MEMBER_STATES = {
+    MemberState.STABLE: "it has what it is to have in its epoch, which another target may have overtaken.",
+    MemberState.UNREVOKED_PARTITIONS: "it has to give up partitions within its rebalance timeout, and keeps its epoch "
+    "until it did.",
+    MemberState.UNRELEASED_PARTITIONS: "it has the new epoch and part of its target; others have to give up the rest.",
+}
 
 
 GROUP_STATES = {

@@ -320,7 +320,7 @@ class ConsumerGroups:
             for member_id in gone:
                 del group.sessions[member_id]
             self.heard(group, answer.member_id, self._host.now())
-            if answer.epoch not in (AWAY, LEAVING) and group.state == "Stable":
+            if answer.epoch not in (AWAY, LEAVING) and group.state is consumer.GroupState.STABLE:
                 log.info("group_stable", group=group_id, epoch=group.epoch, members=len(group.members))
         if group is not None:
             self._host.make_room(group)

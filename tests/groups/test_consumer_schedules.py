@@ -31,6 +31,7 @@ from ottla.broker.groups.consumer.records import (
     Value,
 )
 from ottla.broker.groups.consumer.regexes import REFRESH_MS
+from ottla.broker.groups.consumer.states import GROUP_STEPS, MEMBER_STEPS, GroupState, MemberState
 from ottla.broker.groups.records import Entry, decode, encode_key, encode_value
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -67,6 +68,8 @@ class World:
     incarnations: int = 0
     slow: bool = False
     """Regular expressions are not resolved yet when a heartbeat comes."""
+    group_steps: set[tuple[GroupState, GroupState]] = field(default_factory=set)
+    member_steps: set[tuple[MemberState, MemberState]] = field(default_factory=set)
     version: int = 0
     now_ms: int = 1_000_000
 
@@ -76,6 +79,18 @@ class World:
         found = {regex: tuple(sorted(filter(re.compile(regex).fullmatch, self.topics))) for regex in regexes}
         return Matches(found, self.version, self.now_ms)
 
+    def check_member(self, member_id: str, current: Current) -> None:
+        """What its state says is so."""
+        if current.state == MemberState.UNREVOKED_PARTITIONS:
+            assert current.revoking and current.epoch < self.group.target_epoch, "it keeps its epoch until it did"
+            return
+        assert not current.revoking
+        target = self.group.targets.get(member_id, NOTHING)
+        if current.epoch == self.group.target_epoch and current.state == MemberState.STABLE:
+            assert current.assigned == target
+        elif current.epoch == self.group.target_epoch:
+            assert current.assigned < target, "it waits for the rest"
+
     def change(self, topics: dict[str, Topic]) -> None:
         self.topics, self.version = topics, self.version + 1
 
@@ -83,6 +98,19 @@ class World:
         return {name for name in self.topics if name in member.topics or re.fullmatch(member.regex, name)}
 
     def commit(self, decision: consumer.Decision) -> None:
+        before = self.group.state, dict(self.group.current)
+        self._replay(decision)
+        after = self.group.state
+        if after is not before[0]:
+            assert after in GROUP_STEPS[before[0]], f"{before[0]} -> {after}"
+            self.group_steps.add((before[0], after))
+        for member_id, old in before[1].items():
+            then, now = MemberState(old.state), MemberState(self.group.of(member_id).state)
+            if member_id in self.group.members and now is not then:
+                assert now in MEMBER_STEPS[then] or self.group.of(member_id).epoch == AWAY
+                self.member_steps.add((then, now))
+
+    def _replay(self, decision: consumer.Decision) -> None:
         for key, value in decision.entries:
             found = decode(encode_key(key), encode_value(value))
             assert found == Entry(key, value), "what is written is what is read"
@@ -157,6 +185,8 @@ class World:
         for current in self.group.current.values():
             assert not given_out & (current.assigned | current.revoking)
             given_out |= current.assigned | current.revoking
+        for member_id, current in self.group.current.items():
+            self.check_member(member_id, current)
         assert state_of(self.replayed()) == state_of(self.group)
         assert self.group.target_epoch <= self.group.epoch
 
@@ -246,6 +276,21 @@ def test_no_partition_has_two_owners_and_all_are_given_out_in_the_end(schedule: 
         topics = {world.topics[name].id for member in alive for name in world.wishes(member)}
         assert world.group.regexes.keys() == {member.regex for member in alive} - {""}
         assert {at for member in alive for at in member.owned} == {at for at in wanted if at[0] in topics}
+
+
+def test_the_tables_have_every_step_that_there_is() -> None:
+    """`World.commit` has seen to it that there are no others."""
+    groups, members, rng = set[object](), set[object](), random.Random(1)
+    acts = ["beat", "beat", "beat", "all", "leave", "expire", "away", "topics", "grow", "new topic", "lost answer"]
+    for _ in range(150):
+        world, names = World(), rng.sample(NAMES, rng.randrange(1, len(NAMES)))
+        for _ in range(40):
+            run(world, rng.choice(acts), rng.choice(names))
+            world.check()
+        groups |= world.group_steps
+        members |= world.member_steps
+    assert groups == {(before, after) for before, steps in GROUP_STEPS.items() for after in steps}
+    assert members == {(before, after) for before, steps in MEMBER_STEPS.items() for after in steps}
 
 
 @given(st.integers(0, 10_000))

@@ -32,13 +32,16 @@ from ottla.broker.groups.consumer.records import (
     encode_value,
 )
 from ottla.broker.groups.consumer.regexes import Find, Matches, Resolving, behind
+from ottla.broker.groups.consumer.states import GROUP_STEPS, MEMBER_STEPS, GroupState, MemberState
 
 __all__ = [
     "ASSIGNORS",
     "AWAY",
     "DEFAULT_ASSIGNOR",
+    "GROUP_STEPS",
     "KEYS",
     "LEAVING",
+    "MEMBER_STEPS",
     "NOTHING",
     "STABLE",
     "UNRELEASED",
@@ -53,10 +56,12 @@ __all__ = [
     "Epoch",
     "EpochKey",
     "Find",
+    "GroupState",
     "Key",
     "Matches",
     "MemberFacts",
     "MemberKey",
+    "MemberState",
     "Partitions",
     "RegexKey",
     "Resolved",

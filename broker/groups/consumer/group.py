@@ -27,6 +27,7 @@ from ottla.broker.groups.consumer.records import (
     TargetKey,
     Value,
 )
+from ottla.broker.groups.consumer.states import GroupState
 
 LEAVING: Final = -1
 AWAY: Final = -2
@@ -132,15 +133,15 @@ class ConsumerGroup:
         return self.current.get(member_id, FRESH)
 
     @property
-    def state(self) -> str:
+    def state(self) -> GroupState:
         if not self.members:
-            return "Empty"
+            return GroupState.EMPTY
         if self.epoch > self.target_epoch:
-            return "Assigning"
+            return GroupState.ASSIGNING
         settled = all(
             self.of(each).state == STABLE and self.of(each).epoch == self.target_epoch for each in self.members
         )
-        return "Stable" if settled else "Reconciling"
+        return GroupState.STABLE if settled else GroupState.RECONCILING
 
     def next_deadline(self) -> float | None:
         deadlines = [*self.sessions.values(), *self.promises.values(), *(at for _, at in self.revocations.values())]

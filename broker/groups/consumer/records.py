@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ottla.broker.coordination import BadRecord, Reader, Writer
+from ottla.broker.groups.consumer.states import MemberState
 from ottla.broker.groups.newcomers import size_of
 
 Partitions: TypeAlias = frozenset[tuple[UUID, int]]
@@ -17,9 +18,9 @@ Partitions: TypeAlias = frozenset[tuple[UUID, int]]
 
 NOTHING: Final[Partitions] = frozenset()
 
-STABLE: Final = 0
-UNREVOKED: Final = 1
-UNRELEASED: Final = 2
+STABLE: Final = MemberState.STABLE
+UNREVOKED: Final = MemberState.UNREVOKED_PARTITIONS
+UNRELEASED: Final = MemberState.UNRELEASED_PARTITIONS
 
 
 @dataclass(frozen=True, slots=True)
