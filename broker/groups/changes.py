@@ -18,10 +18,11 @@ from ottla.broker.groups import classic, consumer
 from ottla.broker.groups.classic import ClassicGroup, Effects, Now, State
 from ottla.broker.groups.config import GroupConfig
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ConsumerGroup, Topic
-from ottla.broker.groups.consumer_groups import ConsumerGroups, Refuse, entries_of
+from ottla.broker.groups.consumer_groups import ConsumerGroups, entries_of
 from ottla.broker.groups.migration import UPGRADES, upgraded
 from ottla.broker.groups.offsets import OffsetStore
 from ottla.broker.groups.records import Entry, GroupKey, OffsetKey
+from ottla.broker.groups.turns import Refuse
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +101,7 @@ class Changes:
         log.info("group_upgrading", group=group.id, generation=group.generation, members=len(group.members))
         shard.carry_out(group, classic.end(group, shard.now()))
         future = shard.consumers.upgrade(group.id, entries, answer)
-        if not shard.consumers.is_busy(group.id) and shard.groups.get(group.id) is group:
+        if not shard.consumers.turns.is_busy(group.id) and shard.groups.get(group.id) is group:
             shard.revive(group)  # refused, so that it never was in the log
         return future
 

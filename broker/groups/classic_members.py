@@ -18,9 +18,10 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.groups import consumer
 from ottla.broker.groups.classic import CONSUMER, Answer, Identity, Join, JoinAnswer, Sync, SyncAnswer
 from ottla.broker.groups.consumer import Beat, BeatAnswer, ClassicFacts, ConsumerGroup, Topic
-from ottla.broker.groups.consumer_groups import ConsumerGroups, Host, Proposal, entries_of
+from ottla.broker.groups.consumer_groups import ConsumerGroups, Host, entries_of
 from ottla.broker.groups.embedded import assignment_bytes, subscription_of
 from ottla.broker.groups.migration import by_id, by_name, common_protocols
+from ottla.broker.groups.turns import Proposal
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class ClassicMembers:
         def refuse(error: ErrorCode) -> None:
             _settle(future, JoinAnswer(error, request.member_id))
 
-        self._groups.in_turn(group_id, partial(self._join, request, future), refuse)
+        self._groups.turns.take(group_id, partial(self._join, request, future), refuse)
         return future
 
     def _join(self, request: Join, future: asyncio.Future[Answer], group: ConsumerGroup) -> Proposal:
@@ -123,7 +124,7 @@ class ClassicMembers:
 
     def leave(self, group_id: str, identities: Sequence[Identity]) -> asyncio.Future[Left]:
         future: asyncio.Future[Left] = asyncio.get_running_loop().create_future()
-        self._groups.in_turn(group_id, partial(self._leave, identities, future), partial(_settle, future))
+        self._groups.turns.take(group_id, partial(self._leave, identities, future), partial(_settle, future))
         return future
 
     def _leave(self, identities: Sequence[Identity], future: asyncio.Future[Left], group: ConsumerGroup) -> Proposal:

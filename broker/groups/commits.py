@@ -14,9 +14,10 @@ from ottla.broker.coordination import InTransaction
 from ottla.broker.groups import classic
 from ottla.broker.groups.changes import settle
 from ottla.broker.groups.classic import ClassicGroup, Effects, Now
-from ottla.broker.groups.consumer_groups import ConsumerGroups, Refuse
+from ottla.broker.groups.consumer_groups import ConsumerGroups
 from ottla.broker.groups.offsets import At, OffsetStore, Position, value_of
 from ottla.broker.groups.records import Entry, OffsetKey
+from ottla.broker.groups.turns import Refuse
 
 
 class Owner(Protocol):

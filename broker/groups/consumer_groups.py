@@ -1,20 +1,14 @@
-"""The KIP-848 groups of one shard: heartbeats in order, one decision at a time for each group.
+"""The KIP-848 groups of one shard: what becomes of heartbeats, of silence, and of the regular expressions.
 
-A decision is made on the committed state only. So a heartbeat that comes while records of its group are on their way
-waits for them, and those that waited are decided together, each on what the ones before it make of the group, and
-written as one batch; the common heartbeat has nothing to write and nothing to wait for. When they are not committed in
-time, nobody waits any longer, but nothing is decided either before it is certain what becomes of them: two decisions on
-the same state could give one partition to two members.
+Decisions about a group are made one after the other (`turns.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -36,46 +30,16 @@ from ottla.broker.groups.consumer import (
 from ottla.broker.groups.migration import DOWNGRADES, all_classic, downgraded
 from ottla.broker.groups.newcomers import Group, Newcomers
 from ottla.broker.groups.offsets import Standing
-from ottla.broker.groups.records import Entry, GroupKey, Key, OffsetKey
+from ottla.broker.groups.records import Entry
 from ottla.broker.groups.resolver import Resolver
+from ottla.broker.groups.turns import Proposal, Refuse, Turns
 
 log = structlog.get_logger(__name__)
 
-MAX_WAITING = 10_000
-"""Heartbeats of one group that wait for its records."""
-
-MAX_BATCH = 1000
-"""Records of one batch after which no further decision is put into it."""
 NOBODY = ""
 """Stands among the newcomers for a group that has no members: it is kept until somebody looks after old offsets."""
 LOOK_AGAIN_S = 1.0
 """After which a group is looked at again whose records were on their way when a deadline came."""
-
-Refuse = Callable[[ErrorCode], None]
-
-
-class Proposal(NamedTuple):
-    """What a decision comes to: records to write, and what to do when they are committed (or why they are not)."""
-
-    entries: Sequence[Entry]
-    done: Refuse
-
-
-Step = Callable[[ConsumerGroup], Proposal]
-"""A decision. The group that it is given may be a draft, of which nothing is committed yet: change nothing there."""
-
-
-class _Turn(NamedTuple):
-    step: Step
-    refuse: Refuse
-
-
-@dataclass(slots=True, eq=False)
-class _Busy:
-    """Records of a group are on their way. `refused` is why nobody waits for them any more."""
-
-    turns: deque[_Turn] = field(default_factory=deque)
-    refused: ErrorCode | None = None
 
 
 class Host(Protocol):
@@ -105,7 +69,7 @@ class ConsumerGroups:
         self.groups: dict[str, ConsumerGroup] = {}
         self._host = host
         self._resolver = Resolver(host, self._refresh)
-        self._busy: dict[str, _Busy] = {}
+        self.turns = Turns(self.groups, host.write, self._perhaps_downgrade)
         self._serving = False
 
     # Log
@@ -160,7 +124,7 @@ class ConsumerGroups:
                 group.sessions.pop(member_id, None)
                 self._host.make_room(group)
 
-        self.in_turn(group_id, step, done)
+        self.turns.take(group_id, step, done)
 
     def loaded(self, now: Now) -> None:
         """Every member has a whole session to be heard of again."""
@@ -201,45 +165,8 @@ class ConsumerGroups:
             if request.epoch == 0:
                 # Nobody else knows of it: when its connection goes first, it need not become a member.
                 future.add_done_callback(lambda _: asked.clear())
-            self.in_turn(group_id, partial(self._beat, asked, future), lambda why: _settle(future, BeatAnswer(why)))
+            self.turns.take(group_id, partial(self._beat, asked, future), lambda why: _settle(future, BeatAnswer(why)))
         return future
-
-    def is_busy(self, group_id: str) -> bool:
-        """Whether records of the group are on their way."""
-        return group_id in self._busy
-
-    def in_turn(self, group_id: str, step: Step, refuse: Refuse) -> None:
-        """Take the step once nothing of the group is on its way, or say why it is not to be waited for."""
-        busy = self._busy.get(group_id)
-        if busy is None:
-            self._take(group_id, deque((_Turn(step, refuse),)))
-        elif busy.refused is not None:
-            refuse(busy.refused)
-        elif len(busy.turns) < MAX_WAITING:
-            busy.turns.append(_Turn(step, refuse))
-        else:
-            refuse(ErrorCode.coordinator_not_available)
-
-    def _take(self, group_id: str, turns: deque[_Turn]) -> None:
-        """Decide as many as go into one batch. Only the last value of a key is written: nobody sees those between."""
-        group = draft = self.groups.get(group_id) or ConsumerGroup(group_id)
-        entries: dict[Key, Entry] = {}
-        told: list[Refuse] = []
-        while turns and len(entries) < MAX_BATCH:
-            proposal = turns.popleft().step(draft)
-            if not proposal.entries and not entries:
-                proposal.done(ErrorCode.none)
-                continue
-            told.append(proposal.done)
-            if draft is group:
-                draft = group.draft()
-            for entry in proposal.entries:
-                entries.pop(entry.key, None)
-                entries[entry.key] = entry
-                if not isinstance(entry.key, OffsetKey | GroupKey):
-                    draft.replay(entry.key, entry.value)  # type: ignore[arg-type]
-        if entries:
-            self._write(group_id, list(entries.values()), told, turns)
 
     def _beat(self, asked: Sequence[Beat], future: asyncio.Future[BeatAnswer], group: ConsumerGroup) -> Proposal:
         if not asked:
@@ -266,7 +193,7 @@ class ConsumerGroups:
             records = consumer.refresh(group, self._host.topics(), self.finder(group.id)) if group.members else []
             return Proposal([Entry(key, value) for key, value in records], done)
 
-        self.in_turn(group_id, step, done)
+        self.turns.take(group_id, step, done)
 
     def _refreshed(self, group_id: str, error: ErrorCode) -> None:
         group = self.groups.get(group_id)
@@ -304,7 +231,7 @@ class ConsumerGroups:
                 self._host.newcomers.drop_all(self.groups[group_id])  # they were members before
             told(error)
 
-        self.write(group_id, entries, done)
+        self.turns.write(group_id, entries, done)
         return future
 
     def _beaten(self, group_id: str, answer: BeatAnswer, future: asyncio.Future[BeatAnswer], error: ErrorCode) -> None:
@@ -326,41 +253,13 @@ class ConsumerGroups:
             self._host.make_room(group)
         _settle(future, answer)
 
-    def write(self, group_id: str, entries: Sequence[Entry], done: Refuse) -> None:
-        """Write for a group of which nothing is on its way."""
-        self._write(group_id, entries, (done,), deque())
-
-    def _write(self, group_id: str, entries: Sequence[Entry], dones: Sequence[Refuse], turns: deque[_Turn]) -> None:
-        busy = self._busy[group_id] = _Busy(turns)
-
-        def told(error: ErrorCode) -> None:
-            if error is ErrorCode.message_too_large:
-                error = ErrorCode.unknown_server_error
-            for done in dones:
-                done(error)
-            if error is not ErrorCode.none:
-                busy.refused = error
-                _refuse_all(busy)
-
-        def decided(error: ErrorCode) -> None:
-            del self._busy[group_id]
-            if error is ErrorCode.none:
-                self._perhaps_downgrade(group_id)
-            if group_id not in self._busy:
-                self._take(group_id, busy.turns)
-                return
-            for turn in busy.turns:
-                self.in_turn(group_id, *turn)
-
-        self._host.write(entries, told, decided)
-
     # The last member that speaks KIP-848 has gone
 
     def _perhaps_downgrade(self, group_id: str) -> None:
         group = self.groups.get(group_id)
         config = self._host.config
         if (
-            group_id in self._busy
+            self.turns.is_busy(group_id)
             or group is None
             or not all_classic(group)
             or config.group_consumer_migration_policy not in DOWNGRADES
@@ -370,18 +269,16 @@ class ConsumerGroups:
             return
         log.info("group_downgrading", group=group_id, epoch=group.epoch, members=len(group.members))
         now = self._host.now()
-        self.write(group_id, downgraded(group, self._host.topics(), now.ms), lambda _error: None)
-        busy = self._busy.get(group_id)
-        if busy is not None:
-            # Where it is done, who would have had a turn comes again, and finds a classic group.
-            busy.refused = ErrorCode.coordinator_load_in_progress
+        self.turns.write(group_id, downgraded(group, self._host.topics(), now.ms), lambda _error: None)
+        # Where it is done, who would have had a turn comes again, and finds a classic group.
+        self.turns.send_away(group_id, ErrorCode.coordinator_load_in_progress)
 
     # Time
 
     def tick(self, group_id: str) -> None:
         if group_id in self.groups:
             again = self._host.now().at + LOOK_AGAIN_S
-            self.in_turn(group_id, self._look, lambda _error: self._host.wake(group_id, again))
+            self.turns.take(group_id, self._look, lambda _error: self._host.wake(group_id, again))
 
     def _look(self, draft: ConsumerGroup) -> Proposal:
         """Who was not heard of for a session is out, and who did not give up its partitions in time."""
@@ -446,7 +343,7 @@ class ConsumerGroups:
                 return Proposal((), lambda error: done(error or ErrorCode.non_empty_group))
             return Proposal([*also, *end_of(group_id)], done)
 
-        self.in_turn(group_id, step, done)
+        self.turns.take(group_id, step, done)
 
 
 def end_of(group_id: str) -> list[Entry]:
@@ -456,12 +353,6 @@ def end_of(group_id: str) -> list[Entry]:
 
 def entries_of(decision: Decision) -> list[Entry]:
     return [Entry(key, value) for key, value in decision.entries]
-
-
-def _refuse_all(busy: _Busy) -> None:
-    turns, busy.turns = busy.turns, deque()
-    for turn in turns:
-        turn.refuse(busy.refused or ErrorCode.coordinator_not_available)
 
 
 def _settle(future: asyncio.Future[BeatAnswer], answer: BeatAnswer) -> None:

@@ -248,7 +248,7 @@ class Shard:
             return refuse(self.changes.make_way(group_id))
         group = self.groups.get(group_id)
         if group is None:
-            if self.consumers.is_busy(group_id):
+            if self.consumers.turns.is_busy(group_id):
                 return refuse(ErrorCode.coordinator_load_in_progress)
             if not may_create:
                 return refuse(ErrorCode.unknown_member_id)
