@@ -4,7 +4,8 @@ v2-v4 the request's own retention · v5 none (KIP-211) · v6 leader epochs (KIP-
 v9 member epochs (KIP-848) · v10 topic ids.
 
 Differences from Kafka: metadata longer than `offset.metadata.max.bytes` is measured in bytes of UTF-8, not in
-characters.
+characters. What a KIP-848 group has committed is kept for `offsets.retention.minutes` after its last member has gone,
+as that of a classic one (KIP-211); Kafka counts from each commit then.
 """
 
 from __future__ import annotations

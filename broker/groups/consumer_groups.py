@@ -93,6 +93,7 @@ class ConsumerGroups:
         if facts is None:
             newcomers.drop(group, member_id)
             if not group.members:
+                group.empty_since = self._host.now().ms
                 newcomers.put(group, NOBODY, 0, waits=False)
             return
         newcomers.drop(group, NOBODY)
@@ -133,6 +134,7 @@ class ConsumerGroups:
             for member_id in group.members:
                 self.heard(group, member_id, now)
             if not group.members:
+                group.empty_since = now.ms
                 self._host.newcomers.put(group, NOBODY, 0, waits=False)
             self._perhaps_downgrade(group.id)
 
@@ -329,8 +331,10 @@ class ConsumerGroups:
         return ErrorCode.illegal_generation if is_classic else ErrorCode.stale_member_epoch
 
     def standing(self, group: ConsumerGroup) -> Standing:
+        """Kafka counts from each commit as soon as the last member has gone, so that a group which was idle for long
+        loses its place when it is restarted; here KIP-211 holds for both protocols."""
         if not group.members:
-            return Standing(None, True, False, -1, None)
+            return Standing("consumer", True, False, group.empty_since, frozenset())
         return Standing("consumer", False, True, -1, group.subscribed(self._host.topics()))
 
     # The end

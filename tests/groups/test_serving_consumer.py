@@ -12,6 +12,7 @@ from ottla.broker.coordination.partitioning import OFFSETS_TOPIC
 from ottla.broker.groups import resolver
 from ottla.broker.groups.consumer import RegexKey, Resolved
 from ottla.broker.groups.records import Entry
+from ottla.broker.groups.retention import expire
 from ottla.broker.groups.shard import Shard
 from tests.broker.world import World, topic_id
 from tests.groups.test_serving import acknowledge, commit, fetched, join_values, stable_member, world
@@ -408,3 +409,26 @@ async def test_the_server_makes_the_id_for_the_first_version(world: World) -> No
     await world.coordinate()
     response = await beat(world, "", version=0)
     assert response.error_code is ErrorCode.none and len(response.member_id) == 36
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_what_a_group_has_committed_outlives_its_last_member_by_the_retention(world: World, moves: bool) -> None:
+    """KIP-211, whatever the age of the commit. Who did not see the member go counts from when it came to coordinate."""
+    await world.coordinate()
+    await beat(world, "a")
+    assert await commit(world, 5, member_id="a", generation_id_or_member_epoch=1) is ErrorCode.none
+    week = 7 * 86_400_000
+    world.now_ms += 2 * week
+    assert await expire(shard_of(world), world.now_ms, week) == 0
+    await beat(world, "a", -1)
+    world.now_ms += week - 1
+    assert await expire(shard_of(world), world.now_ms, week) == 0
+    if moves:
+        shard_of(world).close()
+        world.broker.apply(world.view.image)
+        await world.broker.groups.replayed()
+        world.now_ms += week - 1
+        assert await expire(shard_of(world), world.now_ms, week) == 0
+    world.now_ms += 1
+    assert await expire(shard_of(world), world.now_ms, week) == 1
+    assert not list(shard_of(world).ids())

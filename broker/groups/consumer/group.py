@@ -44,8 +44,8 @@ class Topic(NamedTuple):
 @dataclass(slots=True, eq=False)
 class ConsumerGroup:
     """`members`, `targets` and `current` are by member id; `owners` says who has a partition, or still has to give it
-    up. Everything but the deadlines (s) comes from the log. `promises` are by when a member of the classic protocol
-    has to do what it was told to: join again, or sync."""
+    up. Everything but the deadlines (s) and `empty_since` comes from the log. `promises` are by when a member of the
+    classic protocol has to do what it was told to: join again, or sync."""
 
     id: str
     epoch: int = 0
@@ -61,6 +61,8 @@ class ConsumerGroup:
     sessions: dict[str, float] = field(default_factory=dict)
     revocations: dict[str, tuple[int, float]] = field(default_factory=dict)
     promises: dict[str, float] = field(default_factory=dict)
+    empty_since: int = -1
+    """When its last member went or, if that is not known, its coordinator came: ms since the epoch."""
     seen_topics: object = None
 
     def draft(self) -> ConsumerGroup:

@@ -3,6 +3,7 @@
 import pytest
 
 from ottla.broker.groups import retention
+from ottla.broker.groups.consumer_groups import ConsumerGroups
 from ottla.broker.groups.offsets import Standing
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.groups import ClassicMember, ConsumerMember, Trouble
@@ -51,12 +52,20 @@ async def joined(cluster, member):
             await cluster.advance(0.1)
 
 
-def test_it_stays_while_a_member_lives_and_for_as_long_again():
-    assert run(lambda: an_idle_partition(ClassicMember, then_leave=True), 1) == [COMMITTED, COMMITTED, -1]
+@pytest.mark.parametrize("kind", [ClassicMember, ConsumerMember])
+def test_it_stays_while_a_member_lives_and_for_as_long_again(kind):
+    assert run(lambda: an_idle_partition(kind, then_leave=True), 1) == [COMMITTED, COMMITTED, -1]
 
 
-def test_so_it_does_with_kip_848():
-    assert run(lambda: an_idle_partition(ConsumerMember, then_leave=False), 1) == [COMMITTED]
+def test_if_only_the_age_of_the_commit_counted_once_it_left_it_would_be_gone_soon(monkeypatch):
+    """As with Kafka, for KIP-848."""
+    standing = ConsumerGroups.standing
+
+    def of_nobody(self, group):
+        return standing(self, group) if group.members else Standing(None, True, False, -1, None)
+
+    monkeypatch.setattr(ConsumerGroups, "standing", of_nobody)
+    assert run(lambda: an_idle_partition(ConsumerMember, then_leave=True), 1) == [COMMITTED, -1, -1]
 
 
 @pytest.mark.parametrize("kind", [ClassicMember, ConsumerMember])
