@@ -129,6 +129,9 @@ class _Aio(Transactional):
         self._run(self._producer.abort_transaction())
 
 
+_FENCED = (python_errors.ProducerFencedError, python_errors.InvalidProducerEpochError)
+
+
 class _KafkaPython(Transactional):
     def __init__(self, bootstrap: str, name: str, timeout_ms: int) -> None:
         self.producer = kafka.KafkaProducer(
@@ -143,8 +146,11 @@ class _KafkaPython(Transactional):
     def _call(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (python_errors.ProducerFencedError, python_errors.InvalidProducerEpochError) as error:
-            raise Fenced(str(error)) from error
+        except python_errors.KafkaError as error:
+            # Once it knows, it says that nothing can be sent any more, and why in the second argument.
+            if any(isinstance(each, _FENCED) for each in (error, *error.args)):
+                raise Fenced(str(error)) from error
+            raise
 
     def begin(self) -> None:
         self._call(self.producer.begin_transaction)

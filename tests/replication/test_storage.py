@@ -24,9 +24,10 @@ from tests.replication.waiting import errors_of
 
 
 class Replica:
-    """One partition led here on a disk that a test can break; `isr` are its replicas as well."""
+    """One partition led here on a disk that a test can break; `isr` are its replicas as well. `group` syncs what is
+    written here."""
 
-    def __init__(self, *, synced: bool = False, isr: tuple[int, ...] = (1,)) -> None:
+    def __init__(self, *, synced: bool = False, isr: tuple[int, ...] = (1,), group: GroupCommit | None = None) -> None:
         self.disk = ModelledDisk(random.Random(1))
         self.failures: list[Exception] = []
         host = PartitionHost(
@@ -36,7 +37,7 @@ class Replica:
             eligible=lambda: {1: 1, 2: 2},
             propose=lambda *_: None,
             storage_failed=lambda _, error: self.failures.append(error),
-            group=GroupCommit(),
+            group=group or GroupCommit(),
         )
         config = LogConfig(flush="synced" if synced else "os")
         log = PartitionLog.open(self.disk, "d/t-0", config, clean=False, now_ms=0)
@@ -208,7 +209,9 @@ async def test_what_came_before_a_throttle_set_it_aside_is_durable_before_more_i
 
 async def test_what_is_taken_up_during_a_sync_is_synced_before_anything_is_asked_for() -> None:
     """After a restart it may be in the page cache only."""
-    group, first, second = HeldGroup(), Replica(synced=True, isr=(1, 2)), Replica(synced=True, isr=(1, 2))
+    group = HeldGroup()
+    # Nothing else syncs them meanwhile.
+    first, second = (Replica(synced=True, isr=(1, 2), group=HeldGroup()) for _ in range(2))
     second.partition.index = 1
     for replica in (first, second):
         assert isinstance(replica.produce(1), ProduceWait)
