@@ -105,7 +105,7 @@ def read(bootstrap: str, topic: str, records: int, *, singly: bool = False) -> d
     hardly more than one in each answer."""
     config = {"bootstrap.servers": bootstrap, "group.id": "load", "enable.auto.commit": False}
     if singly:
-        config |= {"fetch.message.max.bytes": SIZE, "queued.min.messages": 1}
+        config |= {"fetch.message.max.bytes": SIZE}
     consumer = Consumer(config)
     consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(PARTITIONS)])
     count = len(consumer.consume(1, 60))

@@ -37,7 +37,14 @@ class LogState:
     """
 
     def __init__(
-        self, disk: Disk, directory: str, config: LogConfig, recovered: Recovered, log_start: int, recovery_point: int
+        self,
+        disk: Disk,
+        directory: str,
+        config: LogConfig,
+        recovered: Recovered,
+        log_start: int,
+        recovery_point: int,
+        high_watermark: int,
     ) -> None:
         self.directory = directory
         self.recovered = recovered
@@ -83,6 +90,7 @@ class LogState:
             [offset for offset in usable if offset <= reindex_from],
             log_start,
             reindex_from=reindex_from,
+            high_watermark=high_watermark,
         )
         self._aborted_of(self._active)
         self.last_abort = -1 if recovered.created else self.log_end_offset - 1

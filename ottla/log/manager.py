@@ -107,10 +107,20 @@ class LogManager:
     def _open_all(self, config_of: ConfigOf) -> None:
         recovery_points = self._offsets.read(RECOVERY_POINT_FILE)
         log_starts = self._offsets.read(LOG_START_FILE)
+        high_watermarks = self._offsets.read(HIGH_WATERMARK_FILE)
         for key, path in self._found():
-            self._open_log(key, path, config_of(key[0]), recovery_points.get(key, 0), log_starts.get(key, 0))
+            checkpoints = (recovery_points.get(key, 0), log_starts.get(key, 0), high_watermarks.get(key, 0))
+            self._open_log(key, path, config_of(key[0]), *checkpoints)
 
-    def _open_log(self, key: TopicPartition, path: str, config: LogConfig, recovery_point: int, log_start: int) -> None:
+    def _open_log(
+        self,
+        key: TopicPartition,
+        path: str,
+        config: LogConfig,
+        recovery_point: int,
+        log_start: int,
+        high_watermark: int,
+    ) -> None:
         try:
             topic_id = read_topic_id(self._disk, path, was_clean=self.was_clean)
             if topic_id is not None:
@@ -124,6 +134,7 @@ class LogManager:
                 log_start_offset=log_start,
                 now_ms=self._clock(),
                 required_end=recovery_point,
+                high_watermark=high_watermark,
                 before_cut=self._stop.before_cut,
             )
         except (DiskError, LogError) as error:

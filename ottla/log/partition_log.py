@@ -21,6 +21,7 @@ from ottla.log.log_maintenance import LogMaintenance
 from ottla.log.reader import find_max_timestamp, find_max_timestamp_from, find_timestamp, read_segment
 from ottla.log.recovery import open_segments
 from ottla.log.segment import Segment
+from ottla.log.snapshots import NEVER
 from ottla.log.stamping import Run, split_runs, with_append_time
 from ottla.records import (
     CONTROL_BIT,
@@ -61,12 +62,14 @@ class PartitionLog(LogMaintenance):
         log_start_offset: int = 0,
         now_ms: int,
         required_end: int = 0,
+        high_watermark: int = NEVER,
         before_cut: Callable[[bool], None] = lambda _torn: None,
     ) -> Self:
         """Open or create the log in `directory`.
 
         `clean`: the last owner called `close`, so nothing is scanned. Otherwise everything from the segment of
-        `recovery_point` on is checked and a bad tail is cut, after `before_cut` was called. Raises DiskError, and
+        `recovery_point` on is checked and a bad tail is cut, after `before_cut` was called. Transactions that ended
+        beyond `high_watermark` (the last that is known of it) hold back the last stable offset. Raises DiskError, and
         CorruptFile, with no record removed, when a log that has to be checked is sound only below `required_end`, or
         was found damaged before.
         """
@@ -83,7 +86,8 @@ class PartitionLog(LogMaintenance):
             before_cut=before_cut,
         )
         start = max(log_start_offset, recovered.segments[0].base_offset)
-        self = cls(disk, directory, config, recovered, min(start, recovered.segments[-1].next_offset), recovery_point)
+        start_at = min(start, recovered.segments[-1].next_offset)
+        self = cls(disk, directory, config, recovered, start_at, recovery_point, high_watermark)
         if clean and recovered.scanned_from is None:
             self._hot_from = self.log_end_offset
             self.recovery_point = self.log_end_offset

@@ -64,6 +64,11 @@ class ProducerState:
         producer_id = self.transactions.oldest_open
         return -1 if producer_id is None else self._entries[producer_id].last_timestamp
 
+    @property
+    def has_seen_markers(self) -> bool:
+        """Whether a transaction of any producer that is known has ended."""
+        return any(entry.coordinator_epoch >= 0 for entry in self._entries.values())
+
     # --- what a leader may append
 
     def check(

@@ -67,19 +67,26 @@ def restore(
     log_start: int,
     *,
     reindex_from: int = NEVER,
+    high_watermark: int = NEVER,
 ) -> ProducerState:
     """The producer state at the end of `segments`: the newest sound snapshot of `usable` and the batches after it.
 
-    Segments from `reindex_from` on, which no snapshot lies beyond, get their aborted transactions anew. Raises
-    DiskError, and CorruptFile when the log is not sound.
+    A snapshot does not say which transactions had ended in it so lately that their markers were not below the high
+    watermark, and they hold back the last stable offset: one from beyond it is used only if no transaction has ever
+    ended in it. Segments from `reindex_from` on, which no snapshot lies beyond, get their aborted transactions anew.
+
+    Raises DiskError, and CorruptFile when the log is not sound.
     """
     state = ProducerState(log_start)
     for offset in sorted(usable, reverse=True):
         try:
-            state = ProducerState.from_snapshot(disk.read(snapshot_path(directory, offset)), offset)
-            break
+            found = ProducerState.from_snapshot(disk.read(snapshot_path(directory, offset)), offset)
         except CorruptFile as error:
             log.warning("producer_snapshot_ignored", directory=directory, offset=offset, reason=str(error))
+            continue
+        if offset <= high_watermark or not found.has_seen_markers:
+            state = found
+            break
     if state.entries:
         _refill_windows(state, segments)
     start = state.end_offset

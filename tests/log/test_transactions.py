@@ -369,3 +369,34 @@ def test_where_nothing_was_aborted_nothing_is_looked_for() -> None:
     assert log.last_abort == 32 and log.aborted_in(log.read(31, 100, up_to=33), 31) == [(2, 31)]
     log.truncate_to(32)
     assert log.aborted_in(log.read(31, 100, up_to=32), 31) == []
+
+
+def stopped(disk: ModelledDisk, *, roll: bool) -> tuple[int, int]:
+    """A log that was closed cleanly after a transaction, with records before and after it: where that began, and its
+    marker. With `roll` the marker is the last of its segment, and a snapshot lies right behind it."""
+    log = open_log(disk)
+    lead(log, batch([b"a", b"b"]))
+    first = log.log_end_offset
+    lead(log, records(b"a", producer_id=7, transactional=True))
+    lead(log, batch())
+    at = log.log_end_offset
+    lead(log, marker(COMMIT, 7))
+    lead(log, batch([bytes(400 if roll else 1)]))
+    assert (at + 1 in [segment.base_offset for segment in log.segments]) is roll
+    log.close(0)
+    return first, at
+
+
+@pytest.mark.parametrize("roll", [False, True], ids=["", "rolled"])
+@pytest.mark.parametrize("clean", [False, True], ids=["killed", "stopped"])
+def test_what_had_ended_but_was_not_replicated_holds_back_the_offset_after_a_restart_too(
+    clean: bool, roll: bool
+) -> None:
+    disk = ModelledDisk(random.Random(1))
+    first, at = stopped(disk, roll=roll)
+    log = open_log(disk, clean=clean, recovery_point=at + 1, high_watermark=at)
+    assert log.producers.transactions.first_unstable(at) == first
+    assert log.producers.transactions.first_unstable(at + 1) is None
+    log.close(0)
+    log = open_log(disk, clean=clean, recovery_point=at + 1, high_watermark=at + 1)
+    assert log.producers.transactions.first_unstable(at + 1) is None

@@ -31,10 +31,16 @@ def marker(commit: bool, producer_id: int, epoch: int = 0, coordinator_epoch: in
 
 
 def open_log(
-    disk: ModelledDisk, *, clean: bool = False, recovery_point: int = 0, start: int = 0, config: LogConfig = CONFIG
+    disk: ModelledDisk,
+    *,
+    clean: bool = False,
+    recovery_point: int = 0,
+    start: int = 0,
+    config: LogConfig = CONFIG,
+    **more: int,
 ) -> PartitionLog:
     return PartitionLog.open(
-        disk, DIRECTORY, config, clean=clean, recovery_point=recovery_point, log_start_offset=start, now_ms=0
+        disk, DIRECTORY, config, clean=clean, recovery_point=recovery_point, log_start_offset=start, now_ms=0, **more
     )
 
 
