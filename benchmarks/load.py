@@ -103,7 +103,14 @@ def latency(producer: Producer, topic: str, records: int, rate: float = 1000.0) 
 def read(bootstrap: str, topic: str, records: int, *, singly: bool = False) -> dict[str, float]:
     """As many records from the beginning of all partitions, from the first one that comes to the last; `singly`: with
     hardly more than one in each answer."""
-    config = {"bootstrap.servers": bootstrap, "group.id": "load", "enable.auto.commit": False}
+    config = {
+        "bootstrap.servers": bootstrap,
+        "group.id": "load",
+        "enable.auto.commit": False,
+        # Else it stops to fetch for a second at a time when it is ahead of who consumes.
+        "queued.min.messages": 10_000_000,
+        "queued.max.messages.kbytes": 2_000_000,
+    }
     if singly:
         config |= {"fetch.message.max.bytes": SIZE}
     consumer = Consumer(config)
