@@ -258,6 +258,10 @@ class Replica:
                     self._differs(batch, contents)
                     return
             elif extend:
+                if self._path in self._disk.rotten:
+                    # A bit has flipped somewhere in this file: what is true has to be read at another replica.
+                    self._rotten = True
+                    return
                 truth.add(batch, contents, self._position)
             else:
                 return
