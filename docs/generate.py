@@ -360,6 +360,13 @@ def group_states() -> str:
     return _page(_group_states())
 
 
+def _diagram(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield "```mermaid\nstateDiagram-v2"
+    for before, after in steps:
+        yield f"    {before} --> {after}"
+    yield "```\n"
+
+
 def _group_states() -> Iterator[str]:
     yield "# The states of groups\n"
     yield "## A classic group\n"
@@ -367,12 +374,11 @@ def _group_states() -> Iterator[str]:
         "From the table that the coordinator itself goes by; any other step ends in an error. A group that is loaded "
         "from the log begins in Stable when it has members, and else in Empty."
     )
-    yield "```mermaid\nstateDiagram-v2"
-    yield "    [*] --> Empty"
-    for state, following in GROUP_TRANSITIONS.items():
-        for after in sorted(following, key=lambda each: list(State).index(each)):
-            yield f"    {state.value} --> {after.value}"
-    yield "    Dead --> [*]\n```\n"
+    order = list(State).index
+    steps = [
+        (state.value, after.value) for state, all_of in GROUP_TRANSITIONS.items() for after in sorted(all_of, key=order)
+    ]
+    yield from _diagram([("[*]", "Empty"), *steps, ("Dead", "[*]")])
     for state, meaning in GROUP_STATES.items():
         yield from _item(f"*{state.value}*: {meaning}")
     yield from _consumer_group_states()
@@ -384,12 +390,9 @@ def _consumer_group_states() -> Iterator[str]:
         "Its state follows from its epochs and its members, and is kept nowhere. The table has what one decision can "
         "lead to; random schedules of the tests make every step in it, and no other."
     )
-    yield "```mermaid\nstateDiagram-v2"
-    yield "    [*] --> Empty"
-    for before, steps in GROUP_STEPS.items():
-        for then in sorted(steps, key=lambda each: list(GroupState).index(each)):
-            yield f"    {before} --> {then}"
-    yield "    Empty --> [*]\n```\n"
+    order = list(GroupState).index
+    steps = [(str(state), str(after)) for state, all_of in GROUP_STEPS.items() for after in sorted(all_of, key=order)]
+    yield from _diagram([("[*]", "Empty"), *steps, ("Empty", "[*]")])
     for each, meaning in CONSUMER_GROUP_STATES.items():
         yield from _item(f"*{each}*: {meaning}")
     yield "\n### Its members\n"
@@ -399,13 +402,10 @@ def _consumer_group_states() -> Iterator[str]:
         "member keeps its epoch, and so may commit, until it has given up what it must, and is handed only what is "
         "nobody's."
     )
-    yield "```mermaid\nstateDiagram-v2"
-    yield "    [*] --> STABLE"
-    yield "    [*] --> UNRELEASED_PARTITIONS"
-    for member, next_states in MEMBER_STEPS.items():
-        for following in next_states:
-            yield f"    {member.name} --> {following.name}"
-    yield "```\n"
+    beginnings = [("[*]", "STABLE"), ("[*]", "UNRELEASED_PARTITIONS")]
+    yield from _diagram(
+        [*beginnings, *((one.name, next.name) for one, all_of in MEMBER_STEPS.items() for next in all_of)]
+    )
     for member, meaning in MEMBER_STATES.items():
         yield from _item(f"{member.value} *{member.name}*: {meaning}")
     yield "\n| from | to | why |\n|---|---|---|"
@@ -451,12 +451,8 @@ def _transaction_states() -> Iterator[str]:
         "From the table that the coordinator itself goes by: a record that would be any other step ends the node. The "
         "numbers are those in `__transaction_state`."
     )
-    yield "```mermaid\nstateDiagram-v2"
-    yield "    [*] --> Empty"
-    for state, following in TRANSACTION_TRANSITIONS.items():
-        for after in sorted(following):
-            yield f"    {state.label} --> {after.label}"
-    yield "    Dead --> [*]\n```\n"
+    steps = [(one.label, after.label) for one, all_of in TRANSACTION_TRANSITIONS.items() for after in sorted(all_of)]
+    yield from _diagram([("[*]", "Empty"), *steps, ("Dead", "[*]")])
     for transaction_state, meaning in TRANSACTION_STATES.items():
         yield from _item(f"{transaction_state.value} *{transaction_state.label}*: {meaning}")
 
@@ -489,12 +485,12 @@ def _producer_states() -> Iterator[str]:
         "From the table that the client library goes by, with KafkaProducer's names; any other step is an "
         "IllegalStateError of the program."
     )
-    yield "```mermaid\nstateDiagram-v2"
-    yield f"    [*] --> {ProducerState.UNINITIALIZED.value}"
-    for state, following in PRODUCER_TRANSITIONS.items():
-        for after in sorted(following, key=lambda each: list(ProducerState).index(each)):
-            yield f"    {state.value} --> {after.value}"
-    yield f"    {ProducerState.FATAL_ERROR.value} --> [*]\n```\n"
+    order = list(ProducerState).index
+    steps = [
+        (one.value, after.value) for one, all_of in PRODUCER_TRANSITIONS.items() for after in sorted(all_of, key=order)
+    ]
+    first, last = ("[*]", ProducerState.UNINITIALIZED.value), (ProducerState.FATAL_ERROR.value, "[*]")
+    yield from _diagram([first, *steps, last])
     for state, meaning in PRODUCER_STATES.items():
         yield from _item(f"*{state.value}*: {meaning}")
 

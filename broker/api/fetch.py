@@ -35,7 +35,7 @@ from ottla.broker.fetch_sessions import FetchItem, FetchPlan, Key, key_of
 from ottla.broker.fetching import TOPIC_IDS_SINCE, Fetching, selects_by_rack
 from ottla.broker.quotas import FETCH
 from ottla.broker.replication import NEWS_WITHIN_S, FetchWait
-from ottla.wire import FetchPartitionResponse, FetchRequest, Later, Raw, Request, encode_fetch_response
+from ottla.wire import FetchPartitionResponse, FetchRequest, Later, Raw, Request, encode_fetch_response, on_the_bill
 
 SESSIONS_SINCE = 7
 MAX_WAIT_S = 300.0
@@ -79,8 +79,6 @@ def _answer_after(context: BrokerContext, request: Request, wait: FetchWait, fet
     later = Later(wait.give_up)
 
     def over() -> None:
-        if request.bill is not None:
-            request.bill.go_on()
         try:
             fetching.look(first=False)
             answer = fetching.answer(_charge(context, request, fetching))
@@ -89,7 +87,7 @@ def _answer_after(context: BrokerContext, request: Request, wait: FetchWait, fet
         else:
             later.give(answer)
 
-    wait.then(over)
+    wait.then(on_the_bill(request, over))
     return later
 
 

@@ -44,6 +44,7 @@ from ottla.wire import (
     Raw,
     Request,
     encode_produce_response,
+    on_the_bill,
 )
 
 HINTS_SINCE = 10
@@ -107,8 +108,6 @@ def _produce_verified(
     later = Later(verifying.give_up, holds=True)
 
     def ready() -> None:
-        if request.bill is not None:
-            request.bill.go_on()
         try:
             production.append_all()
         except Exception as error:  # noqa: BLE001 - handed on to the wire
@@ -117,7 +116,7 @@ def _produce_verified(
             production.answer_later(later)
             later.let_go()
 
-    verifying.then(version, ready)
+    verifying.then(version, on_the_bill(request, ready))
     return later
 
 

@@ -90,7 +90,7 @@ class ReplicaManager:
             follower_throttle=Throttle(config.follower_replication_throttled_rate),
             repair_throttle=Throttle(config.ottla_repair_throttled_rate),
         )
-        self._checkpointed = dict(logs.read_high_watermarks())
+        self._checkpointed = dict(logs.high_watermarks)
 
     # For request handlers
 

@@ -51,6 +51,8 @@ class LogManager:
         self._offsets = OffsetFiles(disk, directory)
         self._removal = Removal(disk, directory, rng)
         self._logs: dict[TopicPartition, PartitionLog] = {}
+        self.high_watermarks: dict[TopicPartition, int] = {}
+        """replication-offset-checkpoint as it was found; empty when missing or torn."""
         self._topic_ids: dict[TopicPartition, UUID] = {}
         self._lock: Lock | None = None
         self._unsettled: deque[PartitionLog] = deque()
@@ -107,9 +109,9 @@ class LogManager:
     def _open_all(self, config_of: ConfigOf) -> None:
         recovery_points = self._offsets.read(RECOVERY_POINT_FILE)
         log_starts = self._offsets.read(LOG_START_FILE)
-        high_watermarks = self._offsets.read(HIGH_WATERMARK_FILE)
+        self.high_watermarks = self._offsets.read(HIGH_WATERMARK_FILE)
         for key, path in self._found():
-            checkpoints = (recovery_points.get(key, 0), log_starts.get(key, 0), high_watermarks.get(key, 0))
+            checkpoints = (recovery_points.get(key, 0), log_starts.get(key, 0), self.high_watermarks.get(key, 0))
             self._open_log(key, path, config_of(key[0]), *checkpoints)
 
     def _open_log(
@@ -271,10 +273,6 @@ class LogManager:
         return self._removal.take_away(f"{topic}-{partition}", suffix)
 
     # --- checkpoints
-
-    def read_high_watermarks(self) -> dict[TopicPartition, int]:
-        """replication-offset-checkpoint; empty when missing or torn."""
-        return self._offsets.read(HIGH_WATERMARK_FILE)
 
     def write_high_watermarks(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Write replication-offset-checkpoint unless nothing changed. Blocks; for an executor."""

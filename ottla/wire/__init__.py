@@ -30,7 +30,7 @@ from ottla.wire.fetch_response import (
     decode_fetch_response,
     encode_fetch_response,
 )
-from ottla.wire.metering import Meter
+from ottla.wire.metering import Meter, on_the_bill
 from ottla.wire.produce import (
     NodeEndpoint,
     ProducePartitionResponse,
@@ -90,6 +90,7 @@ __all__ = [
     "encode_fetch_response",
     "encode_produce_request",
     "encode_produce_response",
+    "on_the_bill",
     "parse_fetch_request",
     "parse_produce_request",
     "request_type",

@@ -68,6 +68,22 @@ class Bill:
         self.pause()
 
 
+def on_the_bill(request: Request, step: Callable[[], None]) -> Callable[[], None]:
+    """The same step, of a request that has waited for it: it is on the bill, and what is waited for after it is not."""
+    bill = request.bill
+    if bill is None:
+        return step
+
+    def going() -> None:
+        bill.go_on()
+        try:
+            step()
+        finally:
+            bill.pause()
+
+    return going
+
+
 async def _timed(answering: Awaitable[Answer], bill: Bill) -> Answer:
     return await _steps(answering.__await__(), bill)
 

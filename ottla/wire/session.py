@@ -330,12 +330,11 @@ class Session(asyncio.BufferedProtocol):
         self, route: Route | None, request: Request | None, correlation_id: int, answer: Answer
     ) -> tuple[list[Chunk], int] | None:
         """The whole response and its size; None if the answer cannot be written, which has been reported then."""
-        bill = None if request is None else request.bill
         try:
-            if bill is None or request is None:
+            if request is None or request.bill is None:
                 return encode_response(route, correlation_id, answer)
-            response = encode_response(route, correlation_id, bill.told(answer, request))
-            bill.close(request)
+            response = encode_response(route, correlation_id, request.bill.told(answer, request))
+            request.bill.close(request)
             return response
         except Exception as error:  # noqa: BLE001  the answer is as much the handler's as its code
             self._server.handler_failed(request, error)

@@ -65,7 +65,7 @@ async def test_a_clean_stop_is_known_and_the_marker_goes_first(world: World) -> 
     assert again is not None
     assert again.log_end_offset == 10 and again.recovered.scanned_from is None
     assert manager.topic_id("t", 3) == ONE
-    assert manager.read_high_watermarks() == {("t", 3): 7}
+    assert manager.high_watermarks == {("t", 3): 7}
     with pytest.raises(DiskLocked):
         await world.open()
 
@@ -267,7 +267,7 @@ async def test_foreign_directories_and_torn_checkpoints_are_left_alone(world: Wo
         world.disk.write_atomic(f"data/{name}", b"0\n5\n")
     manager = await world.open()
     assert [key for key, _ in manager] == [("t", 0)]
-    assert manager.read_high_watermarks() == {}
+    assert manager.high_watermarks == {}
     assert world.disk.exists("data/lost+found")
 
 

@@ -82,42 +82,39 @@ async def test_what_moved_away_while_a_broker_was_down_goes_and_what_nobody_know
         assert any(name.startswith("u-0") and name.endswith("-stray") for name in os.listdir(nodes[3].directory))
 
 
-def spoil(node: LiveNode) -> None:
-    """The log of t-0 cannot be opened any more."""
-    (path,) = (Path(node.directory) / "t-0").glob("*.log")
+async def spoiled(metadata: Metadata, nodes: dict[int, LiveNode]) -> LiveNode:
+    """A node that is down, and whose log of t-0 cannot be opened any more."""
+    metadata.create("t", 1, 2, 3)
+    await nodes[1].produce(b"a")
+    await nodes[3].stop()
+    metadata.fence(3)
+    (path,) = (Path(nodes[3].directory) / "t-0").glob("*.log")
     path.unlink()
     path.mkdir()
+    return nodes[3]
 
 
 async def test_what_moved_away_while_a_broker_was_down_goes_though_it_cannot_be_opened(tmp_path: Path) -> None:
     async with cluster(tmp_path, 4) as (metadata, nodes):
-        metadata.create("t", 1, 2, 3)
-        await nodes[1].produce(b"a")
-        await nodes[3].stop()
-        metadata.fence(3)
-        spoil(nodes[3])
+        node = await spoiled(metadata, nodes)
         assert reassign(metadata, (1, 2, 4)) is ErrorCode.none
         await until(lambda: replicas(metadata) == (1, 2, 4))
-        await nodes[3].start()
-        assert directories(nodes[3]) == ["delete"]
+        await node.start()
+        assert directories(node) == ["delete"]
         assert reassign(metadata, (1, 2, 3)) is ErrorCode.none
         await until(lambda: replicas(metadata) == (1, 2, 3))
-        assert nodes[3].bytes_of() == nodes[1].bytes_of()
+        assert node.bytes_of() == nodes[1].bytes_of()
 
 
 async def test_a_replica_that_could_not_be_opened_goes_when_it_is_moved_away(tmp_path: Path) -> None:
     async with cluster(tmp_path, 4) as (metadata, nodes):
-        metadata.create("t", 1, 2, 3)
-        await nodes[1].produce(b"a")
-        await nodes[3].stop()
-        metadata.fence(3)
-        spoil(nodes[3])
-        await nodes[3].start()
-        assert directories(nodes[3]) == ["t-0"]
-        assert nodes[3].replicas.partition("t", 0) is ErrorCode.kafka_storage_error
+        node = await spoiled(metadata, nodes)
+        await node.start()
+        assert directories(node) == ["t-0"]
+        assert node.replicas.partition("t", 0) is ErrorCode.kafka_storage_error
         assert reassign(metadata, (1, 2, 4)) is ErrorCode.none
         await until(lambda: replicas(metadata) == (1, 2, 4))
-        await until(lambda: directories(nodes[3]) == ["delete"])
+        await until(lambda: directories(node) == ["delete"])
 
 
 async def test_cancelled_replicas_are_dropped(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ottla.wire import Later, Meter, Raw, Request
+from ottla.wire import Later, Meter, Raw, Request, on_the_bill
 from tests.wire.harness import ECHO, QUIET, SLOW, FakeTransport, ManualLoop, World, manual_loop, request
 
 FIRST_BYTES_OF_THROTTLE = slice(8, 12)  # after the length and the correlation id
@@ -105,6 +105,24 @@ def test_who_answers_later_is_not_charged_for_the_time_between(loop: ManualLoop)
     later.give({"error_code": 0})
     loop.turn()
     assert (world.charged, throttle_ms(transport)) == ([0.25], 500)
+
+
+def test_what_is_done_when_the_wait_is_over_is_charged_and_a_second_wait_is_not(loop: ManualLoop):
+    later = Later(lambda: None)
+    steps: list[Any] = []
+
+    def handler(world: Metered, request: Request):
+        world.work(0.25)
+        steps.append(on_the_bill(request, lambda: world.work(0.5)))
+        return later
+
+    world, transport = serve(loop, handler)
+    world.work(100)
+    steps[0]()
+    world.work(100)
+    later.give({"error_code": 0})
+    loop.turn()
+    assert (world.charged, throttle_ms(transport)) == ([0.75], 1500)
 
 
 def test_a_future_is_waited_for_by_nobody_in_particular(loop: ManualLoop):

@@ -5,6 +5,7 @@ import asyncio
 
 import pytest
 
+from ottla.broker import Partition
 from ottla.client import CorruptRecordError, TopicPartition
 from ottla.cluster.traffic import Traffic
 from ottla.log import PartitionLog
@@ -194,3 +195,42 @@ def test_a_follower_that_consumers_read_from():
                 await cluster.until(lambda: cluster.full("orders"), "in sync", within=20)
 
     run(story, 1)
+
+
+OFFSET_DELTA = 24
+"""The second byte of a batch's last offset delta."""
+
+
+def copies(cluster: SimulatedCluster) -> list[Partition]:
+    found = [cluster.partition_on(node, "orders") for node in cluster.nodes]
+    return [each for each in found if each is not None]
+
+
+def test_what_rots_at_the_leader_before_it_is_committed_is_no_measure_for_the_sound_copies():
+    """Of the invariants: followers have it, and the leader has not heard of that yet when a bit flips in its own."""
+
+    async def story() -> int:
+        async with SimulatedCluster() as cluster, cluster.producer(linger_ms=0) as producer:
+            await cluster.create_topic("orders")
+            await producer.send_and_wait("orders", b"before", partition=0)
+            leader = cluster.leader("orders")
+            held = [cluster.hold("Fetch", source=node) for node in cluster.nodes if node != leader]
+            sending = await producer.send("orders", b"meanwhile", partition=0)
+            for each in held:
+                await each.caught(5)
+            replica = cluster.partition_on(leader, "orders")
+            assert replica is not None and replica.log is not None
+            (segment,) = replica.log.segments
+            cluster.nodes[leader].excused = True
+            cluster.nodes[leader].disk.flip_bit(segment.path(".log"), locate(segment, 1) + OFFSET_DELTA, 5)
+            for each in held:
+                each.release()
+            offset = (await sending).offset
+            await cluster.until(
+                lambda: all(found.high_watermark == 2 for found in copies(cluster)),
+                "everybody has heard of it",
+                within=10,
+            )
+            return offset
+
+    assert run(story, 1) == 1

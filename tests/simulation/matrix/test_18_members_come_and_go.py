@@ -37,6 +37,8 @@ class Churn(NamedTuple):
     processed: dict[str, int]
     generations: dict[str, int]
     findings: list[Finding] | None
+    heard: int
+    excused: int
     complaints: list[str]
 
 
@@ -65,6 +67,8 @@ async def churn(groups, *, deaths, calm=True):
                     {group: count - processed[group] for group, count in _processed(workload).items()},
                     _generations(workload),
                     None,
+                    len(workload.told.held),
+                    sum(each.replaced for each in workload.told.held),
                     current_world().complaints,
                 )
                 if not calm:
@@ -123,6 +127,7 @@ def test_rebalances_are_bounded_and_the_groups_go_on_meanwhile():
 def test_so_it_is_with_fewer_and_without_deaths():
     churned = run(lambda: churn(TWINS, deaths=False), 0)
     assert churned.findings == []
+    assert churned.heard > 100 and not churned.excused, "whoever is told that it is a member is told by the coordinator"
     assert churned.rebalances <= most_rebalances(churned)
     assert churned.generations["classics"] >= fewest_generations(churned, deaths=0)
 
