@@ -154,9 +154,14 @@ class ModelledDisk:
         """The files in which a bit was flipped, by the names that they have now."""
         return {path for path, node in self._names.items() if node is not None and node.rotten}
 
+    def is_rotten(self, path: str) -> bool:
+        """Whether a bit was flipped in the file that has this name now."""
+        node = self._names.get(path)
+        return node is not None and node.rotten
+
     def peek(self, path: str) -> bytearray:
         """A file as programs see it, empty if there is none, without that this is an operation. Not to be changed."""
-        node = self._names.get(posixpath.normpath(path))
+        node = self._names.get(path) or self._names.get(posixpath.normpath(path))
         return bytearray() if node is None else node.data
 
     # --- what files call

@@ -217,27 +217,28 @@ class Replica:
 
     def _is_held(self, role: LeaderState, now: int) -> None:
         """Every member of the ISR holds what was just committed, and as many replicas as were promised."""
-        truth = self.truth
         holders = 0
-        isr = set(role.isr.committed)
-        if role.proposal is not None:
-            isr.update(node for node, _ in role.proposal.members)
-        state = truth.metadata.latest.partition(truth.topic, truth.index)
-        if state is not None and state.leader_epoch == role.leader_epoch:
-            isr.update(state.isr)
         for node in role.replicas:
-            replica = truth.replicas.get(node)
+            replica = self.truth.replicas.get(node)
             if replica is None:
                 continue
             if replica.lossy or replica.held >= now:
                 holders += 1
-            elif node in role.isr.maximal:
-                raise Anomaly(
-                    f"{self}: committed {now}, of its ISR {sorted(role.isr.maximal)} {node} has {replica.held}"
-                )
-        if holders < role.effective_min_insync:
-            promised = role.effective_min_insync
+            elif node in (isr := self._isr(role)):
+                raise Anomaly(f"{self}: committed {now}, of its ISR {sorted(isr)} {node} has {replica.held}")
+        promised = role.effective_min_insync
+        if holders < promised:
             raise Anomaly(f"{self}: committed {now}, which {holders} replicas hold, promised are {promised}")
+
+    def _isr(self, role: LeaderState) -> set[int]:
+        """Whoever may be a member by now: for the leader, by what it has asked for, and for the controller."""
+        isr = {*role.isr.maximal}
+        if role.proposal is not None:
+            isr.update(node for node, _ in role.proposal.members)
+        state = self.truth.metadata.latest.partition(self.truth.topic, self.truth.index)
+        if state is not None and state.leader_epoch == role.leader_epoch:
+            isr.update(state.isr)
+        return isr
 
     # -- the bytes
 
@@ -258,15 +259,15 @@ class Replica:
                     self._differs(batch, contents)
                     return
             elif extend:
-                if self._path in self._disk.rotten:
+                if self._disk.is_rotten(self._path):
                     # A bit has flipped somewhere in this file: what is true has to be read at another replica.
                     self._rotten = True
                     return
                 truth.add(batch, contents, self._position)
             else:
                 return
-            if batch[0] in truth.transactions.ended:
-                self._stable.passes(truth.transactions, batch[0], self)
+            if base in truth.transactions.ended:
+                self._stable.passes(truth.transactions, base, self)
             self._at += 1
             self._position += length + LOG_OVERHEAD
             self.offset = batch[1]
@@ -280,7 +281,7 @@ class Replica:
     def _differs(self, batch: Batch, contents: bytearray) -> None:
         try:
             verify_batch(bytes(contents), self._position)
-            rotten = self._path in self._disk.rotten
+            rotten = self._disk.is_rotten(self._path)
         except CorruptBatch:
             rotten = True
         if not rotten:
@@ -293,10 +294,11 @@ class Replica:
     def _contents(self) -> bytearray:
         """The file that holds the batch at `offset`."""
         log = self.log
-        segment = log.segments[-1]
-        if segment.base_offset != self._base and self._position >= len(self._disk.peek(self._path)):
+        contents = self._disk.peek(self._path)
+        if self._position >= len(contents) and log.segments[-1].base_offset != self._base:
             self._seek(self.offset)
-        return self._disk.peek(self._path)
+            contents = self._disk.peek(self._path)
+        return contents
 
     def _seek(self, offset: int) -> None:
         """Go to the batch that begins at `offset`, or that contains it."""

@@ -53,6 +53,8 @@ class TransactionTruth:
 
     def stable(self, high_watermark: int) -> int:
         """The last stable offset where so much is committed."""
+        if not self._ends:
+            return high_watermark
         at = bisect_right(self._ends, high_watermark) - 1
         unstable = self._unstable[at] if at >= 0 else None
         return high_watermark if unstable is None else unstable

@@ -6,6 +6,7 @@ import pytest
 
 from ottla.broker.replication.isr import PendingShrink
 from ottla.controller.metadata import isr
+from ottla.simulation.errors import Anomaly
 from ottla.simulation.messages import Message
 from tests.simulation.scenarios.stage import Broken, Stage, play
 
@@ -101,3 +102,6 @@ def test_if_it_were_not_its_election_would_lose_what_was_acknowledged(monkeypatc
     monkeypatch.setattr(PendingShrink, "maximal", property(lambda self: self.committed - self.removed))
     with pytest.raises(Broken, match="m2"):
         play(a_shrink_that_is_not_granted_yet, watched=False, **LAG)
+    # The invariants see it when that commits, and not only once there is an election.
+    with pytest.raises(Anomaly, match="of its ISR"):
+        play(a_shrink_that_is_not_granted_yet, **LAG)
