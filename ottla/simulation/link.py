@@ -52,13 +52,15 @@ class Link:
         self._healthy = Harm(latency=latency)
         self._harms: list[Harm] = []
         self._free_at = 0.0
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
-        """Reckon what is read for each segment."""
+    def settle(self) -> None:
+        """Reckon what is read for each segment; to be called when the target has lost its power, or has it again."""
         harms = [self._healthy, *self._harms]
         self.cut = any(harm.cut for harm in harms)
         self.cut_ports = frozenset[int]().union(*(harm.cut_ports for harm in harms))
+        # Whether anything is silently dropped.
+        self.silences = self.cut or bool(self.cut_ports)
         self.refused = any(harm.refused for harm in harms)
         self.latency = max(harm.latency for harm in harms)
         self.loss = max(harm.loss for harm in harms)
@@ -66,28 +68,25 @@ class Link:
         self.resets = max(harm.resets for harm in harms)
         if self.bandwidth == inf:
             self._free_at = 0.0
+        # Nothing is dropped, neither here nor by a machine without power.
+        self.clear = not self.silences and self.target.powered
         # Nothing but a delay: the usual case, which does without the arithmetic of the others.
         self.plain = self.bandwidth == inf and not self.loss
 
     def suffer(self, harm: Harm) -> None:
         """From now on."""
         self._harms.append(harm)
-        self._settle()
+        self.settle()
 
     def recover(self, which: Callable[[Harm], bool]) -> None:
         """No more of these harms."""
         self._harms = [harm for harm in self._harms if not which(harm)]
-        self._settle()
+        self.settle()
 
     @property
     def harms(self) -> tuple[Harm, ...]:
         """What is wrong with it at the moment."""
         return tuple(self._harms)
-
-    @property
-    def silences(self) -> bool:
-        """Whether anything is silently dropped."""
-        return self.cut or bool(self.cut_ports)
 
     @property
     def blocked(self) -> bool:

@@ -107,9 +107,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             context = copy_context()
         handle = SimulatedHandle(callback, args, self, context)
         process = context.get(OWNER, self.home)
-        if process.standing is not _DEAD:
+        standing = process.standing
+        if standing is not _DEAD:
             process.ready.append(handle)
-            if not process.queued and process.standing is _RUNNING:
+            if standing is _RUNNING and not process.queued:
                 process.queued = True
                 self._runnable.append(process)
         return handle
@@ -142,11 +143,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._serial += 1
         heappush(self._timers, (when, self._draw(), self._serial, None, partial(event, *args) if args else event))
 
-    def notice(self, process: Process, callback: Callable[..., object], context: Context) -> None:
-        """A socket or thread of the process is ready: it runs `callback` once it looks, in its next iteration."""
-        if process.standing is not _DEAD:
-            process.noticed.append(SimulatedHandle(callback, (), self, context))
-            if not process.queued and process.standing is _RUNNING:
+    def notice(self, process: Process, handle: asyncio.Handle) -> None:
+        """A socket or thread of the process is ready: it runs this once it looks, in its next iteration. The handle may
+        be used again once it has run."""
+        standing = process.standing
+        if standing is not _DEAD:
+            process.noticed.append(handle)
+            if standing is _RUNNING and not process.queued:
                 process.queued = True
                 self._runnable.append(process)
 
@@ -193,23 +196,29 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         while not self._stop:
             if timers and timers[0][0] <= self._now:
                 self._fire()
-            count = len(runnable)
-            if count > 1:
-                at = int(draw() * count)
-                runnable[at], runnable[-1] = runnable[-1], runnable[at]
-            elif not count:
+            if not runnable:
                 self._jump()
                 continue
-            self._turn(runnable.pop())
+            process = runnable.pop()
+            if runnable:
+                others = len(runnable)
+                at = int(draw() * (others + 1))
+                if at < others:
+                    runnable[at], process = process, runnable[at]
+            self._turn(process)
 
     def _jump(self) -> None:
         timers = self._timers
-        while timers and timers[0][3] is not None and (timers[0][4]._cancelled or timers[0][3].dead):
-            heappop(timers)[4]._scheduled = False
-        if not timers:
+        while timers:
+            when, _, _, process, what = timers[0]
+            if process is None or not (what._cancelled or process.standing is _DEAD):
+                break
+            heappop(timers)
+            what._scheduled = False
+        else:
             raise Deadlock("nothing is left that could ever happen")
-        if timers[0][0] > self._now:
-            self._now = timers[0][0]
+        if when > self._now:
+            self._now = when
         if self._now >= self._collect_at:
             self._collect_at = self._now + COLLECT_EVERY
             gc.collect()
@@ -223,15 +232,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if process.watched_by is not self.watch:
             process.watched_by = self.watch
             process.look = None if self.watch is None else self.watch(process)
-        ready, look = process.ready, process.look
-        if process.noticed:
-            if len(process.noticed) > 1:
-                self._rng.shuffle(process.noticed)
-            ready += process.noticed
-            process.noticed.clear()
-        if process.due:
-            ready += process.due
-            process.due.clear()
+        ready, noticed, due, look = process.ready, process.noticed, process.due, process.look
+        if noticed:
+            if len(noticed) > 1:
+                self._rng.shuffle(noticed)
+            ready += noticed
+            noticed.clear()
+        if due:
+            ready += due
+            due.clear()
         for _ in range(len(ready)):
             handle: Any = ready.popleft()
             if handle._cancelled:
@@ -249,7 +258,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if process.standing is not _RUNNING:
                 break
         # It counted as queued so far, so that what it scheduled has not queued it.
-        if (ready or process.noticed or process.due) and process.standing is _RUNNING:
+        if (ready or noticed or due) and process.standing is _RUNNING:
             self._runnable.append(process)
         else:
             process.queued = False
@@ -294,7 +303,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 if not future.cancelled():
                     future.set_result(result)
 
-        self.at(self._now + self._rng.uniform(*process.machine.disk_delay), self.notice, process, work, context)
+        done = SimulatedHandle(work, (), self, context)
+        self.at(self._now + self._rng.uniform(*process.machine.disk_delay), self.notice, process, done)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:

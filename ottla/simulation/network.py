@@ -171,9 +171,10 @@ class Network:
 
     def power(self, machine: Machine, *, on: bool) -> None:
         machine.powered = on
-        if on:
-            for (_, target), link in self._links.items():
-                if target is machine and not link.cut:
+        for (_, target), link in self._links.items():
+            if target is machine:
+                link.settle()
+                if on and not link.cut:
                     self._release(link, _MAX_RETRANSMISSION)
 
     def reset(self, one: Machine, other: Machine) -> None:

@@ -24,6 +24,9 @@ class Kind(enum.Enum):
     RST = 2
 
 
+_DATA = Kind.DATA
+
+
 class Socket:
     """Sends to its `peer` in order; keeps what came for its process to read.
 
@@ -40,7 +43,8 @@ class Socket:
         self.peer = self  # until it is connected
         self._link: Link | None = None
         self._label = b""
-        self.inbox = bytearray()
+        # Mostly one message at a time, which then is never copied; a bytearray once there is more than one.
+        self.inbox: bytes | bytearray = b""
         self.ended = False
         self.error: OSError | None = None
         self.gone = False
@@ -49,7 +53,8 @@ class Socket:
         self._flight: deque[tuple[float, Kind, bytes]] = deque()
         self._arrival = 0.0
         self._armed = False
-        self._outstanding = 0
+        # Bytes under way or unread, never more than WINDOW.
+        self.outstanding = 0
         self._owed = 0
         self._finished = False
         process.sockets[self] = None
@@ -77,19 +82,16 @@ class Socket:
     def blocked(self) -> bool:
         """Whether nothing gets from here to the peer."""
         link = self._link or self.link
-        if link.cut or not link.target.powered:
-            return True
-        return bool(link.cut_ports) and link.drops(self.address[1], self.peer.address[1])
-
-    @property
-    def room(self) -> int:
-        return max(0, WINDOW - self._outstanding)
+        return not link.clear and (link.blocked or link.drops(self.address[1], self.peer.address[1]))
 
     # -- out
 
     def send(self, data: bytes) -> None:
-        self._outstanding += len(data)
-        self._push(Kind.DATA, data)
+        self.outstanding += len(data)
+        if self.tap is None:
+            self.depart(_DATA, data)
+        else:
+            self.tap.push(_DATA, data)
 
     def finish(self) -> None:
         """No more data will come from here."""
@@ -105,7 +107,7 @@ class Socket:
 
     def depart(self, kind: Kind, data: bytes) -> None:
         """Onto the link."""
-        network, link = self.network, self._link or self.link
+        network, link, flight = self.network, self._link or self.link, self._flight
         loop = network.loop
         if link.plain:
             low, high = link.latency
@@ -115,10 +117,12 @@ class Socket:
         # Bytes of one direction never overtake each other.
         if arrival > self._arrival:
             self._arrival = arrival
-        self._flight.append((self._arrival, kind, data))
+        else:
+            arrival = self._arrival
+        flight.append((arrival, kind, data))
         if not self._armed:
             self._armed = True
-            loop.at(self._flight[0][0], self._arrive)
+            loop.at(flight[0][0], self._arrive)
 
     def _arm(self) -> None:
         if not self._armed and self._flight:
@@ -127,15 +131,17 @@ class Socket:
 
     def _arrive(self) -> None:
         self._armed = False
-        if not self._flight:
+        flight = self._flight
+        if not flight:
             return
-        if self.blocked:
-            self.link.stalled[self] = None
+        link = self._link or self.link
+        if not link.clear and self.blocked:
+            link.stalled[self] = None
             return
-        flight, now = self._flight, self.network.loop._now
+        now, peer = self.network.loop._now, self.peer
         while flight and flight[0][0] <= now:
             _, kind, data = flight.popleft()
-            self.peer._arrived(kind, data)
+            peer._arrived(kind, data)
         if flight:
             self._arm()
 
@@ -151,9 +157,10 @@ class Socket:
 
     def credit(self, size: int) -> None:
         """The peer's process has read so many bytes."""
-        self._outstanding -= size
-        if self.transport is not None and self.transport._buffer:
-            self.transport.writable()
+        self.outstanding -= size
+        transport = self.transport
+        if transport is not None and transport._buffer:
+            transport.writable()
 
     # -- in
 
@@ -162,35 +169,43 @@ class Socket:
             if kind is not Kind.RST:
                 self._push(Kind.RST, b"")
             return
-        if kind is Kind.DATA:
+        if kind is _DATA:
             self.network.carried(self, data)
-            self.inbox += data
+            inbox = self.inbox
+            if not inbox:
+                self.inbox = data
+            else:
+                if type(inbox) is bytes:
+                    self.inbox = inbox = bytearray(inbox)
+                inbox += data
         elif kind is Kind.FIN:
             self.ended = True
         else:
             self.fail(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
             return
-        if self.transport is not None:
-            self.transport.readable()
+        transport = self.transport
+        if transport is not None:
+            transport.readable()
 
-    def read(self, size: int) -> bytes:
-        if size >= len(self.inbox):
-            data = bytes(self.inbox)
-            self.inbox.clear()
+    def read(self, size: int) -> bytes | bytearray:
+        """So many bytes of the inbox, which has them."""
+        data = self.inbox
+        if size == len(data):
+            self.inbox = b""
         else:
-            data = bytes(self.inbox[:size])
-            del self.inbox[:size]
-        if self.blocked:
-            self._owed += len(data)
-            self.link.stalled[self] = None
+            data, self.inbox = data[:size], data[size:]
+        link = self._link or self.link
+        if link.clear or not self.blocked:
+            self.peer.credit(size)
         else:
-            self.peer.credit(len(data))
+            self._owed += size
+            link.stalled[self] = None
         return data
 
     def fail(self, error: OSError) -> None:
         """The connection is broken from now on."""
         self.error = error
-        self.inbox.clear()
+        self.inbox = b""
         self._flight.clear()
         if self.tap is not None:
             self.tap.broken()

@@ -17,6 +17,8 @@ from ottla.simulation.process import OWNER
 from ottla.simulation.socket import Socket
 
 _ARRIVAL = struct.Struct(">dI")
+# Bytes are digested so many at a time: digesting every message by itself takes longer than its bytes do.
+_DIGESTED = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,18 @@ class Trace:
     def __init__(self, now: Callable[[], float], keep: int = 20_000) -> None:
         self._now = now
         self._digest = hashlib.blake2b(digest_size=16)
+        self._undigested = bytearray()
         self.happenings: deque[Happening] = deque(maxlen=keep)
-        self.bytes_carried = 0
         self.counts: Counter[str] = Counter()
 
     @property
     def fingerprint(self) -> str:
+        self._digest_all()
         return self._digest.hexdigest()
+
+    def _digest_all(self) -> None:
+        self._digest.update(self._undigested)
+        self._undigested.clear()
 
     def note(self, where: str, event: str, **fields: object) -> None:
         happening = Happening(
@@ -54,12 +61,17 @@ class Trace:
         )
         self.happenings.append(happening)
         self.counts[event] += 1
-        self._digest.update(str(happening).encode())
+        self._undigested += str(happening).encode()
+        self._digest_all()
 
     def carried(self, at: Socket, data: bytes) -> None:
         """Data arrived at a socket."""
-        self.bytes_carried += len(data)
-        self._digest.update(_ARRIVAL.pack(self._now(), len(data)) + (at._label or at.label) + data)
+        undigested = self._undigested
+        undigested += _ARRIVAL.pack(at.network.loop._now, len(data))
+        undigested += at._label or at.label
+        undigested += data
+        if len(undigested) > _DIGESTED:
+            self._digest_all()
 
     def _record(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         owner = OWNER.get(None)

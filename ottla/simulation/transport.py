@@ -7,11 +7,13 @@ import contextvars
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ottla.simulation.handles import SimulatedHandle
+from ottla.simulation.socket import WINDOW
+
 if TYPE_CHECKING:
     from ottla.simulation.loop import SimulatedLoop
     from ottla.simulation.socket import Socket
 
-_MAX_READ = 256 * 1024
 # How often a read brings only a part of what is there, as it may.
 _PARTIAL = 0.03
 _HIGH = 64 * 1024
@@ -26,7 +28,10 @@ class SimulatedTransport(asyncio.Transport):
         )
         self._loop = loop
         self._socket = socket
-        self._context = contextvars.copy_context()
+        self._context = context = contextvars.copy_context()
+        # Each is with the loop once at most, so that one will do for all times.
+        self._to_read = SimulatedHandle(self._read, (), loop, context)
+        self._to_write = SimulatedHandle(self._room_again, (), loop, context)
         self.set_protocol(protocol)
         self._buffer = bytearray()
         self._high, self._low = _HIGH, _HIGH // 4
@@ -93,7 +98,7 @@ class SimulatedTransport(asyncio.Transport):
             return
         if socket.inbox or socket.error is not None or (socket.ended and not self._eof_seen):
             self._read_scheduled = True
-            self._loop.notice(socket.process, self._read, self._context)
+            self._loop.notice(socket.process, self._to_read)
 
     def _read(self) -> None:
         self._read_scheduled = False
@@ -119,19 +124,22 @@ class SimulatedTransport(asyncio.Transport):
 
     def _hand_over(self) -> None:
         socket = self._socket
-        size = min(len(socket.inbox), _MAX_READ)
+        protocol: Any = self._protocol
+        size = len(socket.inbox)
         if size > 1 and socket.network.draw() < _PARTIAL:
             size = socket.network.rng.randrange(1, size)
         if self._buffered:
-            buffer = memoryview(self._protocol.get_buffer(-1))  # type: ignore[attr-defined]
-            size = min(size, len(buffer))
-            if size == 0:
-                raise RuntimeError("get_buffer() returned an empty buffer")
+            buffer = memoryview(protocol.get_buffer(-1))
+            room = len(buffer)
+            if size > room:
+                size = room
+                if not room:
+                    raise RuntimeError("get_buffer() returned an empty buffer")
             buffer[:size] = socket.read(size)
             del buffer
-            self._protocol.buffer_updated(size)  # type: ignore[attr-defined]
+            protocol.buffer_updated(size)
         else:
-            self._protocol.data_received(socket.read(size))  # type: ignore[attr-defined]
+            protocol.data_received(bytes(socket.read(size)))
 
     # -- writing
 
@@ -149,17 +157,19 @@ class SimulatedTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if self._lost or not len(data):
+        size = len(data)
+        if self._lost or not size:
             return
-        if self._socket.error is not None:
-            self._force_close(self._socket.error)
+        socket = self._socket
+        if socket.error is not None:
+            self._force_close(socket.error)
             return
-        # Copied at once: the caller may use its memory again.
-        if not self._buffer and len(data) <= self._socket.room and not self._closing:
-            self._socket.send(bytes(data))
-        else:
+        if self._buffer or size > WINDOW - socket.outstanding or self._closing:
             self._buffer += data
             self._flush()
+        else:
+            # Copied at once: the caller may use its memory again.
+            socket.send(bytes(data))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -176,7 +186,7 @@ class SimulatedTransport(asyncio.Transport):
         """There may be room again. Called by the socket."""
         if self._buffer and not self._write_scheduled and not self._lost:
             self._write_scheduled = True
-            self._loop.notice(self._socket.process, self._room_again, self._context)
+            self._loop.notice(self._socket.process, self._to_write)
 
     def _room_again(self) -> None:
         self._write_scheduled = False
@@ -184,7 +194,7 @@ class SimulatedTransport(asyncio.Transport):
             self._flush()
 
     def _flush(self) -> None:
-        room = self._socket.room
+        room = WINDOW - self._socket.outstanding
         if room and self._buffer:
             self._socket.send(bytes(self._buffer[:room]))
             del self._buffer[:room]
@@ -237,3 +247,5 @@ class SimulatedTransport(asyncio.Transport):
             self._protocol.connection_lost(error)  # type: ignore[arg-type]
         finally:
             self._socket.close()
+            # They refer to this transport, which would be garbage that has to be searched for.
+            del self._to_read, self._to_write
