@@ -39,7 +39,7 @@ class FollowerState:
         """
         self.in_step = True
         self.leader_high_watermark = leader_high_watermark
-        high_watermark = min(leader_high_watermark, log_end)
+        high_watermark = leader_high_watermark if leader_high_watermark < log_end else log_end
         if high_watermark <= self.high_watermark:
             return False
         self.high_watermark = high_watermark

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 def fetch_position(partition: Partition) -> tuple[int, int]:
     """(offset to fetch, epoch of the last record before it or -1), where the own log ends."""
-    held = _log(partition)
+    _, held = _following(partition)
     return held.log_end_offset, held.last_epoch
 
 
@@ -25,15 +25,14 @@ def append_from_leader(partition: Partition, records: bytes | memoryview, asked_
     another question than the log's end now asks would make a hole that nobody could tell from such a gap. Raises
     CorruptBatch, OffsetsOutOfOrder (nothing of the batches at fault is appended), DiskError, LogError.
     """
-    _role(partition)
-    held = _log(partition)
+    _, held = _following(partition)
     if isinstance(records, memoryview):
         records = records.toreadonly()
     start = held.log_end_offset
     if start != asked_at:
         raise OffsetsOutOfOrder(f"{held.directory}: an answer about {asked_at} where {start} is next")
-    first = read_header(records)
-    if first.base_offset < start <= first.last_offset and held.log_start_offset == start:
+    first = read_header(records) if held.log_start_offset == start else None
+    if first is not None and first.base_offset < start <= first.last_offset:
         # We began at the leader's log start, which lies inside a batch; batches come whole, so the log has to begin
         # with that batch's first offset, while the log start stays.
         verify_batch(records)
@@ -47,7 +46,7 @@ def append_from_leader(partition: Partition, records: bytes | memoryview, asked_
 
 def adopt(partition: Partition, high_watermark: int, log_start_offset: int) -> None:
     """Take over the leader's high watermark and log start offset, as far as they apply to what is here."""
-    role, held = _role(partition), _log(partition)
+    role, held = _following(partition)
     if role.learn(high_watermark, held.log_end_offset):
         apart = held.producers.transactions.unsettled
         stable = partition.last_stable_offset if apart else role.high_watermark
@@ -67,7 +66,7 @@ def out_of_touch(partition: Partition, role: FollowerState) -> None:
 def truncate(partition: Partition, diverging: EpochEnd) -> int:
     """Cut the log back towards where it left the leader's (KIP-595); returns the new end. The next fetch shows whether
     that was far enough. Raises BadDivergence, DiskError, LogError."""
-    role, held = _role(partition), _log(partition)
+    role, held = _following(partition)
     own = EpochEnd(*held.end_offset_for_epoch(diverging.epoch))
     before = held.log_end_offset
     point = truncation_point(diverging, own, before)
@@ -84,7 +83,7 @@ def start_over(partition: Partition, leader_log_start: int) -> bool:
 
     False when our log still joins on to the leader's: then dropping it could only lose data.
     """
-    role, held = _role(partition), _log(partition)
+    role, held = _following(partition)
     end = held.log_end_offset
     empty = end == held.log_start_offset
     if leader_log_start < 0 or (leader_log_start <= end and not empty) or (empty and leader_log_start == end):
@@ -109,13 +108,10 @@ def _report(partition: Partition, role: FollowerState, event: str, before: int, 
         log.info(event, **names, at=after, was=before)
 
 
-def _role(partition: Partition) -> FollowerState:
-    if not isinstance(partition.role, FollowerState):
+def _following(partition: Partition) -> tuple[FollowerState, PartitionLog]:
+    role, held = partition.role, partition.log
+    if not isinstance(role, FollowerState):
         raise AssertionError(f"{partition!r} leads, and is told to follow")  # noqa: TRY004 - an invariant, not an argument
-    return partition.role
-
-
-def _log(partition: Partition) -> PartitionLog:
-    if partition.log is None or partition.failure is not None:
+    if held is None or partition.failure is not None:
         raise AssertionError(f"{partition!r} is offline, and is told to follow")
-    return partition.log
+    return role, held

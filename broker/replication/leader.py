@@ -125,7 +125,7 @@ class LeaderState:
         self.log_end = log_end
         self.durable_end = durable_end
         self.high_watermark = min(high_watermark, log_end)
-        self.min_insync = min_insync
+        self._min_insync = min_insync
         self.max_lag_s = max_lag_s
         self.proposal: IsrProposal | None = None
         self.followers: dict[int, Follower] = {}
@@ -146,6 +146,30 @@ class LeaderState:
         self.followers = {
             id: self.followers.get(id) or Follower(id, now if id in self.isr.committed else -inf) for id in others
         }
+        self._isr_is(self.isr)
+
+    def _isr_is(self, isr: Isr) -> None:
+        """Take it for the ISR, and draw the conclusions that are asked for at every append and every fetch.
+
+        `effective_min_insync` is as `PartitionImage.required_in_sync`: replicas that are only being added are not asked
+        for yet (KIP-455). `under_min_isr`: whether nothing may be committed. It also must not while the controller has
+        eligible leaders besides the ISR (KIP-966), whatever this node takes min.insync.replicas for: they would lack
+        it, and may be elected. `maximal` is that of the ISR, `awaits_others` whether there are followers outside of it.
+        """
+        self.isr = isr
+        self.maximal = isr.maximal
+        self.awaits_others = not self.maximal.issuperset(self.followers)
+        self.effective_min_insync = min(self._min_insync, self._counted_replicas)
+        self.under_min_isr = self._others_eligible or len(isr.committed) < self.effective_min_insync
+
+    @property
+    def min_insync(self) -> int:
+        return self._min_insync
+
+    @min_insync.setter
+    def min_insync(self, min_insync: int) -> None:
+        self._min_insync = min_insync
+        self._isr_is(self.isr)
 
     def update(self, image: PartitionImage, now: float) -> bool:
         """Take over the partition's state from the metadata; False when it is not news (KIP-497).
@@ -174,7 +198,7 @@ class LeaderState:
         acknowledged, and whoever takes its word for it begins anew. So it has to be certain that at the moment when it
         was asked it had no successor: whoever may be elected has fetched here since. Ask again until it is.
         """
-        electable = self.isr.maximal | self._elr
+        electable = self.maximal | self._elr
         others = [follower for follower in self.followers.values() if follower.id in electable]
         if not others:
             return True
@@ -189,29 +213,18 @@ class LeaderState:
         del self._beyond[offset]
         return True
 
-    @property
-    def effective_min_insync(self) -> int:
-        """As `PartitionImage.required_in_sync`: replicas that are only being added are not asked for yet (KIP-455)."""
-        return min(self.min_insync, self._counted_replicas)
-
-    @property
-    def under_min_isr(self) -> bool:
-        """Whether nothing may be committed. It also must not while the controller has eligible leaders besides the ISR
-        (KIP-966), whatever this node takes min.insync.replicas for: they would lack it, and may be elected."""
-        return self._others_eligible or len(self.isr.committed) < self.effective_min_insync
-
     def advance(self, eligible: Mapping[int, int], now: float) -> bool:
         """Move the high watermark to the smallest end offset among the maximal ISR; True when it moved.
 
         It also waits for followers that have caught up and may soon join, or else they could never reach it under
         load. It stands still below min.insync.replicas (KIP-966), so that nothing is shown to consumers which fewer
         replicas than promised hold. It never goes back. `eligible` maps the brokers that may be in an ISR to
-        their epochs.
+        their epochs; neither that nor `now` matters unless it `awaits_others`.
         """
         end = self.durable_end
         if end <= self.high_watermark or self.under_min_isr:
             return False
-        maximal = self.isr.maximal
+        maximal = self.maximal
         for follower in self.followers.values():
             if follower.end_offset < end and (follower.id in maximal or self._joining(follower, eligible, now)):
                 end = follower.end_offset
@@ -239,7 +252,7 @@ class LeaderState:
         """Propose a follower that has everything committed and everything from before this epoch."""
         if (
             self.proposal is not None
-            or follower.id in self.isr.maximal
+            or follower.id in self.maximal
             or follower.end_offset < max(self.high_watermark, self.start_offset)
             or not self._may_join(follower, eligible)
         ):
@@ -282,7 +295,7 @@ class LeaderState:
             follower = self.followers.get(id)
             seen = UNKNOWN if follower is None else follower.broker_epoch
             members.append((id, seen if seen != UNKNOWN else eligible.get(id, UNKNOWN)))
-        self.isr = isr
+        self._isr_is(isr)
         self.proposal = IsrProposal(self.leader_epoch, self.partition_epoch, tuple(members))
         return self.proposal
 
@@ -298,7 +311,7 @@ class LeaderState:
         if error is ErrorCode.none:
             return Outcome.COMMITTED
         if error in _REFUSED:
-            self.isr = Committed(self.isr.committed)
+            self._isr_is(Committed(self.isr.committed))
             self.proposal = None
             return Outcome.REVERTED
         return Outcome.AWAIT_METADATA if error in _BEHIND else Outcome.RETRY

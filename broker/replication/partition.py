@@ -8,6 +8,7 @@ waiter belongs to one leader epoch, and a role cannot change between looking and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 NO_EPOCH = -1
 Acks = Literal[-1, 0, 1]
+NOBODY: Mapping[int, int] = {}
 
 
 class Partition:
@@ -133,10 +135,12 @@ class Partition:
 
     def check_leader(self, current_leader_epoch: int = NO_EPOCH) -> ErrorCode:
         """Whether such a request may be served here by the leader alone."""
+        role = self.role
+        agrees = current_leader_epoch == NO_EPOCH or current_leader_epoch == role.leader_epoch
+        if agrees and self.failure is None and isinstance(role, LeaderState):
+            return ErrorCode.none
         error = self.check_epoch(current_leader_epoch)
-        if error is not ErrorCode.none:
-            return error
-        return ErrorCode.none if isinstance(self.role, LeaderState) else ErrorCode.not_leader_or_follower
+        return error if error is not ErrorCode.none else ErrorCode.not_leader_or_follower
 
     def throttle_for(self, replica_id: int) -> Throttle | None:
         """What limits that which this leader sends to a follower: nothing, once that is in the ISR."""
@@ -270,7 +274,7 @@ class Partition:
     def release_starts(self) -> None:
         """A follower's log start, or who is alive, has changed: whoever deleted records may be done."""
         role = self.role
-        if self.start_acks and isinstance(role, LeaderState):
+        if self.start_acks.waiters and isinstance(role, LeaderState):
             self.start_acks.release(role.low_watermark(self.log_start_offset, self.host.eligible()))
 
     def advance(self) -> None:
@@ -278,7 +282,8 @@ class Partition:
         role = self.role
         if not isinstance(role, LeaderState) or role.durable_end <= role.high_watermark:
             return  # nothing that could be committed: so it is after most fetches of a follower
-        if role.advance(self.host.eligible(), self.host.now()):
+        host = self.host
+        if role.advance(host.eligible(), host.now()) if role.awaits_others else role.advance(NOBODY, 0.0):
             high_watermark, held = role.high_watermark, self.log
             self.commit_acks.release(high_watermark)
             apart = held is not None and held.producers.transactions.unsettled
@@ -307,8 +312,8 @@ class Partition:
 
     def appended(self, size: int) -> None:
         """The leader's log has grown by a batch of `size` bytes."""
-        role, held = self.role, self._log()
-        assert isinstance(role, LeaderState)
+        role, held = self.role, self.log
+        assert isinstance(role, LeaderState) and held is not None
         role.appended(held.log_end_offset, self.host.now())
         if held.config.flush == "synced":
             self.sync()

@@ -22,11 +22,11 @@ class ProduceWait:
     nor in `errors` is acknowledged.
     """
 
-    __slots__ = ("_loop", "_slots", "_then", "_timer", "errors")
+    __slots__ = ("_loop", "_then", "_timer", "errors", "slots")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._slots: set[int] = set()
+        self.slots: set[int] = set()
         self._then: Callable[[Mapping[int, ErrorCode]], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.errors: dict[int, ErrorCode] = {}
@@ -34,19 +34,19 @@ class ProduceWait:
     @property
     def done(self) -> bool:
         """Nothing to wait for (any more): `errors` is final."""
-        return not self._slots
+        return not self.slots
 
     def expect(self, slot: int) -> None:
-        self._slots.add(slot)
+        self.slots.add(slot)
 
     def settle(self, slot: int, error: ErrorCode) -> None:
         """The partition's outcome. Late ones, after the timeout, change nothing."""
-        if slot not in self._slots:
+        if slot not in self.slots:
             return
-        self._slots.remove(slot)
+        self.slots.remove(slot)
         if error is not ErrorCode.none:
             self.errors[slot] = error
-        if not self._slots:
+        if not self.slots:
             self._finish()
 
     def start(self, timeout_s: float, then: Callable[[Mapping[int, ErrorCode]], None]) -> None:
@@ -56,18 +56,18 @@ class ProduceWait:
         settled the last one.
         """
         self._then = then
-        if not self._slots:
+        if not self.slots:
             self._finish()
         else:
             self._timer = self._loop.call_later(timeout_s, self.expire)
 
     def expire(self) -> None:
-        for slot in tuple(self._slots):
+        for slot in tuple(self.slots):
             self.settle(slot, ErrorCode.request_timed_out)
 
     def cancel(self) -> None:
         """The client has gone: forget everything, and call nothing any more."""
-        self._slots.clear()
+        self.slots.clear()
         self._then = None
         self._finish()
 
@@ -87,14 +87,11 @@ class ProduceWait:
 class AckQueue:
     """The waiters of one partition in one leader epoch, by the offset they need, which only grows."""
 
-    __slots__ = ("_sweep_at", "_waiters")
+    __slots__ = ("_sweep_at", "waiters")
 
     def __init__(self) -> None:
         self._sweep_at = SWEEP_AT
-        self._waiters: deque[tuple[int, ProduceWait, int]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiters)
+        self.waiters: deque[tuple[int, ProduceWait, int]] = deque()
 
     def push(self, end_offset: int, wait: ProduceWait, slot: int) -> None:
         """Settle `slot` once everything below `end_offset` is safe.
@@ -103,25 +100,25 @@ class AckQueue:
         Waits that ended meanwhile (timeout) leave from the front, and now and then from anywhere, so that they cannot
         pile up behind a stuck replica, nor behind one request that waits for longer.
         """
-        waiters = self._waiters
+        waiters = self.waiters
         if len(waiters) >= self._sweep_at:
-            self._waiters = waiters = deque(row for row in waiters if not row[1].done)
+            self.waiters = waiters = deque(row for row in waiters if not row[1].done)
             self._sweep_at = max(SWEEP_AT, 2 * len(waiters))
-        while waiters and waiters[0][1].done:
+        while waiters and not waiters[0][1].slots:
             waiters.popleft()
         if waiters and waiters[-1][0] > end_offset:
             end_offset = waiters[-1][0]
-        wait.expect(slot)
+        wait.slots.add(slot)
         waiters.append((end_offset, wait, slot))
 
     def release(self, offset: int) -> None:
         """Everything below `offset` is safe."""
-        waiters = self._waiters
+        waiters = self.waiters
         while waiters and waiters[0][0] <= offset:
             _, wait, slot = waiters.popleft()
             wait.settle(slot, ErrorCode.none)
 
     def fail(self, error: ErrorCode) -> None:
-        waiters, self._waiters = self._waiters, deque()
+        waiters, self.waiters = self.waiters, deque()
         for _, wait, slot in waiters:
             wait.settle(slot, error)

@@ -16,22 +16,22 @@ _TIME_ENTRY = struct.Struct(">qi")
 
 
 class OffsetIndex:
-    """`(last offset of a batch, position of that batch)` about every index.interval.bytes; offsets relative to base."""
+    """`(last offset of a batch, position of that batch)` about every index.interval.bytes; offsets relative to base.
+    `count` is the number of entries."""
 
-    __slots__ = ("_base", "_offsets", "_positions")
+    __slots__ = ("_base", "_offsets", "_positions", "count")
 
     def __init__(self, base_offset: int) -> None:
         self._base = base_offset
         self._offsets = array("i")
         self._positions = array("i")
-
-    def __len__(self) -> int:
-        return len(self._offsets)
+        self.count = 0
 
     def append(self, last_offset: int, position: int) -> None:
         """Entries must increase in both; the caller appends as the log grows."""
         self._offsets.append(last_offset - self._base)
         self._positions.append(position)
+        self.count += 1
 
     def position_for(self, offset: int) -> int:
         """A batch boundary at or before the batch that contains `offset`."""
@@ -51,6 +51,7 @@ class OffsetIndex:
         at = bisect_right(self._positions, position - 1)
         del self._offsets[at:]
         del self._positions[at:]
+        self.count = at
 
     def encode(self) -> bytes:
         both = array("i", bytes(OFFSET_ENTRY_SIZE * len(self._offsets)))
@@ -71,7 +72,7 @@ class OffsetIndex:
             both.byteswap()
         index = OffsetIndex(base_offset)
         offsets, positions = both[0::2], both[1::2]
-        index._offsets, index._positions = offsets, positions
+        index._offsets, index._positions, index.count = offsets, positions, len(offsets)
         if len(offsets) and (offsets[0] < 0 or positions[0] < 0 or positions[-1] >= segment_size):
             raise CorruptFile("offset index: entry outside the segment")
         if not (all(map(lt, offsets, offsets[1:])) and all(map(lt, positions, positions[1:]))):
@@ -80,23 +81,23 @@ class OffsetIndex:
 
 
 class TimeIndex:
-    """`(timestamp, offset)`: no record at or below `offset` has a larger timestamp. Timestamps strictly increase."""
+    """`(timestamp, offset)`: no record at or below `offset` has a larger timestamp. Timestamps strictly increase.
+    `count` is the number of entries."""
 
-    __slots__ = ("_base", "_offsets", "_timestamps")
+    __slots__ = ("_base", "_offsets", "_timestamps", "count")
 
     def __init__(self, base_offset: int) -> None:
         self._base = base_offset
         self._timestamps = array("q")
         self._offsets = array("i")
-
-    def __len__(self) -> int:
-        return len(self._timestamps)
+        self.count = 0
 
     def maybe_append(self, timestamp: int, offset: int) -> None:
         """Add the largest timestamp so far, unless it is the last entry's already."""
         if timestamp >= 0 and (not self._timestamps or timestamp > self._timestamps[-1]):
             self._timestamps.append(timestamp)
             self._offsets.append(offset - self._base)
+            self.count += 1
 
     def last(self) -> tuple[int, int]:
         """`(largest timestamp, its offset)`, (-1, base offset) when empty."""
@@ -112,6 +113,7 @@ class TimeIndex:
         at = bisect_right(self._offsets, offset - self._base - 1)
         del self._timestamps[at:]
         del self._offsets[at:]
+        self.count = at
 
     def encode(self) -> bytes:
         return b"".join(map(_TIME_ENTRY.pack, self._timestamps, self._offsets))
@@ -125,6 +127,7 @@ class TimeIndex:
         for timestamp, offset in _TIME_ENTRY.iter_unpack(data):
             index._timestamps.append(timestamp)
             index._offsets.append(offset)
+        index.count = len(index._offsets)
         timestamps, offsets = index._timestamps, index._offsets
         if len(offsets) and offsets[0] < 0:
             raise CorruptFile("time index: negative offset")

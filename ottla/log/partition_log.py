@@ -25,6 +25,7 @@ from ottla.log.snapshots import NEVER
 from ottla.log.stamping import Run, split_runs, with_append_time
 from ottla.records import (
     CONTROL_BIT,
+    LOG_OVERHEAD,
     BatchHeader,
     CorruptBatch,
     EndMarker,
@@ -134,7 +135,7 @@ class PartitionLog(LogMaintenance):
         self.log_end_offset = last + 1
         return Appended(base, last, timestamp, append_time, self.log_start_offset)
 
-    def append_as_follower(self, data: Buffer, *, gaps: bool = False) -> Appended:
+    def append_as_follower(self, data: Buffer, *, gaps: bool = False) -> None:
         """Append whole batches as a leader handed them out, with their own offsets and epochs.
 
         `gaps`: offsets may be missing, for the leader's log may have been compacted; this one is marked, durably,
@@ -146,14 +147,11 @@ class PartitionLog(LogMaintenance):
         if self._failure is not None:
             self._raise_offline()
         runs = split_runs(data, self.log_end_offset, self.last_epoch, self._config.segment_bytes, gaps=gaps)
-        base, newest = self.log_end_offset, -1
         view = memoryview(data)
         for run in runs:
             if run.gap and not self._sparse:
                 self._mark_gap()
             self._append_run(view[run.start : run.end], run)
-            newest = max(newest, run.max_timestamp)
-        return Appended(base, self.log_end_offset - 1, newest, -1, self.log_start_offset)
 
     def _append_run(self, data: memoryview, run: Run) -> None:
         first, last = run.headers[0], run.headers[-1]
@@ -161,22 +159,24 @@ class PartitionLog(LogMaintenance):
         try:
             if segment.must_roll(len(data), last.last_offset, first.max_timestamp, self._limits):
                 segment = self._roll(segment.created_ms)
-            segment.file.append((data,))
+            (segment.opened or segment.file).append((data,))
         except DiskError as error:
             self._append_failed(error)
         for header in run.headers:
-            segment.note(header.size, header.base_offset, header.last_offset, header.max_timestamp)
+            base = header.base_offset
+            end = base + header.last_offset_delta + 1
+            segment.note(header.batch_length + LOG_OVERHEAD, base, end - 1, header.max_timestamp)
             if header.leader_epoch != self._epochs.latest:
                 # Not only when it differs from the last record's: an epoch that this log was to lead, and got no
                 # record in, may stand there with a claim to this very offset.
-                self._epochs.assign(header.leader_epoch, header.base_offset)
+                self._epochs.assign(header.leader_epoch, base)
             self.last_epoch = header.leader_epoch
             if header.producer_id >= 0:
                 if header.attributes & CONTROL_BIT:
-                    self._note_marker(segment, header, header.base_offset, run.markers[header.base_offset])
+                    self._note_marker(segment, header, base, run.markers[base])
                 else:
-                    self.producers.update(header, header.base_offset)
-        self.log_end_offset = last.last_offset + 1
+                    self.producers.update(header, base)
+            self.log_end_offset = end
 
     def _note_marker(self, segment: Segment, header: BatchHeader, base: int, marker: EndMarker | None) -> None:
         aborted = self.producers.end_transaction(header, base, marker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from crc32c import crc32c
 from ottla.log.errors import CorruptFile
 
 MAX_SEQUENCE = 0x7FFFFFFF
+WINDOW = 5
 _HEAD = struct.Struct(">hIi")  # version, CRC-32C of all that follows the CRC, number of entries
 _CRC_START = 6
 _ENTRY = struct.Struct(">qhiqiqiq")
@@ -34,9 +36,14 @@ class BatchMetadata(NamedTuple):
         return (self.last_sequence - self.offset_delta) & MAX_SEQUENCE
 
 
+def window(*batches: BatchMetadata) -> deque[BatchMetadata]:
+    """What is remembered of a producer's batches, oldest first: the oldest gives way to the newest."""
+    return deque(batches, WINDOW)
+
+
 @dataclass(slots=True)
 class ProducerEntry:
-    """`batches` oldest first, at most five. Offsets are -1 where there is none.
+    """`batches` oldest first, at most five (`window`). Offsets are -1 where there is none.
 
     `coordinator_epoch`: of the last transaction marker. `current_txn_first_offset`: where its open transaction began.
     `idle_since_ms`: when `expire` first saw the producer quiet, by our own clock; None while it writes.
@@ -44,7 +51,7 @@ class ProducerEntry:
 
     producer_id: int
     epoch: int
-    batches: list[BatchMetadata]
+    batches: deque[BatchMetadata]
     last_timestamp: int
     coordinator_epoch: int = -1
     current_txn_first_offset: int = -1
@@ -84,6 +91,6 @@ def decode_entries(data: bytes) -> list[ProducerEntry]:
     entries = []
     for row in _ENTRY.iter_unpack(data[_HEAD.size :]):
         producer_id, epoch, last_sequence, last_offset, delta, timestamp, coordinator_epoch, txn_first = row
-        batches = [BatchMetadata(last_sequence, last_offset, delta, timestamp)] if last_offset >= 0 else []
+        batches = window(BatchMetadata(last_sequence, last_offset, delta, timestamp)) if last_offset >= 0 else window()
         entries.append(ProducerEntry(producer_id, epoch, batches, timestamp, coordinator_epoch, txn_first))
     return entries

@@ -13,12 +13,19 @@ from typing import NamedTuple
 from kio.schema.errors import ErrorCode
 
 from ottla.log.aborted import AbortedTransaction
-from ottla.log.producer_entries import MAX_SEQUENCE, BatchMetadata, ProducerEntry, decode_entries, encode_entries
+from ottla.log.producer_entries import (
+    MAX_SEQUENCE,
+    WINDOW,
+    BatchMetadata,
+    ProducerEntry,
+    decode_entries,
+    encode_entries,
+    window,
+)
 from ottla.log.transactions import Transactions
 from ottla.log.verification import Verification, Verifications
 from ottla.records import CONTROL_BIT, TRANSACTIONAL_BIT, BatchHeader, EndMarker
 
-WINDOW = 5
 MAX_EPOCH = 0x7FFF
 
 
@@ -168,7 +175,9 @@ class ProducerState:
         producer_id = header.producer_id
         if producer_id < 0:
             return
-        entry = self._entry(producer_id, header.producer_epoch)
+        entry = self._entries.get(producer_id)
+        if entry is None or entry.epoch != header.producer_epoch:
+            entry = self._entry(producer_id, header.producer_epoch)
         entry.last_timestamp = header.max_timestamp
         entry.idle_since_ms = None
         if header.attributes & TRANSACTIONAL_BIT and entry.current_txn_first_offset < 0:
@@ -176,18 +185,15 @@ class ProducerState:
             self.transactions.begin(producer_id, base_offset)
             self.verifications.end(producer_id)
         last_sequence = (header.base_sequence + delta) & MAX_SEQUENCE
-        batches = entry.batches
-        batches.append(BatchMetadata(last_sequence, last_offset, delta, header.max_timestamp))
-        if len(batches) > WINDOW:
-            del batches[0]
+        entry.batches.append(BatchMetadata(last_sequence, last_offset, delta, header.max_timestamp))
 
     def _entry(self, producer_id: int, epoch: int) -> ProducerEntry:
         entry = self._entries.get(producer_id)
         if entry is None:
-            entry = self._entries[producer_id] = ProducerEntry(producer_id, epoch, [], -1)
+            entry = self._entries[producer_id] = ProducerEntry(producer_id, epoch, window(), -1)
         elif entry.epoch != epoch:
             entry.epoch = epoch
-            entry.batches = []
+            entry.batches = window()
         return entry
 
     def end_transaction(

@@ -59,19 +59,17 @@ def read_segment(segment: Segment, offset: int, max_bytes: int, up_to: int, min_
     The first batch comes even if it is larger when `min_one`. b"" when nothing qualifies.
     """
     position = locate(segment, offset)
-    known = True
-    if up_to >= segment.next_offset:
-        limit, following = segment.size, segment.next_offset
-    else:
+    limit, known = segment.size, True
+    if up_to < segment.next_offset:
         bound = segment.boundaries.get(up_to)
         known = bound is not None
-        limit, following = (segment.size, -1) if bound is None else (bound, up_to)
+        limit = limit if bound is None else bound
     available = limit - position
     if available <= 0:
         return b""
     if known and available <= max_bytes:
-        segment.remember(following, limit)
-        return segment.file.pread(position, available)
+        # Where the reader will go on is remembered already, or is the segment's end.
+        return (segment.opened or segment.file).pread(position, available)
     last, boundary = segment.index.boundary_at_most(position + max_bytes)
     if boundary - position > max_bytes // 2 and boundary <= limit and last < up_to:
         # An index entry is a batch boundary: no walking. The eight bytes tell where the reader will go on.

@@ -24,18 +24,18 @@ LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX = ".log", ".index",
 INDEX_SUFFIXES = (INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, TXN_CHECKSUM_SUFFIX)
 DELETED_SUFFIX = ".deleted"
 MAX_RELATIVE = 0x7FFFFFFF
-BOUNDARIES = 64
+BOUNDARIES = 128
 
 
 class Segment:
     """`size` bytes of whole batches with offsets in [base_offset, next_offset). One owner; only `sync` is thread-safe.
 
     `first_timestamp` is the largest timestamp of the first batch (None while empty), from which rolling by time counts.
+    `opened` is the .log file, None until it is needed (`file` opens it).
     `boundaries` remembers positions of recent batch starts by offset, so that sequential readers need no search.
     """
 
     __slots__ = (
-        "_file",
         "_index",
         "_index_made_here",
         "_interval",
@@ -51,6 +51,7 @@ class Segment:
         "max_timestamp",
         "max_timestamp_offset",
         "next_offset",
+        "opened",
         "removed",
         "reserved",
         "size",
@@ -71,7 +72,7 @@ class Segment:
         self.boundaries: dict[int, int] = {}
         self._interval = interval
         self._since_entry = 0
-        self._file: File | None = None
+        self.opened: File | None = None
         self._index: OffsetIndex | None = None
         self._index_made_here = False
         self._time_index: TimeIndex | None = None
@@ -82,9 +83,9 @@ class Segment:
         """A new empty segment; remains of an earlier file of this name are cut off."""
         segment = cls(disk, directory, base_offset, size=0, next_offset=base_offset, interval=interval)
         segment.created_ms = now_ms
-        segment._file = disk.open(segment.path(LOG_SUFFIX), create=True)
-        if segment._file.size():
-            segment._file.truncate(0)
+        segment.opened = disk.open(segment.path(LOG_SUFFIX), create=True)
+        if segment.opened.size():
+            segment.opened.truncate(0)
         segment.reset_indexes()
         segment.aborted.begin()
         return segment
@@ -103,17 +104,17 @@ class Segment:
 
     @property
     def file(self) -> File:
-        if self._file is None:
-            self._file = self.disk.open(self.path(LOG_SUFFIX))
-        return self._file
+        if self.opened is None:
+            self.opened = self.disk.open(self.path(LOG_SUFFIX))
+        return self.opened
 
     def adopt(self, file: File) -> None:
         """Use this open file until it is closed, whatever its name is meanwhile."""
-        self._file = file
+        self.opened = file
 
     @property
     def is_open(self) -> bool:
-        return self._file is not None
+        return self.opened is not None
 
     # --- append
 
@@ -123,17 +124,20 @@ class Segment:
             return False
         segment_bytes, segment_ms, index_bytes = limits
         first = self.first_timestamp
+        index, time_index = self._index, self._time_index
+        if index is None or time_index is None:
+            index, time_index = self.index, self.time_index
         return (
             self.size + size > segment_bytes
             or last_offset - self.base_offset > MAX_RELATIVE
             or (first is not None and first >= 0 and max_timestamp - first > segment_ms)
-            or len(self.index) >= index_bytes // OFFSET_ENTRY_SIZE
-            or len(self.time_index) >= index_bytes // TIME_ENTRY_SIZE - 1
+            or index.count >= index_bytes // OFFSET_ENTRY_SIZE
+            or time_index.count >= index_bytes // TIME_ENTRY_SIZE - 1
         )
 
     def append(self, buffers: Sequence[Buffer], size: int, base_offset: int, last_offset: int, timestamp: int) -> None:
         """Write one batch and take note of it."""
-        (self._file or self.file).append(buffers)
+        (self.opened or self.file).append(buffers)
         self.note(size, base_offset, last_offset, timestamp)
 
     def note(self, size: int, base_offset: int, last_offset: int, max_timestamp: int) -> None:
@@ -149,16 +153,22 @@ class Segment:
             self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
             self._since_entry = 0
         self._since_entry += size
-        self.remember(base_offset, position)
+        self.boundaries[base_offset] = position
+        if len(self.boundaries) > BOUNDARIES:
+            self._forget_boundaries()
         self.size = position + size
         self.next_offset = last_offset + 1
 
     def remember(self, offset: int, position: int) -> None:
         """Note that the batch at `position` begins with `offset`."""
-        boundaries = self.boundaries
-        if len(boundaries) >= BOUNDARIES and offset not in boundaries:
-            del boundaries[next(iter(boundaries))]
-        boundaries[offset] = position
+        self.boundaries[offset] = position
+        if len(self.boundaries) > BOUNDARIES:
+            self._forget_boundaries()
+
+    def _forget_boundaries(self) -> None:
+        """The older half: what is read next is near to what was written or read last."""
+        for offset in tuple(self.boundaries)[: BOUNDARIES // 2]:
+            del self.boundaries[offset]
 
     # --- indexes
 
@@ -270,7 +280,7 @@ class Segment:
         try:
             if indexes:
                 self.aborted.durable = True  # as far as it is known now
-            file = self._file
+            file = self.opened
             try:
                 if file is None:
                     self._sync_path(LOG_SUFFIX)
@@ -296,7 +306,7 @@ class Segment:
             file.close()
 
     def close_file(self) -> None:
-        file, self._file = self._file, None
+        file, self.opened = self.opened, None
         if file is not None:
             file.close()
 

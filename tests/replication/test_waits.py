@@ -23,7 +23,7 @@ async def test_a_request_is_answered_when_its_last_partition_is() -> None:
     second.release(5)
     assert not answer.done()
     first.release(12)
-    assert await answer == {} and not first and not second
+    assert await answer == {} and not first.waiters and not second.waiters
 
 
 async def test_failures_are_by_slot_and_a_late_commit_changes_nothing() -> None:
@@ -53,7 +53,7 @@ async def test_waits_that_timed_out_do_not_pile_up_and_a_retry_keeps_the_order()
         wait = ProduceWait(loop)
         queue.push(offset, wait, 0)
         wait.expire()
-    assert len(queue) == 1
+    assert len(queue.waiters) == 1
     newer, retried = ProduceWait(loop), ProduceWait(loop)
     queue.push(200, newer, 0)
     queue.push(150, retried, 0)
