@@ -3,7 +3,7 @@
 A session remembers what one client wants of every partition, and what it was last told, so that the next request
 names only what changed and the answer carries only what changed. On top of Kafka's rules a session keeps a *hot*
 set: the partitions that may have something to say. A partition leaves it when a pass found nothing to tell, and
-comes back when the client names it or when its log, high watermark or leader moved (`FetchSession.mark_hot`). A
+comes back when the client names it or when its log, high watermark or leader moved. A
 follower with a thousand idle partitions therefore costs what changed, not a thousand looks. Once a second everything is
 looked at all the same: that is how a leader knows that a follower of an idle partition was caught up until just now.
 """
@@ -11,7 +11,8 @@ looked at all the same: that is how a leader knows that a follower of an idle pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from kio.schema.errors import ErrorCode
@@ -59,7 +60,7 @@ class FetchItem:
     )
 
     def __init__(self, topic: str | UUID, row: FetchPartition) -> None:
-        self.key = key_of(topic, row.partition)
+        self.key: Key = (topic if isinstance(topic, str) else topic.int, row.partition)
         self.topic = topic
         self.row = row
         self.told_high_watermark = -1
@@ -75,10 +76,18 @@ class FetchItem:
         self.partition = None
 
 
+class Waiting(Protocol):
+    """A request that waits for events, until it is `over`. Sizes are bytes."""
+
+    over: bool
+
+    def gained(self, size: int, /) -> None: ...
+
+
 class FetchSession:
     """One client's session. `epoch` is the one that its next request must carry.
 
-    `wait` is told of events' sizes while a request waits for them.
+    `wait` is that of its last request which has waited; over or not.
     """
 
     __slots__ = (
@@ -102,24 +111,13 @@ class FetchSession:
         self.created = now
         self.last_used = now
         self.last_full_look = now
-        self.wait: Callable[[int], None] | None = None
+        self.wait: Waiting | None = None
         self.items: dict[Key, FetchItem] = {}
         self.hot: dict[Key, FetchItem] = {}
-
-    def mark_hot(self, key: Key) -> None:
-        """Look at this partition in the next pass (it is ignored when the session no longer has it)."""
-        item = self.items.get(key)
-        if item is not None:
-            self.hot[key] = item
 
     def mark_all_hot(self) -> None:
         for key, item in self.items.items():
             self.hot.setdefault(key, item)
-
-    def stop_waiting(self, wait: Callable[[int], None]) -> None:
-        """`wait` is over; a later request of the same session may be waiting already."""
-        if self.wait == wait:
-            self.wait = None
 
     def cool(self, item: FetchItem) -> None:
         """A pass found nothing to tell: rest until the next event."""
@@ -127,11 +125,12 @@ class FetchSession:
 
     def rotate(self, item: FetchItem) -> None:
         """The partition was served: others go first the next time, so that none starves under max_bytes."""
-        if self.hot.pop(item.key, None) is not None:
+        if len(self.hot) > 1 and self.hot.pop(item.key, None) is not None:
             self.hot[item.key] = item
 
 
-class FetchPlan(NamedTuple):
+@dataclass(slots=True)
+class FetchPlan:
     """How to answer one fetch request.
 
     `session` is None without a session; `incremental` says that only partitions with news are answered;
@@ -147,7 +146,7 @@ class FetchPlan(NamedTuple):
     def session_id(self) -> int:
         return NO_SESSION if self.session is None else self.session.id
 
-    def items(self) -> Iterable[FetchItem]:
+    def items(self) -> Sequence[FetchItem]:
         """The partitions to look at now, in the order in which they are served."""
         if self.incremental and self.session is not None:
             return tuple(self.session.hot.values())

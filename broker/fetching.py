@@ -6,7 +6,6 @@ is told: a session notes "told" only when the answer is made, so that a pass bef
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from uuid import UUID
 
 from kio.schema.errors import ErrorCode
@@ -30,18 +29,16 @@ def selects_by_rack(context: BrokerContext) -> bool:
     return context.config.replica_selector_class == RACK_AWARE
 
 
-class Found(NamedTuple):
-    """What a pass found for one partition and is worth telling."""
-
-    item: FetchItem
-    result: FetchResult
+Found = tuple[FetchItem, FetchResult]
+"""What a pass found for one partition and is worth telling."""
 
 
 class Fetching:
     """The state of one request. `found` and `size` (bytes of records) are of the last pass.
 
     `urgent`: answer without waiting, whatever `size` is (an error, a truncation to be told). `news`: a follower has to
-    hear of a high watermark or log start, though not at once.
+    hear of a high watermark or log start, though not at once. `nothing_asked`: neither the request nor its session
+    names a partition, so that nothing can come.
     """
 
     __slots__ = (
@@ -53,9 +50,11 @@ class Fetching:
         "_plan",
         "_request",
         "_version",
+        "follower",
         "found",
         "listener",
         "news",
+        "nothing_asked",
         "size",
         "urgent",
     )
@@ -68,36 +67,30 @@ class Fetching:
         self._request = request
         self._plan = plan
         self._budget = min(request.max_bytes, context.config.fetch_max_bytes)
-        self._nearby = version >= NEARBY_SINCE and request.replica_id < 0
-        self._committed_only = request.isolation_level == READ_COMMITTED and request.replica_id < 0
+        self.follower = follower = request.replica_id >= 0
+        self._nearby = version >= NEARBY_SINCE and not follower
+        self._committed_only = request.isolation_level == READ_COMMITTED and not follower
         self._goes_elsewhere = self._nearby and bool(request.rack_id) and selects_by_rack(context)
         self.listener = listener
         self.found: list[Found] = []
         self.size = 0
         self.urgent = self.news = False
-
-    @property
-    def follower(self) -> bool:
-        return self._request.replica_id >= 0
-
-    @property
-    def nothing_asked(self) -> bool:
-        """Neither the request nor its session names a partition: nothing can come."""
-        session = self._plan.session
-        return not self._plan.full_items if session is None else not session.items
+        self.nothing_asked = not (plan.full_items if plan.session is None else plan.session.items)
 
     # Looking
 
     def look(self, *, first: bool) -> None:
         """One pass. Only the `first` one counts as a sign of what a follower has."""
-        self.found = []
+        plan = self._plan
+        session, incremental = plan.session, plan.incremental
+        found: list[Found] = []
+        self.found = found
         self.size = 0
         self.urgent = self.news = False
-        if self._plan.lost is not ErrorCode.none:
-            self.urgent = True
+        if session is not None and session.epoch != plan.epoch:
+            self.urgent = True  # `plan.lost`
             return
-        session, incremental = self._plan.session, self._plan.incremental
-        for item in self._plan.items():
+        for item in plan.items():
             partition = item.partition
             if (
                 partition is None
@@ -107,9 +100,8 @@ class Fetching:
             ):
                 partition = self._resolve(item)
             result = partition if isinstance(partition, FetchResult) else self._read(partition, item, first)
-            size = len(result.records)
-            if size:
-                self.size += size
+            if result.records:
+                self.size += len(result.records)
             elif result.error is not ErrorCode.none or result.diverging is not None or result.preferred >= 0:
                 self.urgent = True
             elif incremental and session is not None:
@@ -119,10 +111,10 @@ class Fetching:
                     continue
                 if self.follower:
                     self.news = True
-            self.found.append(Found(item, result))
+            found.append((item, result))
 
     def _resolve(self, item: FetchItem) -> Partition | FetchResult:
-        """The partition, by name or id; a session also begins to watch it."""
+        """The partition, by name or id, for as long as it stays; a session also begins to watch it."""
         replicas = self._context.replicas
         topic, index = item.topic, item.row.partition
         partition = (
@@ -132,7 +124,9 @@ class Fetching:
             return FetchResult(partition)
         session = self._plan.session
         committed_only = self._committed_only
-        if session is not None and (item.partition is not partition or item.committed_only is not committed_only):
+        if session is None:
+            item.partition, item.committed_only = partition, committed_only
+        elif item.partition is not partition or item.committed_only is not committed_only:
             item.release()
             item.partition = partition
             item.committed_only = committed_only
@@ -207,8 +201,7 @@ class Fetching:
         """Let `wait` hear of the partitions. A session is watching them already."""
         session = self._plan.session
         if session is not None:
-            session.wait = gained = wait.gained
-            wait.hold(lambda: session.stop_waiting(gained))
+            session.wait = wait
             return
         for item in self._plan.items():
             partition = self._resolve(item)
@@ -218,40 +211,40 @@ class Fetching:
     # Answering
 
     def answer(self, throttle_ms: int = 0) -> Raw:
-        lost = self._plan.lost
-        if lost is not ErrorCode.none:
-            return encode_fetch_response(self._version, (), error_code=lost)
+        plan, version, found = self._plan, self._version, self.found
+        session = plan.session
+        if session is not None and session.epoch != plan.epoch:
+            return encode_fetch_response(version, (), error_code=plan.lost)
         hints: set[int] = set()
         topics: dict[str | int, tuple[str | UUID, list[FetchPartitionResponse]]] = {}
-        committed_only = self._committed_only
-        for item, result in self.found:
+        for item, result in found:
             hint = None
-            if result.error in LED_ELSEWHERE and self._version >= HINTS_SINCE:
+            if result.error in LED_ELSEWHERE and version >= HINTS_SINCE:
                 hint = self._hint(item)
                 hints.add(hint[0])
-            topic = topics.get(item.key[0])
-            if topic is None:
-                topic = topics[item.key[0]] = (item.topic, [])
-            topic[1].append(
-                FetchPartitionResponse(
-                    item.row.partition,
-                    result.error,
-                    result.high_watermark,
-                    result.last_stable_offset,
-                    result.log_start_offset,
-                    result.records,
-                    result.aborted if committed_only and result.error is ErrorCode.none else None,
-                    result.preferred,
-                    result.diverging,
-                    hint,
-                )
+            row = FetchPartitionResponse(
+                item.row.partition,
+                result.error,
+                result.high_watermark,
+                result.last_stable_offset,
+                result.log_start_offset,
+                result.records,
+                result.aborted if self._committed_only and result.error is ErrorCode.none else None,
+                result.preferred,
+                result.diverging,
+                hint,
             )
-            if self._plan.session is not None:
-                self._note(self._plan.session, item, result)
+            number = item.key[0]
+            if number in topics:
+                topics[number][1].append(row)
+            else:
+                topics[number] = (item.topic, [row])
+            if session is not None:
+                self._note(session, item, result)
         return encode_fetch_response(
-            self._version,
+            version,
             list(topics.values()),
-            session_id=self._plan.session_id,
+            session_id=0 if session is None else session.id,
             throttle_ms=throttle_ms,
             node_endpoints=hinted_endpoints(self._context, hints, self.listener) if hints else (),
         )
@@ -282,7 +275,10 @@ class Alarm:
         self._item = item
 
     def __call__(self, size: int) -> None:
-        session = self._session
-        session.mark_hot(self._item.key)
-        if session.wait is not None:
-            session.wait(size)
+        session, item = self._session, self._item
+        if item.partition is None:
+            return  # the session has given it up in the middle of telling those who watch it
+        session.hot[item.key] = item
+        wait = session.wait
+        if wait is not None and not wait.over:
+            wait.gained(size)

@@ -26,7 +26,6 @@ or that the client named.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 from kio.schema.errors import ErrorCode
 
@@ -42,7 +41,8 @@ MAX_WAIT_S = 300.0
 
 
 def handle(context: BrokerContext, request: Request) -> Raw | Later:
-    body, version = cast(FetchRequest, request.body), request.api_version
+    body: FetchRequest = request.body
+    version = request.api_version
     principal = request.connection.principal
     if body.replica_id >= 0 and principal != f"node:{body.replica_id}":
         return _refuse(version, body, ErrorCode.cluster_authorization_failed)
@@ -54,7 +54,8 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
     fetching.look(first=True)
     if fetching.size >= body.min_bytes or fetching.urgent or body.max_wait_ms <= 0 or fetching.nothing_asked:
         return fetching.answer(_charge(context, request, fetching))
-    deadline = now + min(body.max_wait_ms / 1000, MAX_WAIT_S)
+    wait_s = body.max_wait_ms / 1000
+    deadline = now + (wait_s if wait_s < MAX_WAIT_S else MAX_WAIT_S)
     news_within = 0.0 if selects_by_rack(context) else NEWS_WITHIN_S
     if fetching.news:
         deadline = min(deadline, now + news_within)
@@ -92,13 +93,15 @@ def _answer_after(context: BrokerContext, request: Request, wait: FetchWait, fet
 
 
 def _plan(context: BrokerContext, version: int, body: FetchRequest, now: float) -> FetchPlan | ErrorCode:
-    items = [FetchItem(topic, row) for topic, rows in body.topics for row in rows]
+    items = [FetchItem(topic, row) for topic, rows in body.topics for row in rows] if body.topics else []
     if len(items) > 1:
         # Each partition once, the last row counts, as in Kafka.
         items = list({item.key: item for item in items}.values())
     if version < SESSIONS_SINCE:
         return FetchPlan(None, False, items, 0)
-    forgotten: list[Key] = [key_of(topic, index) for topic, indexes in body.forgotten for index in indexes]
+    forgotten: list[Key] = []
+    for topic, indexes in body.forgotten:
+        forgotten += [key_of(topic, index) for index in indexes]
     return context.sessions.begin(
         body.session_id,
         body.session_epoch,

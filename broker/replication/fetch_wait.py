@@ -203,5 +203,6 @@ class FetchWait:
         self.finish()
 
     def _ended(self) -> None:
-        if self._then is not None:
-            self._then()
+        then, self._then = self._then, None
+        if then is not None:
+            then()

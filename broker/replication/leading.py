@@ -90,11 +90,11 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
     error = partition.check_leader(want.current_leader_epoch)
     if error is not ErrorCode.none:
         return FetchResult(error)
-    held = partition.log
+    role, held = partition.role, partition.log
     assert held is not None
     start, end = held.log_start_offset, held.log_end_offset
     offset, fetched_epoch = want.offset, want.last_fetched_epoch
-    if fetched_epoch > partition.leader_epoch:
+    if fetched_epoch > role.leader_epoch:
         # It has read what a later leader has appended, and knows better than this one who leads.
         return FetchResult(ErrorCode.unknown_leader_epoch)
     if offset < start:
@@ -109,8 +109,10 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
             return _out_of_range(partition)
         if diverges(offset, fetched_epoch, epoch_end):
             return _result(partition, diverging=epoch_end)
-    up_to = partition.last_stable_offset if want.committed_only else partition.role.high_watermark
-    up_to = end if want.replica_id >= 0 else up_to
+    if want.replica_id >= 0:
+        up_to = end
+    else:
+        up_to = partition.last_stable_offset if want.committed_only else role.high_watermark
     return read_below(partition, want, up_to, min_one=min_one, checked=checked)
 
 
@@ -177,17 +179,10 @@ def _result(
     diverging: EpochEnd | None = None,
     aborted: Sequence[tuple[int, int]] = (),
 ) -> FetchResult:
-    assert partition.log is not None
-    return FetchResult(
-        ErrorCode.none,
-        records,
-        partition.role.high_watermark,
-        partition.last_stable_offset,
-        partition.log.log_start_offset,
-        diverging,
-        -1,
-        aborted,
-    )
+    held, high_watermark = partition.log, partition.role.high_watermark
+    assert held is not None
+    stable = partition.last_stable_offset if held.producers.transactions.unsettled else high_watermark
+    return FetchResult(ErrorCode.none, records, high_watermark, stable, held.log_start_offset, diverging, -1, aborted)
 
 
 def _out_of_range(partition: Partition) -> FetchResult:
@@ -210,23 +205,25 @@ def read_for_follower(partition: Partition, want: FetchWant, *, min_one: bool = 
     role = partition.role
     if not isinstance(role, LeaderState) or partition.failure is not None:
         return read(partition, want, min_one=min_one)
-    follower = role.followers.get(want.replica_id)
-    eligible = partition.host.eligible()
-    known = eligible.get(want.replica_id, -1)
-    if follower is None or want.broker_epoch < max(known, follower.broker_epoch):
+    host, replica_id, epoch = partition.host, want.replica_id, want.broker_epoch
+    follower, eligible = role.followers.get(replica_id), host.eligible()
+    if follower is None or epoch < follower.broker_epoch or epoch < eligible.get(replica_id, -1):
         return FetchResult(ErrorCode.not_leader_or_follower)
     result = read(partition, want, min_one=min_one, checked=want.offset == follower.given)
     if result.error is not ErrorCode.none or result.diverging is not None:
         return result
-    follower.fetched(want.broker_epoch, want.offset, role.log_end, partition.host.now(), want.log_start)
+    follower.fetched(epoch, want.offset, role.log_end, host.now(), want.log_start)
     if result.records:
         follower.given = want.offset
-    partition.release_starts()
-    proposal = role.expand(follower, eligible)
-    if proposal is not None:
-        partition.propose(proposal)
+    if partition.start_acks.waiters:
+        partition.release_starts()
+    if replica_id not in role.maximal:
+        proposal = role.expand(follower, eligible)
+        if proposal is not None:
+            partition.propose(proposal)
     before, end = role.high_watermark, role.log_end
-    partition.advance()
+    if role.durable_end > before:  # after most fetches there is nothing that could be committed
+        partition.advance()
     if role.high_watermark == before:
         return result
     if role.log_end > end and not result.records:

@@ -22,7 +22,6 @@ from ottla.broker.replication.lag_clock import LagClock
 from ottla.broker.replication.on_disk import clear_strays, find_log
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
-from ottla.broker.replication.reading import FetchResult, FetchWant
 from ottla.broker.replication.throttle import Throttle
 from ottla.controller import Delta, MetadataImage, PartitionImage, TopicImage
 from ottla.log import (
@@ -151,17 +150,12 @@ class ReplicaManager:
         partition, then answer at once if `wait.done`, or else in what `wait.start(timeout_s, then)` calls."""
         return ProduceWait(self._loop)
 
-    def read(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
-        """Read without counting it as a follower's progress: for consumers, and for a second look after a wait."""
-        return leading.read(partition, want, min_one=min_one)
-
-    def read_as_follower(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
-        """Read for a consumer where this broker does not lead (KIP-392); see `nearby.read_as_follower`."""
-        return nearby.read_as_follower(partition, want, min_one=min_one)
-
-    def read_for_follower(self, partition: Partition, want: FetchWant, *, min_one: bool = True) -> FetchResult:
-        """Read for a broker (`want.replica_id` >= 0, already authenticated as that broker), when its fetch arrives."""
-        return leading.read_for_follower(partition, want, min_one=min_one)
+    # Without counting it as a follower's progress: for consumers, and for a second look after a wait.
+    read = staticmethod(leading.read)
+    # For a consumer, where this broker does not lead (KIP-392).
+    read_as_follower = staticmethod(nearby.read_as_follower)
+    # For a broker, already authenticated as that (`want.replica_id` >= 0), when its fetch arrives.
+    read_for_follower = staticmethod(leading.read_for_follower)
 
     def fetch_wait(self, min_bytes: int, deadline: float, *, news_within: float = NEWS_WITHIN_S) -> FetchWait:
         """A long poll until `deadline` (loop time): `wait.hold(partition.watch(wait.gained, ...))` for each. A follower

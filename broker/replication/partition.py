@@ -281,7 +281,7 @@ class Partition:
         """Move the high watermark if the followers allow it, and tell everybody who waits for that."""
         role = self.role
         if not isinstance(role, LeaderState) or role.durable_end <= role.high_watermark:
-            return  # nothing that could be committed: so it is after most fetches of a follower
+            return
         host = self.host
         if role.advance(host.eligible(), host.now()) if role.awaits_others else role.advance(NOBODY, 0.0):
             high_watermark, held = role.high_watermark, self.log

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.follower import EpochEnd
 
 
-class FetchWant(NamedTuple):
+@dataclass(slots=True)
+class FetchWant:
     """Offsets are log offsets; epochs are -1 when the client does not give them.
 
     `replica_id` is -1 for consumers, who read below the high watermark only, or with `committed_only` below the last
@@ -27,7 +28,8 @@ class FetchWant(NamedTuple):
     committed_only: bool = False
 
 
-class FetchResult(NamedTuple):
+@dataclass(slots=True)
+class FetchResult:
     """`diverging` (KIP-595) comes without records: the fetcher has to truncate first. So does `preferred`, the replica
     that a consumer shall fetch from instead (KIP-392). Offsets are -1 when unknown. `aborted` goes with records for who
     reads only committed ones: (producer id, first offset) of what it has to pass over among them."""

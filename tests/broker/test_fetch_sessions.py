@@ -20,6 +20,7 @@ from ottla.broker.fetch_sessions import (
     SessionCache,
     next_epoch,
 )
+from ottla.broker.fetching import Alarm
 from ottla.wire import FetchPartition
 
 
@@ -80,11 +81,25 @@ def test_a_full_fetch_opens_a_session_and_an_incremental_one_looks_only_at_hot_p
     assert isinstance(second, FetchPlan)
     assert second.incremental
     assert [(one.row.partition, one.row.fetch_offset) for one in second.items()] == [(1, 7)]
-    session.mark_hot(("t", 2))
-    session.mark_hot(("gone", 2))
+    session.hot["t", 2] = session.items["t", 2]
     third = begin(sessions, session.id, 2, [])
     assert isinstance(third, FetchPlan)
     assert [one.row.partition for one in third.items()] == [1, 2]
+
+
+def test_an_event_makes_a_partition_hot_unless_the_session_has_given_it_up() -> None:
+    session = opened(cache(), 2).session
+    assert session is not None
+    one = session.items["t", 1]
+    one.partition = object()
+    alarm = Alarm(session, one)
+    session.hot.clear()
+    alarm(1)
+    assert list(session.hot) == [("t", 1)]
+    session.cool(one)
+    one.release()
+    alarm(1)
+    assert not session.hot
 
 
 def test_a_served_partition_goes_to_the_end_of_the_line() -> None:
