@@ -192,8 +192,10 @@ class ModelledDisk:
         except Crashed:
             node.change(at, data)  # under way when the power went: any part of it may be there
             raise
-        error: DiskError | None = failure.error if failure is not None else None
-        fits = len(data) if failure is None else failure.partial
+        error: DiskError | None = None
+        fits = len(data)
+        if failure is not None:
+            error, fits = failure.error, failure.partial
         with self.mutex:
             if self.capacity is not None:
                 room = self.capacity - self.used() + max(len(node.data) - at, node.reserved - at, 0)

@@ -30,7 +30,11 @@ class Contents:
     rotten: bool = False
 
     def change(self, at: int, data: bytes | None) -> None:
-        apply_change(self.data, at, data)
+        contents = self.data
+        if data is not None and at == len(contents):
+            contents += data
+        else:
+            apply_change(contents, at, data)
         self.pending.append((at, data))
 
 

@@ -61,4 +61,4 @@ class SimulatedTimer(asyncio.TimerHandle):
             self._cancelled = True
             self._callback = self._args = None  # type: ignore[assignment]
             if self._scheduled:
-                self._loop._timer_handle_cancelled(self)  # type: ignore[attr-defined]
+                self._loop.cancelled += 1  # type: ignore[attr-defined]

@@ -54,7 +54,8 @@ DEFINITE: Final = frozenset(
 """Answers that say of a write that it is not in the log and never will be, if nothing else is known about it."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would make it take four times as long to make: every operation of a client has two.
+@dataclass(slots=True)
 class Entry:
     """One line of a history. `t_mono_ns` is the time of the loop; `node` is the broker that answered, if one is
     known; `rebalance_log` has a list of keys for every rebalance that happened during the operation."""

@@ -61,7 +61,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._now = START
         self._timers: list[Timer] = []
         self._serial = 0
-        self._cancelled = 0
+        self.cancelled = 0  # of those timers, about
         self._collect_at = START + COLLECT_EVERY
         self._runnable: list[Process] = []
         self._draw = rng.random
@@ -104,9 +104,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         if context is None:
-            context = copy_context()
+            context, process = copy_context(), OWNER.get(self.home)
+        else:
+            process = context.get(OWNER, self.home)
         handle = SimulatedHandle(callback, args, self, context)
-        process = context.get(OWNER, self.home)
         standing = process.standing
         if standing is not _DEAD:
             process.ready.append(handle)
@@ -129,9 +130,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         if context is None:
-            context = copy_context()
+            context, process = copy_context(), OWNER.get(self.home)
+        else:
+            process = context.get(OWNER, self.home)
         handle = SimulatedTimer(when, callback, args, self, context)
-        process = context.get(OWNER, self.home)
         if process.standing is not _DEAD:
             handle._scheduled = True
             self._serial += 1
@@ -153,14 +155,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 process.queued = True
                 self._runnable.append(process)
 
-    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:
-        """It is still among the timers."""
-        self._cancelled += 1
+    def _forget_cancelled(self) -> None:
+        """Timers that were cancelled stay where they are until they are due, or until they are most of all."""
         timers = self._timers
-        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(timers):
+        if self.cancelled * 2 > len(timers):
             timers[:] = [timer for timer in timers if timer[3] is None or not (timer[4]._cancelled or timer[3].dead)]
             heapify(timers)
-            self._cancelled = 0
+            self.cancelled = 0
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = super().create_task(coro, **options)
@@ -191,14 +192,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._runnable.clear()
 
     def _run(self) -> None:
-        """Turns of processes, as long as there are any; else time moves to where something is."""
+        """Turns of processes, as long as there are any; else time moves to the next timer."""
         timers, runnable, draw = self._timers, self._runnable, self._draw
         while not self._stop:
+            if not runnable:
+                if not timers:
+                    raise Deadlock("nothing is left that could ever happen")
+                if timers[0][0] > self._now:
+                    self._now = timers[0][0]
+                self._fire()
+                continue
             if timers and timers[0][0] <= self._now:
                 self._fire()
-            if not runnable:
-                self._jump()
-                continue
             process = runnable.pop()
             if runnable:
                 others = len(runnable)
@@ -206,22 +211,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 if at < others:
                     runnable[at], process = process, runnable[at]
             self._turn(process)
-
-    def _jump(self) -> None:
-        timers = self._timers
-        while timers:
-            when, _, _, process, what = timers[0]
-            if process is None or not (what._cancelled or process.standing is _DEAD):
-                break
-            heappop(timers)
-            what._scheduled = False
-        else:
-            raise Deadlock("nothing is left that could ever happen")
-        if when > self._now:
-            self._now = when
-        if self._now >= self._collect_at:
-            self._collect_at = self._now + COLLECT_EVERY
-            gc.collect()
 
     def _turn(self, process: Process) -> None:
         """One iteration of a process: what was ready, then sockets and threads, then timers that are due."""
@@ -269,7 +258,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         )
 
     def _fire(self) -> None:
+        """What is due by now: events happen, timers of processes wait for their turn."""
         timers, now = self._timers, self._now
+        if now >= self._collect_at:
+            self._collect_at = now + COLLECT_EVERY
+            gc.collect()
+        if self.cancelled > _COMPACT_FROM:
+            self._forget_cancelled()
         while timers and timers[0][0] <= now:
             _, _, _, process, what = heappop(timers)
             if process is None:
@@ -277,7 +272,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 continue
             what._scheduled = False
             if what._cancelled:
-                self._cancelled -= 1
+                self.cancelled -= 1
             elif process.standing is not _DEAD:
                 process.due.append(what)
                 if not process.queued and process.standing is _RUNNING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ class Socket:
         self.error: OSError | None = None
         self.gone = False
         self.transport: SimulatedTransport | None = None
-        self.tap: Tap | None = None
+        self._tap: Tap | None = None
+        # Where what leaves here goes: onto the link, or to who listens in on it.
+        self.push: Callable[[Kind, bytes], None] = self.depart
         self._flight: deque[tuple[float, Kind, bytes]] = deque()
         self._arrival = 0.0
         self._armed = False
-        # Bytes under way or unread, never more than WINDOW.
+        # Bytes under way or unread, never more than WINDOW; whoever sends data counts it first.
         self.outstanding = 0
         self._owed = 0
         self._finished = False
@@ -84,26 +87,23 @@ class Socket:
         link = self._link or self.link
         return not link.clear and (link.blocked or link.drops(self.address[1], self.peer.address[1]))
 
-    # -- out
+    @property
+    def tap(self) -> Tap | None:
+        """Who listens in."""
+        return self._tap
 
-    def send(self, data: bytes) -> None:
-        self.outstanding += len(data)
-        if self.tap is None:
-            self.depart(_DATA, data)
-        else:
-            self.tap.push(_DATA, data)
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self._tap = tap
+        self.push = self.depart if tap is None else tap.push
+
+    # -- out
 
     def finish(self) -> None:
         """No more data will come from here."""
         if not self._finished:
             self._finished = True
-            self._push(Kind.FIN, b"")
-
-    def _push(self, kind: Kind, data: bytes) -> None:
-        if self.tap is None:
-            self.depart(kind, data)
-        else:
-            self.tap.push(kind, data)
+            self.push(Kind.FIN, b"")
 
     def depart(self, kind: Kind, data: bytes) -> None:
         """Onto the link."""
@@ -167,7 +167,7 @@ class Socket:
     def _arrived(self, kind: Kind, data: bytes) -> None:
         if self.gone:
             if kind is not Kind.RST:
-                self._push(Kind.RST, b"")
+                self.push(Kind.RST, b"")
             return
         if kind is _DATA:
             self.network.carried(self, data)
@@ -189,18 +189,15 @@ class Socket:
 
     def read(self, size: int) -> bytes | bytearray:
         """So many bytes of the inbox, which has them."""
-        data = self.inbox
-        if size == len(data):
-            self.inbox = b""
-        else:
-            data, self.inbox = data[:size], data[size:]
+        inbox = self.inbox
+        self.inbox = inbox[size:]
         link = self._link or self.link
         if link.clear or not self.blocked:
             self.peer.credit(size)
         else:
             self._owed += size
             link.stalled[self] = None
-        return data
+        return inbox[:size]
 
     def fail(self, error: OSError) -> None:
         """The connection is broken from now on."""
@@ -229,7 +226,7 @@ class Socket:
         if self.error is not None or self.peer is self:
             return
         if self.inbox:
-            self._push(Kind.RST, b"")
+            self.push(Kind.RST, b"")
         else:
             self.finish()
 
@@ -237,7 +234,7 @@ class Socket:
         """Nobody will ever take this connection: reset it."""
         self.gone = True
         self.process.sockets.pop(self, None)
-        self._push(Kind.RST, b"")
+        self.push(Kind.RST, b"")
 
     def vanish(self) -> None:
         """The machine lost its power: nothing more leaves here, and nobody is told."""

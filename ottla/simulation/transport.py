@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ottla.simulation.handles import SimulatedHandle
-from ottla.simulation.socket import WINDOW
+from ottla.simulation.socket import WINDOW, Kind
 
 if TYPE_CHECKING:
     from ottla.simulation.loop import SimulatedLoop
@@ -168,8 +168,8 @@ class SimulatedTransport(asyncio.Transport):
             self._buffer += data
             self._flush()
         else:
-            # Copied at once: the caller may use its memory again.
-            socket.send(bytes(data))
+            socket.outstanding += size
+            socket.push(Kind.DATA, bytes(data))  # copied at once: the caller may use its memory again
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -194,9 +194,11 @@ class SimulatedTransport(asyncio.Transport):
             self._flush()
 
     def _flush(self) -> None:
-        room = WINDOW - self._socket.outstanding
-        if room and self._buffer:
-            self._socket.send(bytes(self._buffer[:room]))
+        socket = self._socket
+        room = min(WINDOW - socket.outstanding, len(self._buffer))
+        if room:
+            socket.outstanding += room
+            socket.push(Kind.DATA, bytes(self._buffer[:room]))
             del self._buffer[:room]
         if not self._buffer:
             if self._closing:

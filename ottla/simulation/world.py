@@ -67,7 +67,7 @@ class World:
         return random.getstate(), self._own["network"].getstate(), self._own["entropy"].getstate()
 
     def wall_clock_ms(self) -> int:
-        return int((EPOCH_S + self.loop.time() - START) * 1000)
+        return int((EPOCH_S + self.loop._now - START) * 1000)
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if self.loop.current.dead:

@@ -79,7 +79,7 @@ class PartitionTruth:
             raise Anomaly(f"{self.name}: node {node} joins the ISR with {held} offsets, committed is {self.end}")
 
     def acknowledged(self, offset: int, how: str) -> None:
-        if offset >= max(self.end, self.unseen_end) and not self.loose:
+        if offset >= self.end and offset >= self.unseen_end and not self.loose:
             raise Anomaly(f"{self.name}: offset {offset} was {how}, committed is only up to {self.end}")
 
 
@@ -160,7 +160,7 @@ class Replica:
             self._commits(role, now)
         self.high_watermark = now
         if not truth.loose:
-            self._stable.look(truth.transactions, truth.end, self)
+            self._stable.look(truth.transactions, now, truth.end, self)
         if self.lossy and self.held >= truth.end:
             self.lossy = False
 
@@ -249,10 +249,11 @@ class Replica:
         if self.offset < self.log.log_start_offset:
             self._seek(self.log.log_start_offset)
         while self.offset < end and not self._rotten:
-            contents = self._contents()
-            if not self._reads(contents):
+            contents, position = self._contents(), self._position
+            if position + _BATCH.size > len(contents):
+                self._rotten = True
                 return
-            base, length, epoch, _, crc, _, delta = _BATCH.unpack_from(contents, self._position)
+            base, length, epoch, _, crc, _, delta = _BATCH.unpack_from(contents, position)
             batch = (base, base + delta + 1, epoch, crc)
             if self._at < len(batches):
                 if batches[self._at] != batch:
@@ -263,13 +264,13 @@ class Replica:
                     # A bit has flipped somewhere in this file: what is true has to be read at another replica.
                     self._rotten = True
                     return
-                truth.add(batch, contents, self._position)
+                truth.add(batch, contents, position)
             else:
                 return
             if base in truth.transactions.ended:
                 self._stable.passes(truth.transactions, base, self)
             self._at += 1
-            self._position += length + LOG_OVERHEAD
+            self._position = position + length + LOG_OVERHEAD
             self.offset = batch[1]
 
     def _reads(self, contents: bytearray) -> bool:

@@ -70,11 +70,10 @@ class StableReplica:
         self._known_from = log.log_end_offset
         self._stable = self._high_watermark = -1
 
-    def look(self, truth: TransactionTruth, committed: int, who: object) -> None:
+    def look(self, truth: TransactionTruth, high_watermark: int, committed: int, who: object) -> None:
         """The high watermark or the role has changed; `committed` is how far the truth is known. Raises Anomaly when
         the last stable offset went back, or is not where the transactions put it."""
-        partition, start = self._partition, self._log.log_start_offset
-        high_watermark, stable = partition.high_watermark, partition.last_stable_offset
+        stable = self._partition.last_stable_offset
         expected = truth.stable(high_watermark) if high_watermark <= committed else None
         if stable < self._stable and not (self._high_watermark < self._known_from and stable == expected):
             raise Anomaly(f"{who}: the last stable offset went back from {self._stable} to {stable}")
@@ -83,7 +82,7 @@ class StableReplica:
             raise Anomaly(f"{who}: the last stable offset {stable} is above the high watermark {high_watermark}")
         if expected is None or high_watermark < self._known_from:
             return
-        if stable != expected and expected >= start:
+        if stable != expected and expected >= self._log.log_start_offset:
             raise Anomaly(f"{who}: its last stable offset is {stable}, by its transactions {expected}")
 
     def passes(self, truth: TransactionTruth, base: int, who: object) -> None:
