@@ -114,20 +114,20 @@ class ReplicaFetcher:
 
     def _ask_for(self, followed: Followed) -> None:
         """Fetch from where the log ends. With flush "synced" that says "durable up to here", so it is synced first."""
-        held = followed.partition.log
+        partition = followed.partition
+        held = partition.log
         assert held is not None
-        if held.config.flush == "synced" and held.recovery_point < held.log_end_offset:
+        if held.synced and held.recovery_point < held.log_end_offset:
             self._unsynced[followed.key] = followed
-        offset, epoch = following.fetch_position(followed.partition)
         position = FetchPartition(
-            followed.partition.index,
-            offset,
+            partition.index,
+            held.log_end_offset,
             self._config.replica_fetch_max_bytes,
             followed.role.leader_epoch,
-            epoch,
+            held.last_epoch,
             held.log_start_offset,
         )
-        self._session.want(followed.partition.topic_id, position)
+        self._session.want(partition.topic_id, position)
 
     # Life
 
@@ -186,15 +186,15 @@ class ReplicaFetcher:
 
     async def _round(self, connection: KafkaConnection) -> bool:
         """One fetch and what it brings; False when the assignment changed while the leader let us wait."""
-        loop = asyncio.get_running_loop()
-        self._bring_back(loop.time())
+        if self._aside:
+            self._bring_back(asyncio.get_running_loop().time())
         while self._unsynced:
             await self._sync()
         wait_s = self._config.replica_fetch_wait_max_ms / 1000
         if self._aside:
             retry_at = min(followed.retry_at for followed in self._aside.values())
-            wait_s = min(wait_s, max(retry_at - loop.time(), 0.001))
-        if not len(self._session):
+            wait_s = min(wait_s, max(retry_at - asyncio.get_running_loop().time(), 0.001))
+        if not self._session.wanted:
             await self._pause(wait_s)
             return True
         timeout = wait_s + self._config.replica_socket_timeout_ms / 1000
@@ -215,7 +215,7 @@ class ReplicaFetcher:
         topics, forgotten = self._session.request()
         for topic_id, rows in topics:
             for row in rows:
-                self._followed[key_of(topic_id, row.partition)].asked_at = row.fetch_offset
+                self._followed[topic_id.int, row.partition].asked_at = row.fetch_offset
         request = FetchRequest(
             max_wait_ms=int(wait_s * 1000),
             min_bytes=self._config.replica_fetch_min_bytes,
@@ -261,8 +261,9 @@ class ReplicaFetcher:
             raise FetchRefused(error.name)
         self._session.answered(response.session_id)
         for topic_id, rows in response.topics:
+            number = topic_id.int if isinstance(topic_id, UUID) else -1
             for row in rows:
-                followed = self._followed.get(key_of(topic_id, row.partition)) if isinstance(topic_id, UUID) else None
+                followed = self._followed.get((number, row.partition))
                 if followed is not None and followed.asked_at is not None and followed.current:
                     self._take(followed, row)
 
@@ -276,7 +277,8 @@ class ReplicaFetcher:
             followed.partition.fail(error)
             return
         if trouble is None:
-            followed.recovered()
+            if followed.trouble is not None:
+                followed.recovered()
             self._ask_unless_throttled(followed)
         else:
             followed.failed(trouble)

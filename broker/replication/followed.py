@@ -35,9 +35,9 @@ PASSING = frozenset(
 
 class Followed:
     """A partition as long as it has this role. `asked_at`: the offset that a request has named, None before the first;
-    `retry_at` (loop time): when to fetch it again once it was put aside."""
+    `retry_at` (loop time): when to fetch it again once it was put aside, and `trouble` why it was."""
 
-    __slots__ = ("_backoff", "_trouble", "asked_at", "key", "partition", "retry_at", "role")
+    __slots__ = ("_backoff", "asked_at", "key", "partition", "retry_at", "role", "trouble")
 
     def __init__(self, partition: Partition, role: FollowerState) -> None:
         self.partition = partition
@@ -46,7 +46,7 @@ class Followed:
         self.asked_at: int | None = None
         self.retry_at = 0.0
         self._backoff = FIRST_BACKOFF_S
-        self._trouble: str | None = None
+        self.trouble: str | None = None
 
     @property
     def current(self) -> bool:
@@ -71,16 +71,15 @@ class Followed:
         """Put aside for a while, longer each time. A new kind of trouble is logged; an election's echo is not."""
         self.retry_at = asyncio.get_running_loop().time() + self._backoff
         self._backoff = min(self._backoff * 2, MAX_BACKOFF_S)
-        if trouble != self._trouble and trouble not in PASSING:
+        if trouble != self.trouble and trouble not in PASSING:
             log.warning("partition_not_fetched", **self._names(), trouble=trouble)
-        self._trouble = trouble
+        self.trouble = trouble
 
     def recovered(self) -> None:
-        if self._trouble is None:
-            return
-        if self._trouble not in PASSING:
+        """It is fetched again, after some trouble."""
+        if self.trouble not in PASSING:
             log.info("partition_fetched_again", **self._names())
-        self._trouble = None
+        self.trouble = None
         self._backoff = FIRST_BACKOFF_S
 
     def _names(self) -> dict[str, object]:

@@ -32,25 +32,23 @@ def key_of(topic_id: UUID, index: int) -> Key:
 
 
 class FollowerSession:
-    """`id` and `epoch` go into the next request; epoch 0 asks for a new session, with all partitions, for `id`."""
+    """`id` and `epoch` go into the next request; epoch 0 asks for a new session, with all partitions, for `id`.
+    `wanted` has those partitions, each with its topic id and position."""
 
     def __init__(self) -> None:
         self.id = 0
         self.epoch = 0
-        self._wanted: dict[Key, tuple[UUID, FetchPartition]] = {}
+        self.wanted: dict[Key, tuple[UUID, FetchPartition]] = {}
         self._changed: dict[Key, None] = {}
         self._forgotten: dict[Key, UUID] = {}
 
-    def __len__(self) -> int:
-        return len(self._wanted)
-
     def want(self, topic_id: UUID, position: FetchPartition) -> None:
         """Fetch the partition from this position from now on."""
-        key = key_of(topic_id, position.partition)
-        known = self._wanted.get(key)
+        key = (topic_id.int, position.partition)
+        known = self.wanted.get(key)
         if known is not None and known[1] == position:
             return
-        self._wanted[key] = (topic_id, position)
+        self.wanted[key] = (topic_id, position)
         self._changed[key] = None
         if self._forgotten:
             self._forgotten.pop(key, None)
@@ -58,22 +56,29 @@ class FollowerSession:
     def forget(self, topic_id: UUID, index: int) -> None:
         """Fetch the partition no more."""
         key = key_of(topic_id, index)
-        if self._wanted.pop(key, None) is not None:
+        if self.wanted.pop(key, None) is not None:
             self._changed.pop(key, None)
             self._forgotten[key] = topic_id
 
     def request(self) -> tuple[Topics, Forgotten]:
         """What to name in the next request. To be followed by `answered` or `reset`."""
         topics: dict[int, tuple[UUID, list[FetchPartition]]] = {}
-        for key in self._changed if self.epoch else self._wanted:
-            topic_id, position = self._wanted[key]
-            topics.setdefault(key[0], (topic_id, []))[1].append(position)
+        for key in self._changed if self.epoch else self.wanted:
+            topic_id, position = self.wanted[key]
+            number = key[0]
+            if number in topics:
+                topics[number][1].append(position)
+            else:
+                topics[number] = (topic_id, [position])
+        self._changed = {}
+        return list(topics.values()), self._forget() if self._forgotten else []
+
+    def _forget(self) -> Forgotten:
         forgotten: dict[int, tuple[UUID, list[int]]] = {}
         for (number, index), topic_id in self._forgotten.items() if self.epoch else ():
             forgotten.setdefault(number, (topic_id, []))[1].append(index)
-        self._changed = {}
         self._forgotten = {}
-        return list(topics.values()), list(forgotten.values())
+        return list(forgotten.values())
 
     def answered(self, session_id: int) -> None:
         """The request was answered without an error. A leader that gives no session is asked for all each time."""

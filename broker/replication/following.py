@@ -12,12 +12,6 @@ from ottla.records import read_header, verify_batch
 log = structlog.get_logger(__name__)
 
 
-def fetch_position(partition: Partition) -> tuple[int, int]:
-    """(offset to fetch, epoch of the last record before it or -1), where the own log ends."""
-    _, held = _following(partition)
-    return held.log_end_offset, held.last_epoch
-
-
 def append_from_leader(partition: Partition, records: bytes | memoryview, asked_at: int) -> None:
     """Append whole batches as the leader sent them when it was asked for what follows `asked_at`.
 

@@ -177,12 +177,11 @@ class Partition:
         held = self._log()
         held.assign_epoch(image.leader_epoch)
         end = held.log_end_offset
-        synced = held.config.flush == "synced"
         role = LeaderState(
             node_id=self.host.node_id,
             image=image,
             log_end=end,
-            durable_end=min(end, held.recovery_point) if synced else end,
+            durable_end=min(end, held.recovery_point) if held.synced else end,
             high_watermark=self.high_watermark,
             min_insync=self.min_insync,
             max_lag_s=self.host.max_lag_s,
@@ -237,7 +236,7 @@ class Partition:
         held.config = settings.log
         if isinstance(role, LeaderState):
             role.min_insync = self.min_insync
-            if held.config.flush == "os":
+            if not held.synced:
                 role.durable_end = role.log_end
                 self.durable_acks.release(role.durable_end)
             self.advance()
@@ -315,7 +314,7 @@ class Partition:
         role, held = self.role, self.log
         assert isinstance(role, LeaderState) and held is not None
         role.appended(held.log_end_offset, self.host.now())
-        if held.config.flush == "synced":
+        if held.synced:
             self.sync()
         else:
             role.durable_end = role.log_end

@@ -33,7 +33,8 @@ class LogState:
     `on_recovery_point_lowered` is called before a truncation below the recovery point: whoever keeps the recovery point
     on disk must lower it there at that moment, for records below it that are missing are damage. `before_durable` is
     called once, by the first flush (it may be in an executor): it makes durable what the log's own files hang on.
-    `last_abort`: no marker that aborted a transaction is above this offset.
+    `last_abort`: no marker that aborted a transaction is above this offset. `synced`: the topic asks for a sync before
+    every acknowledgement.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class LogState:
     def config(self, config: LogConfig) -> None:
         self._config = config
         self._append_time = config.message_timestamp_type == "LogAppendTime"
+        self.synced = config.flush == "synced"
         self._set_limits()
 
     def jitter_with(self, rng: random.Random) -> None:

@@ -124,8 +124,7 @@ class Simulation(SteppedController):
     def _want(node: Node, role: FollowerState) -> FetchWant:
         if node.config.flush == "synced":
             node.log.flush()
-        offset, epoch = following.fetch_position(node.partition)
-        return FetchWant(offset, 1, role.leader_epoch, epoch, node.id, node.broker_epoch)
+        return FetchWant(node.log.log_end_offset, 1, role.leader_epoch, node.log.last_epoch, node.id, node.broker_epoch)
 
     def stray(self, id: int) -> bool:
         """A fetch leaves, and is held up on its way: the follower has given that connection up."""
