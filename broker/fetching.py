@@ -90,38 +90,40 @@ class Fetching:
         if session is not None and session.epoch != plan.epoch:
             self.urgent = True  # `plan.lost`
             return
+        error = ErrorCode.none
         for item in plan.items():
-            partition = item.partition
+            partition: Partition | None = item.partition
             if (
                 partition is None
                 or partition.retired
                 or partition.failure is not None
                 or item.committed_only is not self._committed_only
             ):
-                partition = self._resolve(item)
-            result = partition if isinstance(partition, FetchResult) else self._read(partition, item, first)
+                partition, error = self._resolve(item)
+            result = FetchResult(error) if partition is None else self._read(partition, item, first)
             if result.records:
                 self.size += len(result.records)
             elif result.error is not ErrorCode.none or result.diverging is not None or result.preferred >= 0:
                 self.urgent = True
             elif incremental and session is not None:
                 if result.high_watermark == item.told_high_watermark and result.log_start_offset == item.told_log_start:
-                    if self._rests(item, partition):
+                    if partition is not None and self._rests(item, partition):
                         session.cool(item)
                     continue
                 if self.follower:
                     self.news = True
             found.append((item, result))
 
-    def _resolve(self, item: FetchItem) -> Partition | FetchResult:
-        """The partition, by name or id, for as long as it stays; a session also begins to watch it."""
+    def _resolve(self, item: FetchItem) -> tuple[Partition | None, ErrorCode]:
+        """The partition, by name or id, for as long as it stays, or why there is none; a session also begins to watch
+        it."""
         replicas = self._context.replicas
         topic, index = item.topic, item.row.partition
         partition = (
             replicas.partition(topic, index) if isinstance(topic, str) else replicas.partition_by_id(topic, index)
         )
         if isinstance(partition, ErrorCode):
-            return FetchResult(partition)
+            return None, partition
         session = self._plan.session
         committed_only = self._committed_only
         if session is None:
@@ -131,7 +133,7 @@ class Fetching:
             item.partition = partition
             item.committed_only = committed_only
             item.unwatch = partition.watch(Alarm(session, item), follower=self.follower, committed_only=committed_only)
-        return partition
+        return partition, ErrorCode.none
 
     def _read(self, partition: Partition, item: FetchItem, first: bool) -> FetchResult:
         request, row = self._request, item.row
@@ -177,14 +179,12 @@ class Fetching:
             preferred=nearest,
         )
 
-    def _rests(self, item: FetchItem, partition: Partition | FetchResult) -> bool:
+    def _rests(self, item: FetchItem, partition: Partition) -> bool:
         """Whether nothing can come of this partition before its next event.
 
         Not when data was left behind for lack of room; nor for a follower outside the ISR, whose every fetch may bring
         it in.
         """
-        if isinstance(partition, FetchResult):
-            return False
         if not self.follower:
             end = partition.last_stable_offset if self._committed_only else partition.role.high_watermark
             return item.row.fetch_offset >= end
@@ -204,8 +204,8 @@ class Fetching:
             session.wait = wait
             return
         for item in self._plan.items():
-            partition = self._resolve(item)
-            if not isinstance(partition, FetchResult):
+            partition, _ = self._resolve(item)
+            if partition is not None:
                 wait.hold(partition.watch(wait.gained, follower=self.follower, committed_only=self._committed_only))
 
     # Answering

@@ -41,11 +41,13 @@ class TopicLimits:
     def of(self, topic: str) -> BatchLimits:
         """The limits of a topic; those of a topic that sets nothing when it is not known."""
         image = self._image()
-        if image.configs is not self._configs or len(self._limits) >= MAX_TOPICS:
+        if image.configs is not self._configs:
             self._configs = image.configs
             self._limits = {}
         limits = self._limits.get(topic)
         if limits is None:
+            if len(self._limits) >= MAX_TOPICS:
+                self._limits = {}
             limits = self._limits[topic] = self._resolve(image, topic)
         return limits
 

@@ -61,7 +61,7 @@ Rows = list[tuple[str, list[ProducePartitionResponse]]]
 
 
 def handle(context: BrokerContext, request: Request) -> Raw | NoResponse | Close | Later:
-    body = cast(ProduceRequest, request.body)
+    body: ProduceRequest = request.body
     if body.topic_ids:
         # An id that is not known has no name, as no topic has the empty one.
         names = context.view.image.topic_names

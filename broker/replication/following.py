@@ -20,8 +20,6 @@ def append_from_leader(partition: Partition, records: bytes | memoryview, asked_
     CorruptBatch, OffsetsOutOfOrder (nothing of the batches at fault is appended), DiskError, LogError.
     """
     _, held = _following(partition)
-    if isinstance(records, memoryview):
-        records = records.toreadonly()
     start = held.log_end_offset
     if start != asked_at:
         raise OffsetsOutOfOrder(f"{held.directory}: an answer about {asked_at} where {start} is next")

@@ -12,7 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from ottla.broker.replication.follower import EpochEnd, diverges
 from ottla.broker.replication.leader import LeaderState
-from ottla.broker.replication.partition import Acks, Partition
+from ottla.broker.replication.partition import NO_EPOCH, Acks, Partition
 from ottla.broker.replication.reading import FetchResult, FetchWant
 from ottla.log import (
     Appended,
@@ -21,6 +21,7 @@ from ottla.log import (
     DiskFull,
     Duplicate,
     LogError,
+    New,
     OffsetOutOfRange,
     PartitionLog,
     Verification,
@@ -49,19 +50,15 @@ def append(
     A retry of one of the producer's last five batches is not written again and answers with its offsets (KIP-98).
     acks=all is refused before anything is written when the ISR is too small (NOT_ENOUGH_REPLICAS).
     """
-    error = partition.check_leader()
-    if error is not ErrorCode.none:
-        return error
     role, held = partition.role, partition.log
-    assert isinstance(role, LeaderState) and held is not None
+    if partition.failure is not None or held is None or not isinstance(role, LeaderState):
+        return partition.check_leader()
     if acks == -1 and role.under_min_isr:
         return ErrorCode.not_enough_replicas
     if header.producer_id >= 0 and not header.attributes & CONTROL_BIT:
         verdict = held.producers.check(header, verification, sequenced=sequenced)
-        if isinstance(verdict, Duplicate):
-            return _again(held, verdict)
-        if isinstance(verdict, ErrorCode):
-            return verdict
+        if not isinstance(verdict, New):
+            return _again(held, verdict) if isinstance(verdict, Duplicate) else verdict
     try:
         appended = held.append_as_leader(batch, header, role.leader_epoch, now_ms)
     except DiskFull as full:
@@ -87,11 +84,10 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
     With `min_one`, the first batch comes whole even if it is larger than `want.max_bytes`. With `checked` nothing comes
     that does not check, however lately it was written.
     """
-    error = partition.check_leader(want.current_leader_epoch)
-    if error is not ErrorCode.none:
-        return FetchResult(error)
-    role, held = partition.role, partition.log
-    assert held is not None
+    role, held, epoch = partition.role, partition.log, want.current_leader_epoch
+    agrees = epoch == NO_EPOCH or epoch == role.leader_epoch
+    if not agrees or partition.failure is not None or held is None or not isinstance(role, LeaderState):
+        return FetchResult(partition.check_leader(epoch))
     start, end = held.log_start_offset, held.log_end_offset
     offset, fetched_epoch = want.offset, want.last_fetched_epoch
     if fetched_epoch > role.leader_epoch:

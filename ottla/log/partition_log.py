@@ -11,7 +11,8 @@ left behind cannot be known, so it is never tried again (LogOffline from then on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 from ottla.log.config import LogConfig
 from ottla.log.damage import check_batches
@@ -38,7 +39,8 @@ from ottla.records import (
 _STAMP = 16
 
 
-class Appended(NamedTuple):
+@dataclass(slots=True)
+class Appended:
     """Offsets given to an append. `log_append_time` is ms, -1 when records keep the producer's timestamps."""
 
     base_offset: int

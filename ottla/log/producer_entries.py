@@ -6,7 +6,6 @@ import struct
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from crc32c import crc32c
 
@@ -19,7 +18,8 @@ _CRC_START = 6
 _ENTRY = struct.Struct(">qhiqiqiq")
 
 
-class BatchMetadata(NamedTuple):
+@dataclass(slots=True)
+class BatchMetadata:
     """One remembered batch. `last_sequence` is -1 for a producer known only through a transaction marker."""
 
     last_sequence: int

@@ -58,7 +58,9 @@ def read_segment(segment: Segment, offset: int, max_bytes: int, up_to: int, min_
 
     The first batch comes even if it is larger when `min_one`. b"" when nothing qualifies.
     """
-    position = locate(segment, offset)
+    position = segment.boundaries.get(offset)
+    if position is None:
+        position = locate(segment, offset)
     limit, known = segment.size, True
     if up_to < segment.next_offset:
         bound = segment.boundaries.get(up_to)

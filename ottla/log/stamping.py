@@ -33,7 +33,7 @@ class Run:
 
     start: int
     end: int
-    headers: list[BatchHeader] = field(default_factory=list)
+    headers: list[BatchHeader]
     gap: bool = False
     markers: dict[int, EndMarker | None] = field(default_factory=dict)
 
@@ -55,10 +55,11 @@ def split_runs(data: Buffer, offset: int, epoch: int, segment_bytes: int, *, gap
             raise OffsetsOutOfOrder(f"epoch {header.leader_epoch} at offset {offset} after {epoch}")
         end = start + header.batch_length + LOG_OVERHEAD
         if run is None or end - run.start > segment_bytes:
-            run = Run(start, end)
+            run = Run(start, end, [header])
             runs.append(run)
-        run.end = end
-        run.headers.append(header)
+        else:
+            run.end = end
+            run.headers.append(header)
         if base != offset:
             run.gap = True
         if header.attributes & CONTROL_BIT and header.producer_id >= 0:
