@@ -28,7 +28,8 @@ from ottla.controller.raft.messages import (
 if TYPE_CHECKING:
     import random
 
-_NOTHING = Ready()
+NOTHING = Ready()
+"""What `RaftCore.ready` returns when there is nothing to do."""
 
 
 class RaftCore(Elections):
@@ -43,24 +44,29 @@ class RaftCore(Elections):
 
     def step(self, sender: int, message: Message, now: float) -> None:
         """Take in one message; ``sender`` is authenticated by the transport."""
-        if isinstance(message, VoteRequest):
-            self._on_vote_request(sender, message, now)
-        elif isinstance(message, JoinRequest):
-            self._on_join(sender, now, eligible=message.eligible)
-        elif isinstance(message, LeaderHint):
-            self._on_leader_hint(message)
-        elif message.term > self.term:
-            led = isinstance(message, AppendRequest | SnapshotChunk)
-            delay = None if led else self._retry_delay()
-            self._become_follower(message.term, sender if led else None, now, delay)
-            self._step_current(sender, message, now)
-        elif message.term == self.term or isinstance(message, VoteResponse):
-            self._step_current(sender, message, now)
-        elif isinstance(message, AppendRequest):
-            # A deposed leader learns from the answer that it is one (section 5.1).
-            self._send(sender, self._append_response(False, message.prev_index, message.stamp))
-        elif isinstance(message, SnapshotChunk):
-            self._send(sender, self._snapshot_response(message, 0))
+        match message:
+            case VoteRequest():
+                self._on_vote_request(sender, message, now)
+            case JoinRequest():
+                self._on_join(sender, now, eligible=message.eligible)
+            case LeaderHint():
+                self._on_leader_hint(message)
+            case _ if message.term == self.term:
+                self._step_current(sender, message, now)
+            case _ if message.term > self.term:
+                led = isinstance(message, AppendRequest | SnapshotChunk)
+                delay = None if led else self._retry_delay()
+                self._become_follower(message.term, sender if led else None, now, delay)
+                self._step_current(sender, message, now)
+            case VoteResponse():
+                self._step_current(sender, message, now)
+            case AppendRequest():
+                # A deposed leader learns from the answer that it is one (section 5.1).
+                self._send(sender, self._append_response(False, message.prev_index, message.stamp))
+            case SnapshotChunk():
+                self._send(sender, self._snapshot_response(message, 0))
+            case _:
+                return
 
     def _step_current(self, sender: int, message: Message, now: float) -> None:
         match message:
@@ -196,17 +202,21 @@ class RaftCore(Elections):
 
     def ready(self, now: float) -> Ready:
         """Take what has to be done now (see Ready); falsy when there is nothing. The one before must be finished."""
-        self._replicate(now)
-        barriers = self._take_barriers()
+        barriers: tuple[tuple[int, int], ...] = ()
         changes: tuple[tuple[int, int | Refusal], ...] = ()
-        if self.leading is not None and self.leading.changes:
-            changes = tuple(self.leading.changes)
-            self.leading.changes.clear()
-        something = self._urgent or self._messages or barriers or changes
-        if not (something or self.commit != self.applied or self.must_persist):
-            return _NOTHING
+        leading = self.leading
+        if leading is not None:
+            self._replicate(leading, now)
+            if leading.barriers:
+                barriers = self._take_barriers(leading)
+            if leading.changes:
+                changes = tuple(leading.changes)
+                leading.changes.clear()
+        must_persist = self.must_persist
+        if not (must_persist or self._urgent or self._messages or self.commit != self.applied or barriers or changes):
+            return NOTHING
         hard_state: HardState | None = None
-        if not self._has_handed_hard_state:
+        if must_persist and not self._has_handed_hard_state:
             hard_state = self._handed = self.hard_state
             # Only the first leader of a cluster has both: before anybody holds an entry, a majority must durably
             # remember that the cluster has begun, and this node is counted in it.

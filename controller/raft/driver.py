@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from ottla.controller.raft.config import RaftConfig, Ready, Role
-from ottla.controller.raft.core import RaftCore
+from ottla.controller.raft.core import NOTHING, RaftCore
 from ottla.controller.raft.errors import RaftInvariantError, Refusal
 from ottla.controller.raft.messages import Entry, Message
 from ottla.controller.raft.storage import Storage
@@ -296,12 +296,15 @@ class RaftDriver:
         """The task is idle: do here what needs no disk, and leave the rest to it."""
         self._idle = False  # so that nothing that is called from here comes back to here
         try:
-            while not core.must_persist and (ready := core.ready(now)):
+            while not core.must_persist:
+                ready = core.ready(now)
+                if ready is NOTHING:
+                    break
                 early = self._announce(core, ready)
                 self._conclude(core, ready, early=early)
                 self._snapshot_if_due(core)
                 self._publish(core)
-            if core.must_persist:
+            else:
                 self._wake.set()
                 return
             self._publish(core)

@@ -29,16 +29,13 @@ class EntryLog:
         self._voter_sets: list[tuple[int, VoterSet | None]] = [(base_index, voters)]  # the first: at or before the base
         self.voters, self.voters_index = voters, base_index
         self.bytes = 0
+        self.last_index = base_index
         self.append(entries)
         self.handed = self.stable = self.last_index
 
     @property
     def first_index(self) -> int:
         return self._base_index + 1
-
-    @property
-    def last_index(self) -> int:
-        return self._base_index + len(self._entries)
 
     @property
     def last_term(self) -> int:
@@ -76,6 +73,7 @@ class EntryLog:
             if entry.index != self.last_index + 1 or entry.term < self.last_term:
                 raise RaftInvariantError(f"entry {entry.index}@{entry.term} cannot follow {self.last_index}")
             self._entries.append(entry)
+            self.last_index = entry.index
             if entry.data[:1] == b"\x00" and (voters := decode_voter_set(entry.data)) is not None:
                 self._voter_sets.append((entry.index, voters))
                 self.voters_index, self.voters = self._voter_sets[-1]
@@ -106,6 +104,7 @@ class EntryLog:
         position = index - self._base_index - 1
         self.bytes -= sum(len(entry.data) + ENTRY_OVERHEAD for entry in self._entries[position:])
         del self._entries[position:]
+        self.last_index = index - 1
         while self._voter_sets[-1][0] >= index:
             self._voter_sets.pop()
         self.voters_index, self.voters = self._voter_sets[-1]
@@ -118,6 +117,8 @@ class EntryLog:
 
     def take_unpersisted(self) -> tuple[Entry, ...]:
         """Entries to persist next; remembers that they were handed out."""
+        if self.handed == self.last_index:
+            return ()
         entries = self.between(self.handed + 1, self.last_index)
         self.handed = self.last_index
         return entries
@@ -159,4 +160,4 @@ class EntryLog:
         self._entries.clear()
         self.bytes = 0
         self._base_index, self._base_term = index, term
-        self.handed = self.stable = index
+        self.handed = self.stable = self.last_index = index

@@ -19,12 +19,15 @@ class Follower(RaftState):
             hint_index, hint_term = self.log.hint(request.prev_index, request.prev_term)
             self._send(leader, self._append_response(False, request.prev_index, request.stamp, hint_index, hint_term))
             return
-        self.log.merge(request.entries, self.commit)
-        if self.log.voters is not self._adopted:
-            self._adopt_voters()
-        matched = request.prev_index + len(request.entries)
+        matched = request.prev_index
+        if request.entries:
+            self.log.merge(request.entries, self.commit)
+            if self.log.voters is not self._adopted:
+                self._adopt_voters()
+            matched += len(request.entries)
         # Only what this request vouches for may be committed; the tail behind it may still be overwritten.
-        self._commit_to(min(request.commit, max(matched, self.commit)))
+        if self.commit < request.commit and self.commit < matched:
+            self._commit_to(min(request.commit, matched))
         self._send(leader, self._append_response(True, matched, request.stamp))
 
     def _holds(self, index: int, term: int) -> bool:

@@ -114,12 +114,9 @@ class Leader(Follower):
         leading.stamp = max(leading.stamp + 1, int(now * 1_000_000))
         return leading.stamp
 
-    def _replicate(self, now: float) -> None:
+    def _replicate(self, leading: LeaderState, now: float) -> None:
         """Send every peer what it lacks, as far as its window allows. Called once per Ready, so that proposals and
         acknowledgements that came together leave together."""
-        leading = self.leading
-        if leading is None:
-            return
         last = self.log.last_index
         for peer, progress in leading.peers.items():
             if progress.mode is Mode.REPLICATE and progress.next_index > last and progress.sent_commit >= self.commit:
@@ -334,14 +331,14 @@ class Leader(Follower):
             contacts = sorted((progress.contact for progress in leading.peers.values() if progress.voter), reverse=True)
         return contacts[needed - 1] + self.config.election_timeout
 
-    def _take_barriers(self) -> tuple[tuple[int, int], ...]:
+    def _take_barriers(self, leading: LeaderState) -> tuple[tuple[int, int], ...]:
         """Read barriers (thesis 6.4) that a majority has confirmed after they were asked for."""
-        if self.leading is None or not self.leading.barriers or self.commit < self.leading.first_index:
+        if self.commit < leading.first_index:
             return ()
-        stamps = {p: 0 if pr.recovering else pr.acked_stamp for p, pr in self.leading.peers.items()}
-        confirmed = self._quorum_value(self.leading.stamp + 1, stamps)
-        done = tuple((token, index) for token, index, stamp in self.leading.barriers if stamp <= confirmed)
-        self.leading.barriers = [barrier for barrier in self.leading.barriers if barrier[2] > confirmed]
+        stamps = {p: 0 if pr.recovering else pr.acked_stamp for p, pr in leading.peers.items()}
+        confirmed = self._quorum_value(leading.stamp + 1, stamps)
+        done = tuple((token, index) for token, index, stamp in leading.barriers if stamp <= confirmed)
+        leading.barriers = [barrier for barrier in leading.barriers if barrier[2] > confirmed]
         return done
 
     def _hand_over_if_ready(self, peer: int) -> None:

@@ -119,7 +119,7 @@ class RaftState:
 
     def _election_delay(self) -> float:
         timeout = self.config.election_timeout
-        return self.rng.uniform(timeout, 2 * timeout)
+        return timeout + timeout * self.rng.random()
 
     def _retry_delay(self) -> float:
         """Between failed campaigns: short at first (a split vote, a peer that is only starting), then the timeout.

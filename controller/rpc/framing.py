@@ -1,7 +1,7 @@
 """Several Raft messages in one body, each prefixed with its length: unsigned, 32 bits, big-endian. Pure."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 _LENGTH = struct.Struct(">I")
 FRAME_OVERHEAD = _LENGTH.size
@@ -14,13 +14,13 @@ class BadFrame(ValueError):
 def join_frames(frames: Iterable[bytes]) -> bytes:
     parts: list[bytes] = []
     for frame in frames:
-        parts.append(_LENGTH.pack(len(frame)))
-        parts.append(frame)
+        parts += (_LENGTH.pack(len(frame)), frame)
     return b"".join(parts)
 
 
-def split_frames(body: bytes) -> Iterator[bytes]:
-    """The frames of a body in order. Raises BadFrame at the first one that is cut short."""
+def split_frames(body: bytes) -> list[bytes]:
+    """The frames of a body in order. Raises BadFrame when one is cut short."""
+    frames: list[bytes] = []
     at, end = 0, len(body)
     while at < end:
         if end - at < FRAME_OVERHEAD:
@@ -29,5 +29,6 @@ def split_frames(body: bytes) -> Iterator[bytes]:
         at += FRAME_OVERHEAD
         if size > end - at:
             raise BadFrame(f"a frame of {size} bytes with {end - at} left")
-        yield body[at : at + size]
+        frames.append(body[at : at + size])
         at += size
+    return frames

@@ -9,9 +9,8 @@ of a cluster must have it: tags are the positions in `Message`, whose order is t
 import struct
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import groupby
 from operator import attrgetter
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from ottla.controller.raft.messages import (
     AppendResponse,
@@ -21,161 +20,134 @@ from ottla.controller.raft.messages import (
     VoteResponse,
 )
 
-_SIZE = struct.Struct(">I")
 _ENTRY = struct.Struct(">qqI")
+_FIXED: dict[object, str] = {int: "q", bool: "B"}
+_VARYING: dict[object, type] = {str: str, bytes: bytes, tuple[Entry, ...]: Entry}
 
 
 class BadMessage(ValueError):
     """Bytes that are not a Raft message."""
 
 
-class _Reader:
-    __slots__ = ("at", "data")
+class _Run(NamedTuple):
+    """Fields that follow each other and have a size of their own, and then one that says how long it is, if there is
+    one: what is packed and unpacked at once ends with its length."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        start = self.at
-        self.at += layout.size
-        if self.at > len(self.data):
-            raise BadMessage("cut short")
-        return layout.unpack_from(self.data, start)
-
-    def take(self, size: int) -> bytes:
-        start = self.at
-        self.at += size
-        if self.at > len(self.data):
-            raise BadMessage("cut short")
-        return self.data[start : self.at]
+    layout: struct.Struct
+    end: int  # position of the first field that is not of a fixed size
+    truths: tuple[int, ...]  # positions of the truth values
+    varying: type | None  # of the field at `end`: str, bytes or Entry (any number of them); None: there is none
 
 
-def _write_bytes(out: list[bytes], value: bytes) -> None:
-    out.append(_SIZE.pack(len(value)))
-    out.append(value)
-
-
-def _write_str(out: list[bytes], value: str) -> None:
-    _write_bytes(out, value.encode())
-
-
-def _write_entries(out: list[bytes], entries: tuple[Entry, ...]) -> None:
-    out.append(_SIZE.pack(len(entries)))
-    for entry in entries:
-        out.append(_ENTRY.pack(entry.index, entry.term, len(entry.data)))
-        out.append(entry.data)
-
-
-def _read_bytes(reader: _Reader) -> bytes:
-    return reader.take(reader.unpack(_SIZE)[0])
-
-
-def _read_str(reader: _Reader) -> str:
-    return _read_bytes(reader).decode()
-
-
-def _read_entries(reader: _Reader) -> tuple[Entry, ...]:
-    (count,) = reader.unpack(_SIZE)
-    if count * _ENTRY.size > len(reader.data) - reader.at:
-        raise BadMessage(f"{count} entries cannot fit")
-    entries = []
-    for _ in range(count):
-        index, term, size = reader.unpack(_ENTRY)
-        entries.append(Entry(index, term, reader.take(size)))
-    return tuple(entries)
-
-
-_Write = Callable[[list[bytes], Any], None]
-_Read = Callable[[_Reader], Any]
-_FIXED: dict[object, str] = {int: "q", bool: "B"}
-_VARYING: dict[object, tuple[_Write, _Read]] = {
-    str: (_write_str, _read_str),
-    bytes: (_write_bytes, _read_bytes),
-    tuple[Entry, ...]: (_write_entries, _read_entries),
-}
-
-
-class _Fixed:
-    """Fields of one message that follow each other and have a size of their own: packed and unpacked at once."""
-
-    def __init__(self, names: list[str], kinds: list[object]) -> None:
-        self._layout = struct.Struct(">" + "".join(_FIXED[kind] for kind in kinds))
-        self._get = attrgetter(*names)
-        self._one = len(names) == 1
-        self._truths = [at for at, kind in enumerate(kinds) if kind is bool]
-
-    def write(self, out: list[bytes], message: Message) -> None:
-        values = self._get(message)
-        out.append(self._layout.pack(values) if self._one else self._layout.pack(*values))
-
-    def read(self, reader: _Reader, values: list[Any]) -> None:
-        at = len(values)
-        values += reader.unpack(self._layout)
-        for truth in self._truths:
-            if values[at + truth] > 1:
-                raise BadMessage(f"{values[at + truth]} is no truth value")
-            values[at + truth] = values[at + truth] == 1
-
-
-class _Varying:
-    """A field that says how long it is."""
-
-    def __init__(self, name: str, kind: object) -> None:
-        self._get = attrgetter(name)
-        self._write, self._read = _VARYING[kind]
-
-    def write(self, out: list[bytes], message: Message) -> None:
-        self._write(out, self._get(message))
-
-    def read(self, reader: _Reader, values: list[Any]) -> None:
-        values.append(self._read(reader))
-
-
-def _layout(kind: type) -> list[_Fixed | _Varying]:
+def _runs(kind: type) -> tuple[_Run, ...]:
     types = get_type_hints(kind)
-    parts: list[_Fixed | _Varying] = []
-    for fixed, group in groupby(fields(kind), lambda each: types[each.name] in _FIXED):
-        names = [each.name for each in group]
-        if fixed:
-            parts.append(_Fixed(names, [types[name] for name in names]))
-        else:
-            parts += [_Varying(name, types[name]) for name in names]
-    return parts
+    kinds = [types[each.name] for each in fields(kind)]
+    runs: list[_Run] = []
+    codes, truths = ">", []
+    for at, each in enumerate(kinds):
+        if each in _FIXED:
+            codes += _FIXED[each]
+            truths += [at] if each is bool else []
+            continue
+        runs.append(_Run(struct.Struct(codes + "I"), at, tuple(truths), _VARYING[each]))
+        codes, truths = ">", []
+    if codes != ">":
+        runs.append(_Run(struct.Struct(codes), len(kinds), tuple(truths), None))
+    return tuple(runs)
+
+
+def _values(kind: type) -> Callable[[Any], Any]:
+    return attrgetter(*(each.name for each in fields(kind)))
 
 
 _KINDS: tuple[type, ...] = get_args(Message)
-_LAYOUTS = {kind: (bytes([tag]), _layout(kind)) for tag, kind in enumerate(_KINDS)}
+_ANSWERS = (AppendResponse, VoteResponse, SnapshotResponse)
+_RUNS = [_runs(kind) for kind in _KINDS]
+_WRITERS = {kind: (bytes([tag]), _values(kind), _RUNS[tag]) for tag, kind in enumerate(_KINDS)}
 
 
 def is_answer(message: Message) -> bool:
     """Whether it is said because of a message of the receiver's, and to nobody else."""
-    return isinstance(message, AppendResponse | VoteResponse | SnapshotResponse)
+    return type(message) in _ANSWERS
 
 
 def encode_message(message: Message) -> bytes:
     """Raises struct.error when a number does not fit in 64 bits (a broken invariant, not an input)."""
-    tag, layout = _LAYOUTS[type(message)]
-    out = [tag]
-    for part in layout:
-        part.write(out, message)
+    tag, get, runs = _WRITERS[type(message)]
+    values = get(message)
+    if type(values) is not tuple:
+        values = (values,)  # the message has one field
+    out: list[bytes] = [tag]
+    at = 0
+    for layout, end, _, varying in runs:
+        if varying is None:
+            out.append(layout.pack(*values[at:end]))
+            break
+        value = values[end].encode() if varying is str else values[end]
+        out.append(layout.pack(*values[at:end], len(value)))
+        if varying is Entry:
+            for entry in value:
+                out += (_ENTRY.pack(entry.index, entry.term, len(entry.data)), entry.data)
+        else:
+            out.append(value)
+        at = end + 1
     return b"".join(out)
 
 
 def decode_message(data: bytes) -> Message:
     """Raises BadMessage for anything that `encode_message` does not make, trailing bytes included."""
-    reader = _Reader(data)
-    (tag,) = reader.take(1)
+    if not data:
+        raise BadMessage("cut short")
+    tag = data[0]
     if tag >= len(_KINDS):
         raise BadMessage(f"no message has tag {tag}")
-    kind = _KINDS[tag]
-    values: list[Any] = []
     try:
-        for part in _LAYOUTS[kind][1]:
-            part.read(reader, values)
+        values = _read(data, _RUNS[tag])
     except UnicodeDecodeError as error:
         raise BadMessage(str(error)) from None
-    if reader.at != len(data):
-        raise BadMessage(f"{len(data) - reader.at} bytes are left over")
-    message: Message = kind(*values)
+    except struct.error:
+        raise BadMessage("cut short") from None
+    message: Message = _KINDS[tag](*values)
     return message
+
+
+def _read(data: bytes, runs: tuple[_Run, ...]) -> list[Any]:
+    """The fields' values. Raises struct.error where numbers are cut short."""
+    values: list[Any] = []
+    at = 1
+    for layout, _, truths, varying in runs:
+        values += layout.unpack_from(data, at)
+        at += layout.size
+        for truth in truths:
+            if values[truth] > 1:
+                raise BadMessage(f"{values[truth]} is no truth value")
+            values[truth] = values[truth] == 1
+        if varying is None:
+            break
+        size = values.pop()
+        if varying is Entry:
+            entries, at = _read_entries(data, at, size) if size else ((), at)
+            values.append(entries)
+            continue
+        value, at = data[at : at + size], at + size
+        if at > len(data):
+            raise BadMessage("cut short")
+        values.append(value.decode() if varying is str else value)
+    if at != len(data):
+        raise BadMessage(f"{len(data) - at} bytes are left over")
+    return values
+
+
+def _read_entries(data: bytes, at: int, count: int) -> tuple[tuple[Entry, ...], int]:
+    """So many entries, and where they end."""
+    if count * _ENTRY.size > len(data) - at:
+        raise BadMessage(f"{count} entries cannot fit")
+    entries = []
+    for _ in range(count):
+        index, term, size = _ENTRY.unpack_from(data, at)
+        at += _ENTRY.size
+        if size > len(data) - at:
+            raise BadMessage("cut short")
+        entries.append(Entry(index, term, data[at : at + size]))
+        at += size
+    return tuple(entries), at

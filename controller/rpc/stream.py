@@ -59,7 +59,8 @@ class RaftStream(asyncio.Protocol):
         """One frame with these messages. Without any: a question whether the peer is there, or the answer to it."""
         frame = self._sealer.seal(messages, self._received)
         self.sent += len(frame)
-        self._told_at = self._loop.time()
+        if self._accepted:
+            self._told_at = self._loop.time()
         self._transport.write(frame)
 
     def close(self) -> None:
@@ -78,7 +79,9 @@ class RaftStream(asyncio.Protocol):
         self._received += len(data)
         try:
             for heard, body in self._opener.feed(data):
-                self._hear(heard)
+                if heard > self.heard:
+                    self.heard = heard
+                    self.on_progress()
                 if body:
                     for message in split_frames(body):
                         self._deliver(message)
@@ -92,11 +95,6 @@ class RaftStream(asyncio.Protocol):
             return
         if self._accepted and self._opener.incomplete and self._loop.time() - self._told_at >= _PROGRESS_S:
             self.send(())
-
-    def _hear(self, heard: int) -> None:
-        if heard > self.heard:
-            self.heard = heard
-            self.on_progress()
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -60,8 +60,8 @@ class _Link:
 
     def put(self, message: bytes) -> None:
         stream = self._stream
-        if stream is not None and stream.writable and not self._queue:
-            self._send(stream, [message])
+        if stream is not None and not self._queue and stream.writable:
+            self._send(stream, (message,))
             return
         self._queue.append(message)
         self._bytes += len(message)
@@ -139,7 +139,7 @@ class _Link:
         while stream is not None and stream.writable and self._queue:
             self._send(stream, self._take())
 
-    def _send(self, stream: RaftStream, messages: list[bytes]) -> None:
+    def _send(self, stream: RaftStream, messages: Sequence[bytes]) -> None:
         stream.send(messages)
         self._unheard.append((stream.sent, len(messages)))
         if self._waits_since is None:
