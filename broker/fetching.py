@@ -66,7 +66,8 @@ class Fetching:
         self._version = version
         self._request = request
         self._plan = plan
-        self._budget = min(request.max_bytes, context.config.fetch_max_bytes)
+        budget = context.config.fetch_max_bytes
+        self._budget = budget if budget < request.max_bytes else request.max_bytes
         self.follower = follower = request.replica_id >= 0
         self._nearby = version >= NEARBY_SINCE and not follower
         self._committed_only = request.isolation_level == READ_COMMITTED and not follower

@@ -57,8 +57,8 @@ def handle(context: BrokerContext, request: Request) -> Raw | Later:
     wait_s = body.max_wait_ms / 1000
     deadline = now + (wait_s if wait_s < MAX_WAIT_S else MAX_WAIT_S)
     news_within = 0.0 if selects_by_rack(context) else NEWS_WITHIN_S
-    if fetching.news:
-        deadline = min(deadline, now + news_within)
+    if fetching.news and now + news_within < deadline:
+        deadline = now + news_within
     wait = context.replicas.fetch_wait(body.min_bytes - fetching.size, deadline, news_within=news_within)
     fetching.watch(wait)
     return _answer_after(context, request, wait, fetching)

@@ -287,16 +287,18 @@ class Production:
             else:
                 later.give(answer)
 
-        self.wait.start(min(max(self._body.timeout_ms / 1000, 0.0), MAX_TIMEOUT_S), settled)
+        timeout_s = self._body.timeout_ms / 1000
+        if not 0.0 <= timeout_s <= MAX_TIMEOUT_S:
+            timeout_s = 0.0 if timeout_s < 0.0 else MAX_TIMEOUT_S
+        self.wait.start(timeout_s, settled)
         return later
 
     def answer(self, late_errors: Mapping[int, ErrorCode]) -> Raw | NoResponse | Close:
         """`late_errors` by slot: what was appended, but not acknowledged, or what did not get as far in time."""
         if self._broken is not None:
             raise self._broken
-        for slot, error in late_errors.items():
-            topic, row = self._row(slot)
-            self._put(slot, self._error(topic, row.partition, error))
+        if late_errors:
+            self._put_errors(late_errors)
         if self._acks == 0:
             return CLOSE if self.failed else NO_RESPONSE
         if not self.failed:
@@ -312,6 +314,11 @@ class Production:
             node_endpoints=endpoints,
             topic_ids=self._body.topic_ids,
         )
+
+    def _put_errors(self, late_errors: Mapping[int, ErrorCode]) -> None:
+        for slot, error in late_errors.items():
+            topic, row = self._row(slot)
+            self._put(slot, self._error(topic, row.partition, error))
 
     def _row(self, slot: int) -> tuple[str, ProducePartitionResponse]:
         for topic, rows in self._rows:

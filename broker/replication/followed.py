@@ -102,7 +102,7 @@ def take(followed: Followed, row: FetchPartitionResponse) -> str | None:
         following.truncate(partition, EpochEnd(*row.diverging_epoch))
         return None
     records = row.records
-    if records is not None and len(records):
+    if records:
         assert isinstance(records, bytes | memoryview) and followed.asked_at is not None
         throttle = partition.fetch_throttle
         following.append_from_leader(partition, records, followed.asked_at)

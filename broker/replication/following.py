@@ -43,9 +43,8 @@ def adopt(partition: Partition, high_watermark: int, log_start_offset: int) -> N
         apart = held.producers.transactions.unsettled
         stable = partition.last_stable_offset if apart else role.high_watermark
         partition.watchers.committed(role.high_watermark, stable)
-    start = min(log_start_offset, role.high_watermark)
-    if start > held.log_start_offset:
-        held.advance_log_start(start)
+    if log_start_offset > held.log_start_offset:
+        held.advance_log_start(min(log_start_offset, role.high_watermark))
 
 
 def out_of_touch(partition: Partition, role: FollowerState) -> None:

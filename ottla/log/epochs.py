@@ -10,13 +10,15 @@ _NEVER = 2**63 - 1
 
 
 class EpochCache:
-    """Entries `(epoch, start offset)`, both strictly increasing. `version` counts the changes, for whoever persists."""
+    """Entries `(epoch, start offset)`, both strictly increasing. `version` counts the changes, for whoever persists.
+    `latest` is the latest epoch known, also when it has no records yet; -1 if none."""
 
-    __slots__ = ("_epochs", "_starts", "version")
+    __slots__ = ("_epochs", "_starts", "latest", "version")
 
     def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
         self._epochs: list[int] = []
         self._starts: list[int] = []
+        self.latest = -1
         self.version = 0
         for epoch, start in entries:
             self.assign(epoch, start)
@@ -24,11 +26,6 @@ class EpochCache:
     @property
     def entries(self) -> tuple[tuple[int, int], ...]:
         return tuple(zip(tuple(self._epochs), tuple(self._starts), strict=False))
-
-    @property
-    def latest(self) -> int:
-        """The latest epoch known, also when it has no records yet; -1 if none."""
-        return self._epochs[-1] if self._epochs else -1
 
     def assign(self, epoch: int, start_offset: int) -> None:
         """From `start_offset` on, records belong to `epoch`.
@@ -45,6 +42,7 @@ class EpochCache:
             epochs.append(epoch)
             starts.append(start_offset)
             self.version += 1
+        self.latest = epochs[-1]
 
     def epoch_for_offset(self, offset: int) -> int:
         """The epoch of the record at `offset`, -1 if the offset lies before the first known epoch."""
@@ -78,6 +76,7 @@ class EpochCache:
             self._epochs.pop()
             self._starts.pop()
             self.version += 1
+        self.latest = self._epochs[-1] if self._epochs else -1
 
     def truncate_from_start(self, offset: int) -> None:
         """Forget epochs that end at or before `offset`; the one that `offset` lies in then begins there."""
@@ -93,4 +92,5 @@ class EpochCache:
     def clear(self) -> None:
         self._epochs.clear()
         self._starts.clear()
+        self.latest = -1
         self.version += 1
