@@ -158,7 +158,7 @@ class ActiveController:
             offset = await asyncio.shield(waiting)
         if decision.records:
             _tell(request, response, self._view.image)
-        return response.model_copy(update={"offset": offset})
+        return type(response)(**{**vars(response), "offset": offset})
 
     def _sign_of_life(self, reign: Reign, request: RegisterBroker | Heartbeat) -> None:
         self._dead.discard(request.node_id)

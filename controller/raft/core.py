@@ -227,9 +227,9 @@ class RaftCore(Elections):
             snapshot=self._pending_snapshot,
             install=self._pending_install,
             hard_state=hard_state,
-            entries=self.log.take_unpersisted(),
+            entries=self.log.take_unpersisted() if must_persist else (),
             messages=tuple(self._messages),
-            committed=self._take_committed(),
+            committed=self._take_committed() if self.commit != self.applied else (),
             barriers=barriers,
             changes=changes,
         )

@@ -296,18 +296,19 @@ class RaftDriver:
         """The task is idle: do here what needs no disk, and leave the rest to it."""
         self._idle = False  # so that nothing that is called from here comes back to here
         try:
-            while not core.must_persist:
+            news = True
+            while news:
+                if core.must_persist:
+                    self._wake.set()
+                    return
                 ready = core.ready(now)
-                if ready is NOTHING:
-                    break
-                early = self._announce(core, ready)
-                self._conclude(core, ready, early=early)
-                self._snapshot_if_due(core)
+                if ready is not NOTHING:
+                    early = self._announce(core, ready)
+                    self._conclude(core, ready, early=early)
+                    self._snapshot_if_due(core)
                 self._publish(core)
-            else:
-                self._wake.set()
-                return
-            self._publish(core)
+                # Messages that leave change nothing here: only who was told something may have asked for more.
+                news = bool(ready.committed or ready.barriers or ready.changes)
             if not self._wake.is_set():
                 self._arm(core)
                 self._idle = True
@@ -357,16 +358,17 @@ class RaftDriver:
         for to, message in ready.urgent:
             self._transport.send(to, message)
         # Entries that are durable here already need not wait for the fsync of newer ones.
-        early = not ready.install and bool(ready.committed) and ready.committed[-1].index <= core.log.stable
-        if early:
-            self._apply(ready.committed)
-        return early
+        if not ready.committed or ready.install or ready.committed[-1].index > core.log.stable:
+            return False
+        self._apply(ready.committed)
+        return True
 
     def _conclude(self, core: RaftCore, ready: Ready, *, early: bool) -> None:
         """What has to wait until everything in this is durable, as it is now."""
         for to, message in ready.messages:
             self._transport.send(to, message)
-        core.persisted(ready, self._loop.time())
+        if ready.must_persist:
+            core.persisted(ready, self._loop.time())
         if ready.installed is not None:
             self._replace_state(ready.installed.data, ready.installed.index, ready.installed.term)
         if ready.committed and not early:

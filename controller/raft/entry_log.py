@@ -117,8 +117,6 @@ class EntryLog:
 
     def take_unpersisted(self) -> tuple[Entry, ...]:
         """Entries to persist next; remembers that they were handed out."""
-        if self.handed == self.last_index:
-            return ()
         entries = self.between(self.handed + 1, self.last_index)
         self.handed = self.last_index
         return entries

@@ -192,8 +192,6 @@ class RaftState:
             self._adopt_voters()
 
     def _take_committed(self) -> tuple[Entry, ...]:
-        if self.commit == self.applied:
-            return ()
         entries = self.log.slice(self.applied + 1, self.commit, 4 * self.config.max_batch_bytes, 4096)
         self.applied = entries[-1].index
         return entries
