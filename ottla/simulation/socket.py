@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     RST = 2
 
 
-_DATA = Kind.DATA
+DATA = Kind.DATA
 
 
 class Socket:
@@ -169,7 +169,7 @@ class Socket:
             if kind is not Kind.RST:
                 self.push(Kind.RST, b"")
             return
-        if kind is _DATA:
+        if kind is DATA:
             self.network.carried(self, data)
             inbox = self.inbox
             if not inbox:

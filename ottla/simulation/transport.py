@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ottla.simulation.handles import SimulatedHandle
-from ottla.simulation.socket import WINDOW, Kind
+from ottla.simulation.socket import DATA, WINDOW
 
 if TYPE_CHECKING:
     from ottla.simulation.loop import SimulatedLoop
@@ -70,6 +70,8 @@ class SimulatedTransport(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        if isinstance(protocol, asyncio.BufferedProtocol):
+            self._get_buffer, self._buffer_updated = protocol.get_buffer, protocol.buffer_updated
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -124,12 +126,11 @@ class SimulatedTransport(asyncio.Transport):
 
     def _hand_over(self) -> None:
         socket = self._socket
-        protocol: Any = self._protocol
         size = len(socket.inbox)
         if size > 1 and socket.network.draw() < _PARTIAL:
             size = socket.network.rng.randrange(1, size)
         if self._buffered:
-            buffer = memoryview(protocol.get_buffer(-1))
+            buffer = memoryview(self._get_buffer(-1))
             room = len(buffer)
             if size > room:
                 size = room
@@ -137,9 +138,9 @@ class SimulatedTransport(asyncio.Transport):
                     raise RuntimeError("get_buffer() returned an empty buffer")
             buffer[:size] = socket.read(size)
             del buffer
-            protocol.buffer_updated(size)
+            self._buffer_updated(size)
         else:
-            protocol.data_received(bytes(socket.read(size)))
+            self._protocol.data_received(bytes(socket.read(size)))  # type: ignore[attr-defined]
 
     # -- writing
 
@@ -169,7 +170,7 @@ class SimulatedTransport(asyncio.Transport):
             self._flush()
         else:
             socket.outstanding += size
-            socket.push(Kind.DATA, bytes(data))  # copied at once: the caller may use its memory again
+            socket.push(DATA, bytes(data))  # copied at once: the caller may use its memory again
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -198,7 +199,7 @@ class SimulatedTransport(asyncio.Transport):
         room = min(WINDOW - socket.outstanding, len(self._buffer))
         if room:
             socket.outstanding += room
-            socket.push(Kind.DATA, bytes(self._buffer[:room]))
+            socket.push(DATA, bytes(self._buffer[:room]))
             del self._buffer[:room]
         if not self._buffer:
             if self._closing:

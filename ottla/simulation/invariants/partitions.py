@@ -294,9 +294,8 @@ class Replica:
 
     def _contents(self) -> bytearray:
         """The file that holds the batch at `offset`."""
-        log = self.log
         contents = self._disk.peek(self._path)
-        if self._position >= len(contents) and log.segments[-1].base_offset != self._base:
+        if self._position >= len(contents) and self.log.segments[-1].base_offset != self._base:
             self._seek(self.offset)
             contents = self._disk.peek(self._path)
         return contents
