@@ -12,6 +12,7 @@ from ottla.records.header import (
     HEADER_SIZE,
     LOG_OVERHEAD,
     MAGIC,
+    TIMESTAMP_TYPE_BIT,
     BatchHeader,
     Buffer,
     CorruptBatch,
@@ -27,6 +28,7 @@ _HEADER = struct.Struct(">qiibI")
 _COVERED = struct.Struct(">hiqqqhii")
 SMALLEST_RECORD = 7
 _NULL = 1  # zigzag of -1, the length of what is not there
+_NULL_LENGTH = bytes((_NULL,))
 
 
 class Record(NamedTuple):
@@ -72,7 +74,7 @@ def encode_batch(
     if not records:
         raise ValueError("a batch has at least one record")
     base_timestamp = records[0].timestamp
-    max_timestamp = max(record.timestamp for record in records)
+    max_timestamp = base_timestamp if len(records) == 1 else max([record.timestamp for record in records])
     body = bytearray()
     for delta, record in enumerate(records):
         _write_record(body, delta, record, base_timestamp)
@@ -108,7 +110,7 @@ def decode_batch(
     to more than `max_bytes`.
     """
     header = verify_batch(buf, pos, header)
-    payload = memoryview(buf)[pos + HEADER_SIZE : pos + header.size]
+    payload = memoryview(buf)[pos + HEADER_SIZE : pos + LOG_OVERHEAD + header.batch_length]
     count = header.count
     if not count and not payload:
         return []  # compaction has emptied it, whatever its codec
@@ -119,35 +121,58 @@ def decode_batch(
     return _read_records(data, header)
 
 
-def _write_varint(out: bytearray, value: int) -> None:
+# The zigzag varints of 0 to 1023: of most lengths and deltas. One byte holds those below 64, two the others.
+_VARINTS = tuple(
+    bytes((each << 1,)) if each < 64 else bytes((each << 1 & 0x7F | 0x80, each >> 6)) for each in range(1024)
+)
+_SMALL = len(_VARINTS)
+
+
+def _varint(value: int) -> bytes:
     """A zigzag varint, of int32 and int64 alike."""
+    if 0 <= value < _SMALL:
+        return _VARINTS[value]
+    out = bytearray()
     value = (value << 1) ^ (value >> 63)
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
+    return bytes(out)
 
 
 def _write_bytes(out: bytearray, data: bytes | None) -> None:
     if data is None:
-        out.append(_NULL)
+        out += _NULL_LENGTH
     else:
-        _write_varint(out, len(data))
+        out += _varint(len(data))
         out += data
 
 
 def _write_record(out: bytearray, delta: int, record: RecordLike, base_timestamp: int) -> None:
+    key, value, headers = record.key, record.value, record.headers
+    elapsed = record.timestamp - base_timestamp
     body = bytearray(1)  # attributes: none are in use
-    _write_varint(body, record.timestamp - base_timestamp)
-    _write_varint(body, delta)
-    _write_bytes(body, record.key)
-    _write_bytes(body, record.value)
-    _write_varint(body, len(record.headers))
-    for name, value in record.headers:
-        _write_bytes(body, name.encode())
-        _write_bytes(body, value)
-    _write_varint(out, len(body))
+    body += _VARINTS[elapsed] if 0 <= elapsed < _SMALL else _varint(elapsed)
+    body += _VARINTS[delta] if delta < _SMALL else _varint(delta)
+    if key is None:
+        body += _NULL_LENGTH
+    else:
+        _write_bytes(body, key)
+    _write_bytes(body, value)
+    if headers:
+        _write_headers(body, headers)
+    else:
+        body += _VARINTS[0]
+    out += _varint(len(body))
     out += body
+
+
+def _write_headers(out: bytearray, headers: Headers) -> None:
+    out += _varint(len(headers))
+    for name, value in headers:
+        _write_bytes(out, name.encode())
+        _write_bytes(out, value)
 
 
 def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
@@ -166,6 +191,10 @@ def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
             raise CorruptBatch("a varint does not end")
 
 
+# What Record._make does, without Python code.
+_new = tuple.__new__
+
+
 def _read_bytes(data: bytes, pos: int, end: int) -> tuple[bytes | None, int]:
     byte = data[pos]
     length, pos = (byte >> 1 ^ -(byte & 1), pos + 1) if byte < 0x80 else _read_varint(data, pos)
@@ -182,13 +211,17 @@ def _read_records(data: bytes, header: BatchHeader) -> list[Record]:
     """All records. Varints of one byte, which most are, are read where they stand: a call for each would cost more than
     all else here. Raises CorruptBatch."""
     base_offset, base_timestamp = header.base_offset, header.base_timestamp
-    log_append_time = header.max_timestamp if header.timestamp_type else None
+    log_append_time = header.max_timestamp if header.attributes & TIMESTAMP_TYPE_BIT else None
     records: list[Record] = []
+    value: bytes | None
     size = len(data)
     at = 0
     try:
         for _ in range(header.count):
-            length, pos = _read_varint(data, at)
+            if (byte := data[at]) < 0x80:
+                length, pos = (byte >> 1) ^ -(byte & 1), at + 1
+            else:
+                length, pos = _read_varint(data, at)
             end = pos + length
             if length < 0 or end > size:
                 raise CorruptBatch(f"a record of {length} bytes with {size - pos} left")
@@ -207,13 +240,16 @@ def _read_records(data: bytes, header: BatchHeader) -> list[Record]:
                 key, pos = None, pos + 1
             else:
                 key, pos = _read_bytes(data, pos, end)
-            value, pos = _read_bytes(data, pos, end)
+            if (byte := data[pos]) < 0x80 and not byte & 1 and (stop := pos + 1 + (byte >> 1)) <= end:
+                value, pos = data[pos + 1 : stop], stop
+            else:
+                value, pos = _read_bytes(data, pos, end)
             headers, pos = ((), pos + 1) if data[pos] == 0 else _read_headers(data, pos, end)
             if pos != end:
                 raise CorruptBatch(f"a record of {length} bytes ends at another place than it says")
-            records.append(
-                Record(offset, timestamp if log_append_time is None else log_append_time, key, value, headers)
-            )
+            if log_append_time is not None:
+                timestamp = log_append_time
+            records.append(_new(Record, (offset, timestamp, key, value, headers)))
             at = end
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptBatch(f"record {len(records)} of {header.count} makes no sense: {error}") from error

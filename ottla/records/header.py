@@ -31,7 +31,7 @@ _PREFIX = struct.Struct(">qii")
 _LENGTH = struct.Struct(">i")
 
 COMPRESSION_MASK = 0x07
-_TIMESTAMP_TYPE_BIT = 0x08
+TIMESTAMP_TYPE_BIT = 0x08
 TRANSACTIONAL_BIT = 0x10
 CONTROL_BIT = 0x20
 _DELETE_HORIZON_BIT = 0x40
@@ -79,7 +79,7 @@ class BatchHeader(NamedTuple):
     @property
     def timestamp_type(self) -> int:
         """0: the producer's time; 1: the time of the append, which is `max_timestamp` for every record."""
-        return (self.attributes & _TIMESTAMP_TYPE_BIT) >> 3
+        return (self.attributes & TIMESTAMP_TYPE_BIT) >> 3
 
     @property
     def is_transactional(self) -> bool:

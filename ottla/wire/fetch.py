@@ -15,7 +15,7 @@ from uuid import UUID
 from ottla.wire.api import Raw
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
+from ottla.wire.primitives import ONE_BYTE, array_size, read_string, read_tags, read_varint, skip_tags, string, varint
 
 MIN_VERSION, MAX_VERSION = 4, 18
 MAX_ELEMENTS = 50_000
@@ -26,7 +26,7 @@ TOPIC_IDS = 13
 
 _I32 = struct.Struct(">i")
 _WAIT = struct.Struct(">iiib")
-_SESSION = struct.Struct(">ii")
+_WAIT_SESSION = struct.Struct(">iiibii")
 _REPLICA = struct.Struct(">iq")
 _REPLICA_TAG = struct.Struct(">BBiqB")
 _ONLY_REPLICA = b"\x01\x01\x0d"  # one tagged field: tag 1, of 13 bytes
@@ -34,6 +34,9 @@ _V4_PARTITION = struct.Struct(">iqi")
 _V5_PARTITION = struct.Struct(">iqqi")
 _V9_PARTITION = struct.Struct(">iiqqi")
 _V12_PARTITION = struct.Struct(">iiqiqiB")
+# A topic by id of which one partition is asked, as nearly all are: the id, the array's size, the partition, no tags.
+_LONE_PARTITION = struct.Struct(">16sBiiqiqiBB")
+_LONE = 2  # the compact size of an array of one element
 
 
 class FetchPartition(NamedTuple):
@@ -65,6 +68,10 @@ class FetchRequest:
     cluster_id: str | None = None
 
 
+# What FetchPartition._make does, without Python code.
+_new = tuple.__new__
+
+
 def parse_fetch_request(frame: Frame, version: int, pos: int = 0) -> FetchRequest:
     """The request's body that starts at `pos`. Raises ProtocolError."""
     try:
@@ -81,19 +88,47 @@ def _parse(frame: Frame, version: int, pos: int) -> FetchRequest:
     if version < 15:
         (replica_id,) = _I32.unpack_from(frame, pos)
         pos += 4
-    max_wait_ms, min_bytes, max_bytes, isolation_level = _WAIT.unpack_from(frame, pos)
-    request = FetchRequest(max_wait_ms, min_bytes, max_bytes, isolation_level, replica_id=replica_id)
-    pos += 13
+    topics: list[tuple[str | UUID, list[FetchPartition]]] = []
+    forgotten: list[tuple[str | UUID, list[int]]] = []
     if version >= 7:
-        request.session_id, request.session_epoch = _SESSION.unpack_from(frame, pos)
-        pos += 8
+        wait, least, most, isolation, session_id, session_epoch = _WAIT_SESSION.unpack_from(frame, pos)
+        pos += 21
+    else:
+        wait, least, most, isolation = _WAIT.unpack_from(frame, pos)
+        session_id, session_epoch = 0, -1
+        pos += 13
+    request = FetchRequest(
+        wait, least, most, isolation, session_id, session_epoch, topics, forgotten, replica_id=replica_id
+    )
     left = MAX_ELEMENTS
-    count, pos = read_count(frame, pos, flexible)
+    if flexible and frame[pos] == _LONE:
+        count, pos = 1, pos + 1
+    else:
+        count, pos = read_count(frame, pos, flexible)
     for _ in range(count):
+        if version >= TOPIC_IDS and frame[pos + 16] == _LONE and left > 1:
+            id_, _, index, epoch, offset, fetched, start, size, tags, end = _LONE_PARTITION.unpack_from(frame, pos)
+            if not (tags or end):
+                asked = _new(FetchPartition, (index, offset, size, epoch, fetched, start))
+                topics += ((topic_id(id_), [asked]),)
+                left -= 2
+                pos += _LONE_PARTITION.size
+                continue
         topic, pos = read_topic(frame, pos, version)
         partitions, pos = _read_partitions(frame, pos, version, left)
         left -= 1 + len(partitions)
-        request.topics.append((topic, partitions))
+        topics.append((topic, partitions))
+    if flexible and frame[pos : pos + 2] == b"\1\1":
+        pos += 2  # nothing is forgotten, and there is no rack
+    else:
+        pos = _read_forgotten_and_rack(request, frame, version, pos, left)
+    if flexible and frame[pos]:
+        _read_request_tags(request, frame, pos, version)
+    return request
+
+
+def _read_forgotten_and_rack(request: FetchRequest, frame: Frame, version: int, pos: int, left: int) -> int:
+    flexible = version >= FLEXIBLE
     if version >= 7:
         count, pos = read_count(frame, pos, flexible)
         for _ in range(count):
@@ -104,9 +139,7 @@ def _parse(frame: Frame, version: int, pos: int) -> FetchRequest:
     if version >= 11:
         rack_id, pos = read_string(frame, pos, flexible)
         request.rack_id = rack_id or ""
-    if flexible:
-        _read_request_tags(request, frame, pos, version)
-    return request
+    return pos
 
 
 def _read_partitions(frame: Frame, pos: int, version: int, left: int) -> tuple[list[FetchPartition], int]:
@@ -146,8 +179,6 @@ def _read_indexes(frame: Frame, pos: int, flexible: bool, left: int) -> tuple[li
 
 
 def _read_request_tags(request: FetchRequest, frame: Frame, pos: int, version: int) -> None:
-    if frame[pos] == 0:
-        return
     if version >= 15 and frame[pos : pos + 3] == _ONLY_REPLICA:
         _, _, request.replica_id, request.replica_epoch, _ = _REPLICA_TAG.unpack_from(frame, pos + 1)
         return
@@ -161,20 +192,39 @@ def _read_request_tags(request: FetchRequest, frame: Frame, pos: int, version: i
 def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
     """The request's body; what the version does not have is left out."""
     flexible = version >= FLEXIBLE
+    topics = request.topics
     out = bytearray()
     if version < 15:
         out += _I32.pack(request.replica_id)
-    out += _WAIT.pack(request.max_wait_ms, request.min_bytes, request.max_bytes, request.isolation_level)
+    waits = request.max_wait_ms, request.min_bytes, request.max_bytes, request.isolation_level
     if version >= 7:
-        out += _SESSION.pack(request.session_id, request.session_epoch)
-    out += array_size(len(request.topics), flexible)
-    for topic, partitions in request.topics:
+        out += _WAIT_SESSION.pack(*waits, request.session_id, request.session_epoch)
+    else:
+        out += _WAIT.pack(*waits)
+    out += array_size(len(topics), flexible)
+    for topic, partitions in topics:
+        if version >= TOPIC_IDS and topic.__class__ is UUID and len(partitions) == 1:
+            ((index, offset, size, epoch, fetched, start),) = partitions
+            id_ = topic.int.to_bytes(16, "big")
+            out += _LONE_PARTITION.pack(id_, _LONE, index, epoch, offset, fetched, start, size, 0, 0)
+            continue
         out += topic_bytes(topic, version)
         out += array_size(len(partitions), flexible)
         for partition in partitions:
             out += _partition_bytes(partition, version)
         if flexible:
             out += b"\0"
+    if flexible and not request.forgotten and not request.rack_id:
+        out += b"\1\1"
+    else:
+        _write_forgotten_and_rack(out, version, request)
+    if flexible:
+        out += _request_tags(request, version)
+    return Raw([out])
+
+
+def _write_forgotten_and_rack(out: bytearray, version: int, request: FetchRequest) -> None:
+    flexible = version >= FLEXIBLE
     if version >= 7:
         out += array_size(len(request.forgotten), flexible)
         for topic, indexes in request.forgotten:
@@ -184,9 +234,6 @@ def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
                 out += b"\0"
     if version >= 11:
         out += string(request.rack_id, flexible)
-    if flexible:
-        out += _request_tags(request, version)
-    return Raw([out])
 
 
 def _partition_bytes(partition: FetchPartition, version: int) -> bytes:
@@ -203,6 +250,8 @@ def _partition_bytes(partition: FetchPartition, version: int) -> bytes:
 def _request_tags(request: FetchRequest, version: int) -> bytes:
     count = 0
     out = b""
+    if request.cluster_id is None and request.replica_id == -1 and request.replica_epoch == -1:
+        return ONE_BYTE[0]
     if request.cluster_id is not None:
         inner = string(request.cluster_id, True)
         out += b"\0" + varint(len(inner)) + inner

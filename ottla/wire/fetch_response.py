@@ -15,14 +15,14 @@ from ottla.wire.api import Chunk, Raw
 from ottla.wire.errors import ProtocolError
 from ottla.wire.fetch import FLEXIBLE, read_count, read_topic, topic_bytes
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import array_size, read_tags, read_varint, skip_tags, varint
+from ottla.wire.primitives import ONE_BYTE, array_size, read_tags, read_varint, skip_tags, varint
 from ottla.wire.produce import NodeEndpoint, decode_endpoints, encode_endpoints
 
 MAX_ELEMENTS = 1_000_000
 """Most partitions and aborted transactions in one response."""
 
 _I32 = struct.Struct(">i")
-_SESSION = struct.Struct(">hi")
+_THROTTLE_SESSION = struct.Struct(">ihi")
 _V4_PARTITION = struct.Struct(">ihqq")
 _V5_PARTITION = struct.Struct(">ihqqq")
 _FLEXIBLE_PARTITION = struct.Struct(">ihqqqBi")  # with an empty array of aborted transactions, or none
@@ -31,6 +31,7 @@ _LEADER_TAG = struct.Struct(">BBiiB")
 _EPOCH_OFFSET = struct.Struct(">iq")
 _PAIR = struct.Struct(">ii")
 _ABORTED = struct.Struct(">qq")
+_ONE_CHUNK = frozenset((bytes, bytearray, memoryview))
 
 
 class FetchPartitionResponse(NamedTuple):
@@ -50,6 +51,10 @@ class FetchPartitionResponse(NamedTuple):
     preferred_read_replica: int = -1
     diverging_epoch: tuple[int, int] | None = None
     current_leader: tuple[int, int] | None = None
+
+
+# What FetchPartitionResponse._make does, without Python code.
+_new = tuple.__new__
 
 
 @dataclass(slots=True)
@@ -75,9 +80,10 @@ def encode_fetch_response(
     """The response's body; record chunks are passed on as they are, and what the version lacks is left out."""
     flexible = version >= FLEXIBLE
     chunks: list[Chunk] = []
-    out = bytearray(_I32.pack(throttle_ms))
     if version >= 7:
-        out += _SESSION.pack(error_code, session_id)
+        out = bytearray(_THROTTLE_SESSION.pack(throttle_ms, error_code, session_id))
+    else:
+        out = bytearray(_I32.pack(throttle_ms))
     out += array_size(len(topics), flexible)
     for topic, partitions in topics:
         out += topic_bytes(topic, version)
@@ -87,7 +93,7 @@ def encode_fetch_response(
         if flexible:
             out += b"\0"
     if flexible:
-        out += encode_endpoints(node_endpoints) if version >= 16 else b"\0"
+        out += encode_endpoints(node_endpoints) if node_endpoints and version >= 16 else b"\0"
     chunks.append(out)
     return Raw(chunks)
 
@@ -111,9 +117,9 @@ def _encode_partition(
     if records is None:
         out += b"\0" if flexible else b"\xff\xff\xff\xff"
     else:
-        one = isinstance(records, bytes | bytearray | memoryview)
+        one = records.__class__ in _ONE_CHUNK
         size = len(records) if one else sum(map(len, records))  # type: ignore[arg-type]
-        out += array_size(size, flexible)
+        out += ONE_BYTE[size + 1] if flexible and size < 0x7F else array_size(size, flexible)
         if size:
             chunks.append(out)
             chunks += (records,) if one else records  # type: ignore[arg-type]
@@ -154,29 +160,37 @@ def decode_fetch_response(frame: Frame, version: int, pos: int = 0) -> FetchResp
 
 def _decode(frame: Frame, version: int, pos: int) -> FetchResponse:
     flexible = version >= FLEXIBLE
-    (throttle_ms,) = _I32.unpack_from(frame, pos)
-    response = FetchResponse(throttle_ms, 0, 0, [], [])
-    pos += 4
+    topics: list[tuple[str | UUID, list[FetchPartitionResponse]]] = []
     if version >= 7:
-        response.error_code, response.session_id = _SESSION.unpack_from(frame, pos)
-        pos += 6
+        throttle_ms, error_code, session_id = _THROTTLE_SESSION.unpack_from(frame, pos)
+        pos += 10
+    else:
+        (throttle_ms,) = _I32.unpack_from(frame, pos)
+        error_code = session_id = 0
+        pos += 4
+    response = FetchResponse(throttle_ms, error_code, session_id, topics, [])
     view = memoryview(frame)
     left = MAX_ELEMENTS
-    count, pos = read_count(frame, pos, flexible)
+    count, pos = (byte - 1, pos + 1) if flexible and (byte := frame[pos]) < 0x80 else read_count(frame, pos, flexible)
     for _ in range(count):
         topic, pos = read_topic(frame, pos, version)
-        partition_count, pos = read_count(frame, pos, flexible)
-        left -= 1 + max(partition_count, 0)
+        if flexible and 0 < (byte := frame[pos]) < 0x80:
+            partition_count, pos = byte - 1, pos + 1
+            left -= byte
+        else:
+            partition_count, pos = read_count(frame, pos, flexible)
+            left -= 1 + max(partition_count, 0)
         if left < 0:
             raise ProtocolError("too many array elements")
-        partitions = []
+        partitions: list[FetchPartitionResponse] = []
         for _ in range(partition_count):
             partition, pos = _decode_partition(view, version, pos, left)
-            left -= len(partition.aborted_transactions or ())
-            partitions.append(partition)
+            if aborted := partition.aborted_transactions:
+                left -= len(aborted)
+            partitions += (partition,)
         if flexible:
-            pos = skip_tags(frame, pos)
-        response.topics.append((topic, partitions))
+            pos = skip_tags(frame, pos) if frame[pos] else pos + 1
+        topics += ((topic, partitions),)
     if flexible and frame[pos]:
         tags, pos = read_tags(frame, pos)
         if version >= 16 and 0 in tags:
@@ -203,7 +217,10 @@ def _decode_partition(view: memoryview, version: int, pos: int, left: int) -> tu
         if version >= 11:
             (preferred,) = _I32.unpack_from(view, pos)
             pos += 4
-    size, pos = read_varint(view, pos) if flexible else (_I32.unpack_from(view, pos)[0] + 1, pos + 4)
+    if flexible:
+        size, pos = (size, pos + 1) if (size := view[pos]) < 0x80 else read_varint(view, pos)
+    else:
+        size, pos = _I32.unpack_from(view, pos)[0] + 1, pos + 4
     records = None
     if size > 0:
         stop = pos + size - 1
@@ -220,10 +237,8 @@ def _decode_partition(view: memoryview, version: int, pos: int, left: int) -> tu
             diverging = _EPOCH_OFFSET.unpack_from(view, tags[0][0])
         if 1 in tags:
             leader = _PAIR.unpack_from(view, tags[1][0])
-    return (
-        FetchPartitionResponse(index, error, high, stable, start, records, aborted, preferred, diverging, leader),
-        pos,
-    )
+    values = (index, error, high, stable, start, records, aborted, preferred, diverging, leader)
+    return _new(FetchPartitionResponse, values), pos
 
 
 def _decode_aborted(view: memoryview, pos: int, flexible: bool, left: int) -> tuple[list[tuple[int, int]] | None, int]:

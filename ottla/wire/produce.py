@@ -33,6 +33,7 @@ _V3_PARTITION = struct.Struct(">ihqq")
 _V5_PARTITION = struct.Struct(">ihqqq")
 _LEADER = struct.Struct(">ii")
 _LEADER_TAG = struct.Struct(">BBBiiB")
+_UNEVENTFUL = b"\1\0\0"  # no record errors, no message, no tagged fields
 
 
 class NodeEndpoint(NamedTuple):
@@ -70,6 +71,10 @@ class ProducePartitionResponse(NamedTuple):
     leader_epoch: int = -1
 
 
+# What ProducePartitionResponse._make does, without Python code.
+_new = tuple.__new__
+
+
 @dataclass(slots=True)
 class ProduceResponse:
     """A decoded response. From v13 on the names are empty, and `topic_ids` has the ids in their order."""
@@ -95,51 +100,51 @@ def parse_produce_request(frame: Frame, version: int, pos: int = 0) -> ProduceRe
 def _parse_flexible(frame: Frame, pos: int, *, by_id: bool) -> ProduceRequest:
     end = len(frame)
     view = memoryview(frame)
-    size, pos = read_varint(frame, pos)
+    size, pos = read_varint(frame, pos) if frame[pos] else (0, pos + 1)
     transactional_id = None
     if size:
         stop = pos + size - 1
         transactional_id = str(frame[pos:stop], "utf-8")
         pos = stop
     acks, timeout_ms = _ACKS.unpack_from(frame, pos)
-    count, pos = read_varint(frame, pos + 6)
+    pos += 6
+    count, pos = (count, pos + 1) if (count := frame[pos]) < 0x80 else read_varint(frame, pos)
     left = MAX_ELEMENTS
-    topics = []
+    topics: list[tuple[str, list[tuple[int, bytes | memoryview | None]]]] = []
     topic_ids: list[UUID] = []
     for _ in range(count - 1):
         if by_id:
             name, stop = "", pos + _ID_SIZE
             topic_ids.append(_read_id(frame, pos))
         else:
-            size, pos = read_varint(frame, pos)
+            size, pos = (size, pos + 1) if (size := frame[pos]) < 0x80 else read_varint(frame, pos)
             stop = pos + size - 1
             if size == 0 or stop > end:
                 raise IndexError(pos)
             name = str(frame[pos:stop], "utf-8")
-        count, pos = read_varint(frame, stop)
+        count, pos = (count, stop + 1) if (count := frame[stop]) < 0x80 else read_varint(frame, stop)
         left -= count
         if left < 0:
             raise ProtocolError("too many array elements")
         partitions: list[tuple[int, bytes | memoryview | None]] = []
         for _ in range(count - 1):
             (index,) = _I32.unpack_from(frame, pos)
-            size, pos = read_varint(frame, pos + 4)
+            pos += 4
+            size, pos = (size, pos + 1) if (size := frame[pos]) < 0x80 else read_varint(frame, pos)
             if size:
                 stop = pos + size - 1
                 if stop > end:
                     raise IndexError(pos)
-                partitions.append((index, view[pos:stop]))
+                partitions += ((index, view[pos:stop]),)
                 pos = stop
             else:
-                partitions.append((index, None))
-            if frame[pos]:
-                pos = skip_tags(frame, pos)
-            else:
-                pos += 1
-        pos = skip_tags(frame, pos)
+                partitions += ((index, None),)
+            pos = skip_tags(frame, pos) if frame[pos] else pos + 1
+        pos = skip_tags(frame, pos) if frame[pos] else pos + 1
         left -= 1
-        topics.append((name, partitions))
-    skip_tags(frame, pos)
+        topics += ((name, partitions),)
+    if frame[pos]:
+        skip_tags(frame, pos)
     return ProduceRequest(transactional_id, acks, timeout_ms, topics, topic_ids)
 
 
@@ -242,7 +247,7 @@ def encode_produce_response(
             out += b"\0"
     out += _I32.pack(throttle_ms)
     if flexible:
-        out += encode_endpoints(node_endpoints) if version >= 10 else b"\0"
+        out += encode_endpoints(node_endpoints) if node_endpoints and version >= 10 else b"\0"
     return Raw([out])
 
 
@@ -304,7 +309,7 @@ def _decode(frame: Frame, version: int, pos: int) -> ProduceResponse:
             left -= len(partition.record_errors)
             partitions.append(partition)
         if flexible:
-            pos = skip_tags(frame, pos)
+            pos = skip_tags(frame, pos) if frame[pos] else pos + 1
         topics.append((name or "", partitions))
     (throttle_ms,) = _I32.unpack_from(frame, pos)
     endpoints: list[NodeEndpoint] = []
@@ -323,6 +328,8 @@ def _decode_partition(frame: Frame, version: int, pos: int, left: int) -> tuple[
     if version < 8:
         return ProducePartitionResponse(index, error, base, append_time, start), pos
     flexible = version >= _FLEXIBLE
+    if flexible and frame[pos : pos + 3] == _UNEVENTFUL:
+        return _new(ProducePartitionResponse, (index, error, base, append_time, start, None, [], -1, -1)), pos + 3
     count, pos = _read_count(frame, pos, flexible)
     if count > left:
         raise ProtocolError("too many array elements")
@@ -345,6 +352,8 @@ def _decode_partition(frame: Frame, version: int, pos: int, left: int) -> tuple[
 def _read_count(frame: Frame, pos: int, flexible: bool) -> tuple[int, int]:
     """The length of an array, where null is -1, and the position after it."""
     if flexible:
+        if (count := frame[pos]) < 0x80:
+            return count - 1, pos + 1
         count, pos = read_varint(frame, pos)
         return count - 1, pos
     return _I32.unpack_from(frame, pos)[0], pos + 4
