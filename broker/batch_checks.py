@@ -122,20 +122,10 @@ def _check_header(header: BatchHeader, version: int, limits: BatchLimits, now_ms
             ErrorCode.invalid_record,
             f"A batch of {header.count} records cannot have the last offset delta {header.last_offset_delta}.",
         )
-    attributes = header.attributes
-    if attributes:
-        if header.is_control:
-            return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to write control records.")
-        if header.is_transactional and header.producer_id < 0:
-            return BadBatch(ErrorCode.invalid_record, "A transactional batch must have a producer id.")
-        if header.has_delete_horizon:
-            return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to set a delete horizon.")
-        codec = header.compression
-        if codec > _MAX_CODEC or (codec == Compression.ZSTD and version < FIRST_VERSION_WITH_ZSTD):
-            return BadBatch(
-                ErrorCode.unsupported_compression_type,
-                f"Produce requests with version {version} cannot have compression type {codec}.",
-            )
+    if header.attributes:
+        bad = _check_attributes(header, version)
+        if bad is not None:
+            return bad
     if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
         return BadBatch(
             ErrorCode.invalid_record,
@@ -144,8 +134,25 @@ def _check_header(header: BatchHeader, version: int, limits: BatchLimits, now_ms
     return None if limits.log_append_time else _check_time(header, limits, now_ms)
 
 
+def _check_attributes(header: BatchHeader, version: int) -> BadBatch | None:
+    codec = header.compression
+    if header.attributes != codec:
+        if header.is_control:
+            return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to write control records.")
+        if header.is_transactional and header.producer_id < 0:
+            return BadBatch(ErrorCode.invalid_record, "A transactional batch must have a producer id.")
+        if header.has_delete_horizon:
+            return BadBatch(ErrorCode.invalid_record, "Clients are not allowed to set a delete horizon.")
+    if codec > _MAX_CODEC or (codec == Compression.ZSTD and version < FIRST_VERSION_WITH_ZSTD):
+        return BadBatch(
+            ErrorCode.unsupported_compression_type,
+            f"Produce requests with version {version} cannot have compression type {codec}.",
+        )
+    return None
+
+
 def _check_time(header: BatchHeader, limits: BatchLimits, now_ms: int) -> BadBatch | None:
-    if header.timestamp_type:
+    if header.attributes and header.timestamp_type:
         return BadBatch(ErrorCode.invalid_timestamp, "A producer must not set the timestamp type to LogAppendTime.")
     earliest, latest = now_ms - limits.timestamp_before_max_ms, now_ms + limits.timestamp_after_max_ms
     # -1: the records have none. The base timestamp is the first record's; what lies between is not looked at.

@@ -108,7 +108,7 @@ class ReplicaManager:
         if topic is None:
             return ErrorCode.unknown_topic_id
         found = self.partition(topic.name, index)
-        if isinstance(found, Partition) and found.topic_id != topic_id:
+        if isinstance(found, Partition) and found.topic_id.int != topic_id.int:
             return ErrorCode.inconsistent_topic_id
         return found
 

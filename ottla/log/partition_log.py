@@ -159,7 +159,8 @@ class PartitionLog(LogMaintenance):
         first, last = run.headers[0], run.headers[-1]
         segment = self._active
         try:
-            if segment.must_roll(len(data), last.last_offset, first.max_timestamp, self._limits):
+            last_offset = last.base_offset + last.last_offset_delta
+            if segment.must_roll(len(data), last_offset, first.max_timestamp, self._limits):
                 segment = self._roll(segment.created_ms)
             (segment.opened or segment.file).append((data,))
         except DiskError as error:
