@@ -74,13 +74,11 @@ class WatchStream:
 
     async def line(self, timeout: float) -> bytes:
         """The next line without its newline; b"" when the stream ended. Raises PeerSilent, PeerUnreachable."""
-        silence = asyncio.get_running_loop().call_later(timeout, self._content.set_exception, TimeoutError())
         try:
-            return (await self._content.readline()).rstrip(b"\n")
+            async with asyncio.timeout(timeout):
+                return (await self._content.readline()).rstrip(b"\n")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _unreachable(error) from error
-        finally:
-            silence.cancel()
 
 
 class RpcClient:
