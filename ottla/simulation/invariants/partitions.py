@@ -249,10 +249,11 @@ class Replica:
         if self.offset < self.log.log_start_offset:
             self._seek(self.log.log_start_offset)
         while self.offset < end and not self._rotten:
-            contents, position = self._contents(), self._position
+            contents, position = self._disk.peek(self._path), self._position
             if position + _BATCH.size > len(contents):
-                self._rotten = True
-                return
+                if position < len(contents) or not self._goes_on():
+                    self._rotten = True
+                continue
             base, length, epoch, _, crc, _, delta = _BATCH.unpack_from(contents, position)
             batch = (base, base + delta + 1, epoch, crc)
             if self._at < len(batches):
@@ -292,13 +293,12 @@ class Replica:
             )
         self._rotten = True  # at rest; whether it is served is another question
 
-    def _contents(self) -> bytearray:
-        """The file that holds the batch at `offset`."""
-        contents = self._disk.peek(self._path)
-        if self._position >= len(contents) and self.log.segments[-1].base_offset != self._base:
+    def _goes_on(self) -> bool:
+        """Whether another file holds the batch at `offset`: then that is the one from now on."""
+        was = self._base, self._position
+        if self.log.segments[-1].base_offset != self._base:
             self._seek(self.offset)
-            contents = self._disk.peek(self._path)
-        return contents
+        return (self._base, self._position) != was
 
     def _seek(self, offset: int) -> None:
         """Go to the batch that begins at `offset`, or that contains it."""

@@ -53,8 +53,6 @@ class TransactionTruth:
 
     def stable(self, high_watermark: int) -> int:
         """The last stable offset where so much is committed."""
-        if not self._ends:
-            return high_watermark
         at = bisect_right(self._ends, high_watermark) - 1
         unstable = self._unstable[at] if at >= 0 else None
         return high_watermark if unstable is None else unstable
@@ -74,6 +72,9 @@ class StableReplica:
         """The high watermark or the role has changed; `committed` is how far the truth is known. Raises Anomaly when
         the last stable offset went back, or is not where the transactions put it."""
         stable = self._partition.last_stable_offset
+        if self._stable <= stable == high_watermark and not truth._ends:  # the usual case: there are none
+            self._stable = self._high_watermark = high_watermark
+            return
         expected = truth.stable(high_watermark) if high_watermark <= committed else None
         if stable < self._stable and not (self._high_watermark < self._known_from and stable == expected):
             raise Anomaly(f"{who}: the last stable offset went back from {self._stable} to {stable}")
