@@ -47,12 +47,18 @@ Receive: TypeAlias = Callable[[memoryview | Exception], None]
 class _Call:
     """Who waits: a Future, or who is called."""
 
-    __slots__ = ("deadline", "flexible", "seconds", "waiter")
+    __slots__ = ("deadline", "flexible", "future", "receive", "seconds")
 
     def __init__(
-        self, waiter: "asyncio.Future[memoryview] | Receive", flexible: bool, deadline: float, seconds: float
+        self,
+        future: "asyncio.Future[memoryview] | None",
+        receive: Receive | None,
+        flexible: bool,
+        deadline: float,
+        seconds: float,
     ) -> None:
-        self.waiter = waiter
+        self.future = future
+        self.receive = receive
         self.flexible = flexible
         self.deadline = deadline
         self.seconds = seconds
@@ -71,6 +77,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self._client_id = -1 if client_id is None else len(client_id.encode())
         self._client_id_bytes = (client_id or "").encode()
         self._client_id_and_tags = self._client_id_bytes + b"\0"
+        self._head_size = 10 + len(self._client_id_bytes)  # without tags, and without the size itself
         self._timeout = timeout
         self._reader = FrameReader(MAX_RESPONSE)
         self._calls: dict[int, _Call] = {}
@@ -85,6 +92,8 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self.features: dict[str, int] = {}
         self.features_epoch = -1
         self.peer = "?"
+        # Asked for before every read: without a call of this class's own in between.
+        self.get_buffer = self._reader.buffer  # type: ignore[method-assign]
 
     @classmethod
     async def open(
@@ -141,7 +150,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
         Cancelling it only stops the waiting. It fails with ConnectionLost, RequestTimedOut, ProtocolError.
         """
         future: asyncio.Future[memoryview] = self._loop.create_future()
-        self._begin(api_key, version, body, future, timeout)
+        self._begin(api_key, version, body, future, None, timeout)
         return future
 
     def call_then(
@@ -149,34 +158,35 @@ class KafkaConnection(asyncio.BufferedProtocol):
     ) -> None:
         """The same without a Future and the turn of the event loop that one costs: `receive` is called with the answer
         as soon as it is read, and with an error from a callback of its own, never before this has returned."""
-        self._begin(api_key, version, body, receive, timeout)
+        self._begin(api_key, version, body, None, receive, timeout)
 
     def _begin(
         self,
         api_key: int,
         version: int,
         body: Raw | Sequence[Chunk],
-        waiter: "asyncio.Future[memoryview] | Receive",
+        future: "asyncio.Future[memoryview] | None",
+        receive: Receive | None,
         timeout: float | None,
     ) -> None:
-        if self._lost is not None or self._transport is None:
-            self._tell(waiter, ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}"))
-            return
-        if len(self._calls) >= MAX_IN_FLIGHT:
-            self._tell(waiter, ConnectionLost(f"{self.peer}: {MAX_IN_FLIGHT} requests without an answer"))
-            return
         seconds = self._timeout if timeout is None else timeout
         deadline = self._loop.time() + seconds
-        correlation_id = self._write(api_key, version, body)
-        self._calls[correlation_id] = _Call(waiter, response_header_flexible(api_key, version), deadline, seconds)
+        call = _Call(future, receive, response_header_flexible(api_key, version), deadline, seconds)
+        if self._lost is not None or self._transport is None:
+            self._tell(call, ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}"))
+            return
+        if len(self._calls) >= MAX_IN_FLIGHT:
+            self._tell(call, ConnectionLost(f"{self.peer}: {MAX_IN_FLIGHT} requests without an answer"))
+            return
+        self._calls[self._write(api_key, version, body)] = call
         if self._timer is None or deadline < self._timer_at:
             self._wait_until(deadline)
 
-    def _tell(self, waiter: "asyncio.Future[memoryview] | Receive", error: Exception) -> None:
-        if not isinstance(waiter, asyncio.Future):
-            self._loop.call_soon(waiter, error)
-        elif not waiter.done():
-            waiter.set_exception(error)
+    def _tell(self, call: _Call, error: Exception) -> None:
+        if call.receive is not None:
+            self._loop.call_soon(call.receive, error)
+        elif call.future is not None and not call.future.done():
+            call.future.set_exception(error)
 
     def send(self, api_key: int, version: int, body: Raw | Sequence[Chunk]) -> None:
         """Send a request that has no answer (Produce with acks=0). Raises ConnectionLost."""
@@ -234,8 +244,11 @@ class KafkaConnection(asyncio.BufferedProtocol):
         assert self._transport is not None
         chunks = body.chunks if isinstance(body, Raw) else body
         self._next_id = correlation_id = (self._next_id + 1) & 0x7FFFFFFF
-        rest = self._client_id_and_tags if request_header_flexible(api_key, version) else self._client_id_bytes
-        size = 10 + len(rest) + (len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks)))
+        size = self._head_size + sum(map(len, chunks))
+        rest = self._client_id_bytes
+        if request_header_flexible(api_key, version):
+            rest = self._client_id_and_tags
+            size += 1
         header = _HEADER.pack(size, api_key, version, correlation_id, self._client_id)
         if size < _JOIN_BELOW:
             self._transport.write(b"".join((header, rest, *chunks)))
@@ -255,11 +268,11 @@ class KafkaConnection(asyncio.BufferedProtocol):
             self.closed.set_result(None)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._reader.buffer()
+        return self._reader.buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._reader.received(nbytes)
         reader = self._reader
+        reader.received(nbytes)
         try:
             while (frame := reader.next()) is not None:
                 self._answered(frame)
@@ -273,9 +286,10 @@ class KafkaConnection(asyncio.BufferedProtocol):
         return None
 
     def _answered(self, frame: Frame) -> None:
-        if len(frame) < 4:
-            raise ProtocolError(f"{self.peer}: a response of {len(frame)} bytes")
-        (correlation_id,) = _CORRELATION.unpack_from(frame)
+        try:
+            (correlation_id,) = _CORRELATION.unpack_from(frame)
+        except struct.error as error:
+            raise ProtocolError(f"{self.peer}: a response of {len(frame)} bytes") from error
         call = self._calls.pop(correlation_id, None)
         if call is None:
             raise ProtocolError(f"{self.peer}: an answer that nobody asked for")
@@ -286,11 +300,11 @@ class KafkaConnection(asyncio.BufferedProtocol):
             except IndexError as error:
                 self._calls[correlation_id] = call
                 raise ProtocolError(f"{self.peer}: a response header is cut off") from error
-        body, waiter = memoryview(frame)[pos:], call.waiter
-        if not isinstance(waiter, asyncio.Future):
-            waiter(body)
-        elif not waiter.done():
-            waiter.set_result(body)
+        body = memoryview(frame)[pos:]
+        if call.receive is not None:
+            call.receive(body)
+        elif call.future is not None and not call.future.done():
+            call.future.set_result(body)
 
     def _wait_until(self, deadline: float) -> None:
         if self._timer is not None:
@@ -306,7 +320,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
             self._wait_until(call.deadline)
             return
         del self._calls[first]
-        self._tell(call.waiter, RequestTimedOut(f"{self.peer}: no answer within {call.seconds:g} s"))
+        self._tell(call, RequestTimedOut(f"{self.peer}: no answer within {call.seconds:g} s"))
         self._fail("a request before this one timed out")
         self.abort()
 
@@ -318,4 +332,4 @@ class KafkaConnection(asyncio.BufferedProtocol):
             self._timer = None
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            self._tell(call.waiter, error or ConnectionLost(f"{self.peer}: {self._lost}"))
+            self._tell(call, error or ConnectionLost(f"{self.peer}: {self._lost}"))

@@ -56,10 +56,22 @@ class FrameReader:
     """Feed: `buffer()` for memory, bytes into its front, `received(n)`. Take: `next()` until it returns None.
 
     `max_frame` is the largest length taken. `allocated` is the size in bytes of the memory held for a
-    large frame that is not complete yet.
+    large frame that is not complete yet. `partial` says whether bytes of an incomplete frame, or frames not taken yet,
+    are held.
     """
 
-    __slots__ = ("_block", "_end", "_filled", "_large", "_large_length", "_max_frame", "_spares", "_start", "_view")
+    __slots__ = (
+        "_block",
+        "_end",
+        "_filled",
+        "_large",
+        "_large_length",
+        "_max_frame",
+        "_spares",
+        "_start",
+        "_view",
+        "partial",
+    )
 
     def __init__(self, max_frame: int, spares: Spares | None = None) -> None:
         self._max_frame = max_frame
@@ -71,15 +83,11 @@ class FrameReader:
         self._large: bytearray | None = None
         self._large_length = 0
         self._filled = 0
+        self.partial = False
 
     @property
     def allocated(self) -> int:
         return 0 if self._large is None else len(self._large)
-
-    @property
-    def partial(self) -> bool:
-        """Whether bytes of an incomplete frame, or frames not taken yet, are held."""
-        return self._large is not None or self._start != self._end
 
     @property
     def needs_memory(self) -> bool:
@@ -93,8 +101,8 @@ class FrameReader:
             return self._filled < self._large_length
         return self._end - self._start < BLOCK_SIZE
 
-    def buffer(self) -> memoryview:
-        """Memory for the next bytes, never empty as long as `next` was called until None."""
+    def buffer(self, sizehint: int = -1) -> memoryview:
+        """Memory for the next bytes, never empty as long as `next` was called until None, however many are expected."""
         large = self._large
         if large is None:
             if self._start == self._end:
@@ -109,7 +117,8 @@ class FrameReader:
         return memoryview(large)[self._filled : self._large_length]
 
     def received(self, size: int) -> None:
-        """The first `size` bytes of `buffer()` have been filled."""
+        """The first `size` bytes of `buffer()` have been filled; at least one."""
+        self.partial = True
         if self._large is None:
             self._end += size
         else:
@@ -125,6 +134,7 @@ class FrameReader:
             if self._filled < self._large_length:
                 return None
             self._large = None
+            self.partial = False
             self._spares.give(large)
             return memoryview(large)[: self._large_length].toreadonly()
         start = self._start
@@ -138,6 +148,7 @@ class FrameReader:
         stop = start + 4 + length
         if stop <= self._end:
             self._start = stop
+            self.partial = stop != self._end
             return bytes(self._view[start + 4 : stop])
         if 4 + length > BLOCK_SIZE:
             self._begin_large(length)

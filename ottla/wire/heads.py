@@ -24,29 +24,28 @@ class ClientIds:
     def __init__(self) -> None:
         self._last: tuple[bytes, str] = (b"", "")
 
-    def read(self, frame: Frame, size: int) -> tuple[str | None, int]:
-        """The client id of a request and where what follows it begins. Raises ProtocolError."""
-        start = _REQUEST_HEAD_SIZE
-        if size < 0:
-            return None, start
-        end = start + size
-        raw = bytes(frame[start:end])
-        if raw != self._last[0]:
-            if len(raw) != size:
-                raise ProtocolError("a request header is cut off")
-            try:
-                self._last = (raw, raw.decode())
-            except UnicodeDecodeError as error:
-                raise ProtocolError("the client id is not UTF-8") from error
-        return self._last[1], end
-
-
-def skip_request_tags(frame: Frame, pos: int) -> int:
-    """Where the body of a request of a flexible version begins. Raises ProtocolError."""
-    try:
-        return skip_tags(frame, pos) if frame[pos] else pos + 1
-    except IndexError as error:
-        raise ProtocolError("a request header is cut off") from error
+    def read(self, frame: Frame, size: int, flexible: bool) -> tuple[str | None, int]:
+        """The client id of a request, and where its body begins: behind the tagged fields of a flexible version's
+        header. Raises ProtocolError."""
+        client_id: str | None = None
+        pos = _REQUEST_HEAD_SIZE
+        try:
+            if size >= 0:
+                pos += size
+                raw = bytes(frame[_REQUEST_HEAD_SIZE:pos])
+                known, client_id = self._last
+                if raw != known:
+                    if len(raw) != size:
+                        raise IndexError(pos)
+                    client_id = raw.decode()
+                    self._last = (raw, client_id)
+            if flexible:
+                pos = skip_tags(frame, pos) if frame[pos] else pos + 1
+        except IndexError as error:
+            raise ProtocolError("a request header is cut off") from error
+        except UnicodeDecodeError as error:
+            raise ProtocolError("the client id is not UTF-8") from error
+        return client_id, pos
 
 
 def encode_response(route: Route | None, correlation_id: int, answer: Answer) -> tuple[list[Chunk], int]:
@@ -54,7 +53,7 @@ def encode_response(route: Route | None, correlation_id: int, answer: Answer) ->
 
     Raises whatever encoding an answer of the wrong shape does."""
     body: Sequence[Chunk]
-    if isinstance(answer, Raw):
+    if answer.__class__ is Raw:
         body = answer.chunks
         size = len(body[0]) if len(body) == 1 else sum(map(len, body))
     else:

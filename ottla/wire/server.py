@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ottla.wire.api import Api, Request
+from ottla.wire.api import Request
 from ottla.wire.arrivals import Arrivals
 from ottla.wire.framing import Spares
 from ottla.wire.registry import Registry
@@ -15,7 +15,6 @@ from ottla.wire.session import Session
 
 log = structlog.get_logger(__name__)
 
-_PRODUCE = 0
 _NO_RATE = 2**31 - 1
 
 
@@ -83,7 +82,7 @@ class KafkaServer:
         self._arrivals = Arrivals()
         self._starved: dict[Session, None] = {}
         self._arriving = 0
-        self._waiting = 0
+        self.waiting = 0  # bytes of frames that wait for their answers
         self._unsent = 0
         self._stalled: dict[Session, None] = {}  # in the order in which they ceased to take their answers
         self._privileged: Session | None = None
@@ -184,10 +183,6 @@ class KafkaServer:
         if self._all_gone is not None and not self._sessions and not self._all_gone.done():
             self._all_gone.set_result(None)
 
-    def request_limit(self, api: Api) -> int:
-        limits = self.limits
-        return limits.max_request_bytes if api.key == _PRODUCE else limits.max_small_request_bytes
-
     def handler_failed(self, request: Request | None, error: BaseException) -> None:
         self.stats.failures += 1
         if self._on_error is not None:
@@ -199,7 +194,7 @@ class KafkaServer:
     @property
     def buffered(self) -> int:
         """Bytes of large frames that are arriving and of frames that wait for their answers."""
-        return self._arriving + self._waiting
+        return self._arriving + self.waiting
 
     @property
     def full(self) -> bool:
@@ -224,7 +219,7 @@ class KafkaServer:
     def account(self, *, arriving: int = 0, waiting: int = 0) -> None:
         """Bytes more, or less, that frames hold."""
         self._arriving += arriving
-        self._waiting += waiting
+        self.waiting += waiting
         if self._starved and (arriving < 0 or waiting < 0):
             starved, self._starved = self._starved, {}
             for session in starved:
@@ -238,7 +233,7 @@ class KafkaServer:
         """
         if self.buffered < self.limits.max_buffered_bytes or self._privileged is session:
             return True
-        if self._waiting == 0 and self._privileged is None:
+        if self.waiting == 0 and self._privileged is None:
             self._privileged = session
             return True
         self._starved[session] = None
