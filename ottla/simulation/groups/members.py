@@ -275,7 +275,7 @@ class ConsumerMember(Member):
         if first:
             self.rebalances += 1
         full = first or not self._all_said
-        owned = [{"topic_id": self._topic_id, "partitions": [index for _, index in self.assignment]}]
+        owned = [{"topic_id": self._topic_id, "partitions": sorted(index for _, index in self.assignment)}]
         values = {
             "group_id": self.group,
             "member_id": self.member_id,
