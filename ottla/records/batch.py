@@ -73,21 +73,22 @@ def encode_batch(
     """
     if not records:
         raise ValueError("a batch has at least one record")
+    count = len(records)
     base_timestamp = records[0].timestamp
-    max_timestamp = base_timestamp if len(records) == 1 else max([record.timestamp for record in records])
+    max_timestamp = base_timestamp if count == 1 else max([record.timestamp for record in records])
     body = bytearray()
     for delta, record in enumerate(records):
         _write_record(body, delta, record, base_timestamp)
     attributes = compression | timestamp_type << 3 | transactional << 4 | control << 5
     covered = _COVERED.pack(
         attributes,
-        len(records) - 1,
+        count - 1,
         base_timestamp,
         max_timestamp,
         producer_id,
         producer_epoch,
         base_sequence,
-        len(records),
+        count,
     )
     payload = compress(compression, bytes(body)) if compression else body
     length = HEADER_SIZE - LOG_OVERHEAD + len(payload)
@@ -208,8 +209,8 @@ def _read_bytes(data: bytes, pos: int, end: int) -> tuple[bytes | None, int]:
 
 
 def _read_records(data: bytes, header: BatchHeader) -> list[Record]:
-    """All records. Varints of one byte, which most are, are read where they stand: a call for each would cost more than
-    all else here. Raises CorruptBatch."""
+    """All records. Varints of one byte, which most are, and lengths of two are read where they stand: a call for each
+    would cost more than all else here. Raises CorruptBatch."""
     base_offset, base_timestamp = header.base_offset, header.base_timestamp
     log_append_time = header.max_timestamp if header.attributes & TIMESTAMP_TYPE_BIT else None
     records: list[Record] = []
@@ -220,6 +221,8 @@ def _read_records(data: bytes, header: BatchHeader) -> list[Record]:
         for _ in range(header.count):
             if (byte := data[at]) < 0x80:
                 length, pos = (byte >> 1) ^ -(byte & 1), at + 1
+            elif (more := data[at + 1]) < 0x80:
+                length, pos = (byte & 0x7F | more << 7) >> 1 ^ -(byte & 1), at + 2
             else:
                 length, pos = _read_varint(data, at)
             end = pos + length
@@ -240,8 +243,14 @@ def _read_records(data: bytes, header: BatchHeader) -> list[Record]:
                 key, pos = None, pos + 1
             else:
                 key, pos = _read_bytes(data, pos, end)
-            if (byte := data[pos]) < 0x80 and not byte & 1 and (stop := pos + 1 + (byte >> 1)) <= end:
-                value, pos = data[pos + 1 : stop], stop
+            if (byte := data[pos]) < 0x80:
+                begin, stop = pos + 1, pos + 1 + (byte >> 1)
+            else:
+                begin, stop = pos + 2, pos + 2 + ((byte & 0x7F | (more := data[pos + 1]) << 7) >> 1)
+                if more >= 0x80:
+                    stop = end + 1  # a longer one
+            if not byte & 1 and stop <= end:
+                value, pos = data[begin:stop], stop
             else:
                 value, pos = _read_bytes(data, pos, end)
             headers, pos = ((), pos + 1) if data[pos] == 0 else _read_headers(data, pos, end)

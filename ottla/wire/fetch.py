@@ -15,7 +15,17 @@ from uuid import UUID
 from ottla.wire.api import Raw
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import ONE_BYTE, array_size, read_string, read_tags, read_varint, skip_tags, string, varint
+from ottla.wire.primitives import (
+    SHORT,
+    VARINTS,
+    array_size,
+    read_string,
+    read_tags,
+    read_varint,
+    skip_tags,
+    string,
+    varint,
+)
 
 MIN_VERSION, MAX_VERSION = 4, 18
 MAX_ELEMENTS = 50_000
@@ -29,6 +39,7 @@ _WAIT = struct.Struct(">iiib")
 _WAIT_SESSION = struct.Struct(">iiibii")
 _REPLICA = struct.Struct(">iq")
 _REPLICA_TAG = struct.Struct(">BBiqB")
+_ONLY_REPLICA_TAG = struct.Struct(">BBBiqB")
 _ONLY_REPLICA = b"\x01\x01\x0d"  # one tagged field: tag 1, of 13 bytes
 _V4_PARTITION = struct.Struct(">iqi")
 _V5_PARTITION = struct.Struct(">iqqi")
@@ -201,7 +212,7 @@ def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
         out += _WAIT_SESSION.pack(*waits, request.session_id, request.session_epoch)
     else:
         out += _WAIT.pack(*waits)
-    out += array_size(len(topics), flexible)
+    out += VARINTS[size + 1] if flexible and (size := len(topics)) < SHORT else array_size(len(topics), flexible)
     for topic, partitions in topics:
         if version >= TOPIC_IDS and topic.__class__ is UUID and len(partitions) == 1:
             ((index, offset, size, epoch, fetched, start),) = partitions
@@ -218,7 +229,9 @@ def encode_fetch_request(version: int, request: FetchRequest) -> Raw:
         out += b"\1\1"
     else:
         _write_forgotten_and_rack(out, version, request)
-    if flexible:
+    if version >= 15 and request.cluster_id is None and request.replica_id >= 0:
+        out += _ONLY_REPLICA_TAG.pack(1, 1, 13, request.replica_id, request.replica_epoch, 0)
+    elif flexible:
         out += _request_tags(request, version)
     return Raw([out])
 
@@ -251,7 +264,7 @@ def _request_tags(request: FetchRequest, version: int) -> bytes:
     count = 0
     out = b""
     if request.cluster_id is None and request.replica_id == -1 and request.replica_epoch == -1:
-        return ONE_BYTE[0]
+        return VARINTS[0]
     if request.cluster_id is not None:
         inner = string(request.cluster_id, True)
         out += b"\0" + varint(len(inner)) + inner

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from ottla.wire.api import Chunk, Raw
 from ottla.wire.errors import ProtocolError
-from ottla.wire.fetch import FLEXIBLE, read_count, read_topic, topic_bytes
+from ottla.wire.fetch import FLEXIBLE, TOPIC_IDS, read_count, read_topic, topic_bytes
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import ONE_BYTE, array_size, read_tags, read_varint, skip_tags, varint
+from ottla.wire.primitives import SHORT, VARINTS, array_size, read_tags, read_varint, skip_tags, varint
 from ottla.wire.produce import NodeEndpoint, decode_endpoints, encode_endpoints
 
 MAX_ELEMENTS = 1_000_000
@@ -84,10 +84,15 @@ def encode_fetch_response(
         out = bytearray(_THROTTLE_SESSION.pack(throttle_ms, error_code, session_id))
     else:
         out = bytearray(_I32.pack(throttle_ms))
-    out += array_size(len(topics), flexible)
+    count = len(topics)
+    out += VARINTS[count + 1] if flexible and count < SHORT else array_size(count, flexible)
     for topic, partitions in topics:
-        out += topic_bytes(topic, version)
-        out += array_size(len(partitions), flexible)
+        if version >= TOPIC_IDS and topic.__class__ is UUID:
+            out += topic.int.to_bytes(16, "big")
+        else:
+            out += topic_bytes(topic, version)
+        count = len(partitions)
+        out += VARINTS[count + 1] if flexible and count < SHORT else array_size(count, flexible)
         for partition in partitions:
             out = _encode_partition(chunks, out, version, partition)
         if flexible:
@@ -119,7 +124,7 @@ def _encode_partition(
     else:
         one = records.__class__ in _ONE_CHUNK
         size = len(records) if one else sum(map(len, records))  # type: ignore[arg-type]
-        out += ONE_BYTE[size + 1] if flexible and size < 0x7F else array_size(size, flexible)
+        out += VARINTS[size + 1] if flexible and size < SHORT else array_size(size, flexible)
         if size:
             chunks.append(out)
             chunks += (records,) if one else records  # type: ignore[arg-type]
@@ -218,7 +223,12 @@ def _decode_partition(view: memoryview, version: int, pos: int, left: int) -> tu
             (preferred,) = _I32.unpack_from(view, pos)
             pos += 4
     if flexible:
-        size, pos = (size, pos + 1) if (size := view[pos]) < 0x80 else read_varint(view, pos)
+        if (size := view[pos]) < 0x80:
+            pos += 1
+        elif (more := view[pos + 1]) < 0x80:
+            size, pos = size & 0x7F | more << 7, pos + 2
+        else:
+            size, pos = read_varint(view, pos)
     else:
         size, pos = _I32.unpack_from(view, pos)[0] + 1, pos + 4
     records = None

@@ -11,7 +11,10 @@ _I32 = struct.Struct(">i")
 MAX_TAGS = 1000
 """Most tagged fields taken in one struct; the known ones are a handful."""
 
-ONE_BYTE = tuple(bytes((value,)) for value in range(128))
+VARINTS = tuple(bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1024))
+"""The unsigned varints of 0 to 1023."""
+SHORT = len(VARINTS) - 1
+"""Arrays and bytes with fewer elements have a size that is found in `VARINTS`, one further on."""
 
 
 def read_varint(frame: Frame, pos: int) -> tuple[int, int]:
@@ -35,8 +38,8 @@ def read_varint(frame: Frame, pos: int) -> tuple[int, int]:
 
 def varint(value: int) -> bytes:
     """An unsigned varint."""
-    if value < 0x80:
-        return ONE_BYTE[value]
+    if value <= SHORT:
+        return VARINTS[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -104,12 +107,12 @@ def string(text: str | None, flexible: bool) -> bytes:
     data = text.encode()
     if not flexible:
         return _I16.pack(len(data)) + data
-    size = len(data) + 1
-    return (ONE_BYTE[size] if size < 0x80 else varint(size)) + data
+    size = len(data)
+    return (VARINTS[size + 1] if size < SHORT else varint(size + 1)) + data
 
 
 def array_size(count: int, flexible: bool) -> bytes:
     """The length of an array, or of bytes."""
     if not flexible:
         return _I32.pack(count)
-    return ONE_BYTE[count + 1] if count < 0x7F else varint(count + 1)
+    return VARINTS[count + 1] if count < SHORT else varint(count + 1)

@@ -15,7 +15,17 @@ from uuid import UUID
 from ottla.wire.api import Chunk, Raw
 from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame
-from ottla.wire.primitives import array_size, read_string, read_tags, read_varint, skip_tags, string, varint
+from ottla.wire.primitives import (
+    SHORT,
+    VARINTS,
+    array_size,
+    read_string,
+    read_tags,
+    read_varint,
+    skip_tags,
+    string,
+    varint,
+)
 
 MIN_VERSION, MAX_VERSION = 3, 13
 MAX_ELEMENTS = 20_000
@@ -214,8 +224,9 @@ def encode_produce_request(
         head += topic_ids[at].bytes if version >= _TOPIC_IDS else string(name, flexible)
         head += array_size(len(partitions), flexible)
         for index, records in partitions:
+            size = len(records)
             head += _I32.pack(index)
-            head += varint(len(records) + 1) if flexible else _I32.pack(len(records))
+            head += VARINTS[size + 1] if flexible and size < SHORT else array_size(size, flexible)
             chunks += (head, records)
             head = bytearray(1 if flexible else 0)
         if flexible:

@@ -91,13 +91,12 @@ def build(cls: EntityType, values: Mapping[str, Any]) -> Entity:
     """
     given = {}
     for name, default, convert in _plan(cls):
-        value = values.get(name, MISSING)
-        if value is MISSING:
+        if name not in values:
             given[name] = default()
         elif convert is None:
-            given[name] = value
+            given[name] = values[name]
         else:
-            given[name] = convert(value)
+            given[name] = convert(values[name])
     return cls(**given)
 
 

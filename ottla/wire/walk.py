@@ -125,7 +125,10 @@ def _entity(cls: EntityType) -> _Skip:
             pos = pos + step if step.__class__ is int else step(walk, pos)
             if pos > size:
                 raise IndexError(pos)
-        return _tags(walk, pos, tagged) if flexible else pos
+        if not flexible:
+            return pos
+        # Hardly any struct has tagged fields: then one zero byte says so.
+        return pos + 1 if walk.out is None and walk.frame[pos] == 0 else _tags(walk, pos, tagged)
 
     return skip
 
