@@ -86,8 +86,11 @@ def read(partition: Partition, want: FetchWant, *, min_one: bool = True, checked
     """
     role, held, epoch = partition.role, partition.log, want.current_leader_epoch
     agrees = epoch == NO_EPOCH or epoch == role.leader_epoch
-    if not agrees or partition.failure is not None or held is None or not isinstance(role, LeaderState):
-        return FetchResult(partition.check_leader(epoch))
+    if not agrees or partition.failure is not None or not isinstance(role, LeaderState):
+        error = partition.check_leader(epoch)
+        if error is not ErrorCode.none:
+            return FetchResult(error)
+    assert held is not None
     start, end = held.log_start_offset, held.log_end_offset
     offset, fetched_epoch = want.offset, want.last_fetched_epoch
     if fetched_epoch > role.leader_epoch:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
-from ottla.broker.replication import leading
+from ottla.broker.replication import ReplicaManager, leading
 from ottla.broker.replication.leader import LeaderState
 from ottla.broker.replication.partition import Partition
 from ottla.client import ConsumerRecord, LogTruncationError, TopicPartition
@@ -107,8 +108,11 @@ def test_without_the_check_it_would_begin_again_at_the_beginning(monkeypatch: py
     play(a_reader_with_a_leader_of_yesterday)  # what it never had it does not call out of range before it is sure
     monkeypatch.setattr(LeaderState, "is_beyond", lambda *_: True)
     read = leading.read
-    monkeypatch.setattr(
-        leading, "read", lambda partition, want, **how: read(partition, want._replace(last_fetched_epoch=-1), **how)
-    )
+
+    def forgetful(partition, want, **how):
+        return read(partition, replace(want, last_fetched_epoch=-1), **how)
+
+    monkeypatch.setattr(leading, "read", forgetful)
+    monkeypatch.setattr(ReplicaManager, "read", staticmethod(forgetful))
     with pytest.raises(Broken, match="it read"):
         play(a_reader_with_a_leader_of_yesterday, watched=False)

@@ -7,7 +7,7 @@ import pytest
 
 from ottla.client import OutOfOrderSequenceNumber
 from ottla.client.producer.sequencer import PartitionQueue
-from ottla.log import producers
+from ottla.log import producer_entries
 from tests.simulation.scenarios.stage import TOPIC, Broken, Stage, play
 
 BATCHES = [b"m%d" % number for number in range(1, 6)]
@@ -43,7 +43,7 @@ def test_the_next_leader_recognises_all_five(seed: int):
 
 
 def forget_all_but_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producers, "WINDOW", 1)
+    monkeypatch.setattr(producer_entries, "WINDOW", 1)
 
 
 def test_a_leader_that_remembers_only_the_last_one_refuses_what_it_has(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """Bufstream: an acknowledged offset that is reported as 0, and clients that are stuck for ever."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_a_repetition_is_told_where_the_record_is(seed: int):
 
 def test_the_reader_would_look_for_it_elsewhere(monkeypatch: pytest.MonkeyPatch):
     original = leading._again
-    monkeypatch.setattr(leading, "_again", lambda held, found: original(held, found)._replace(base_offset=0))
+    monkeypatch.setattr(leading, "_again", lambda held, found: replace(original(held, found), base_offset=0))
     with pytest.raises(Broken, match="acknowledged at 0"):
         play(the_answer_is_lost, watched=False)
 
