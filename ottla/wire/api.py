@@ -46,28 +46,25 @@ class Later:
     Who owes it calls `give` or `fail`, once, from a callback of its own: never before the handler has returned.
     `unwanted` is called when the client has gone before that; what is given afterwards is dropped. With `holds` no
     further request of the connection is looked at before `let_go`, or the answer: who holds has yet to do something
-    that later requests must not get ahead of.
+    that later requests must not get ahead of. Who is owed it sets `receive`, which is called with the answer, or with
+    the exception in its place.
     """
 
-    __slots__ = ("_receive", "holds", "let_go", "unwanted")
+    __slots__ = ("holds", "let_go", "receive", "unwanted")
 
     def __init__(self, unwanted: Callable[[], None], *, holds: bool = False) -> None:
         self.unwanted = unwanted
         self.holds = holds
         self.let_go: Callable[[], None] = _nothing
-        self._receive: Callable[[Answer, Exception | None], None] | None = None
-
-    def then(self, receive: Callable[["Answer", Exception | None], None]) -> None:
-        """Call `receive` with the answer, or with the exception in its place."""
-        self._receive = receive
+        self.receive: Callable[[Answer, Exception | None], None] | None = None
 
     def give(self, answer: "Answer") -> None:
-        assert self._receive is not None
-        self._receive(answer, None)
+        assert self.receive is not None
+        self.receive(answer, None)
 
     def fail(self, error: Exception) -> None:
-        assert self._receive is not None
-        self._receive(None, error)
+        assert self.receive is not None
+        self.receive(None, error)
 
 
 def deaf(seconds: float) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import ssl as ssl_module
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from kio.schema.errors import ErrorCode
 
@@ -44,24 +44,18 @@ Receive: TypeAlias = Callable[[memoryview | Exception], None]
 """Told the response's body, or ConnectionLost, RequestTimedOut or ProtocolError in its place. Must not raise."""
 
 
-class _Call:
+class _Call(NamedTuple):
     """Who waits: a Future, or who is called."""
 
-    __slots__ = ("deadline", "flexible", "future", "receive", "seconds")
+    future: "asyncio.Future[memoryview] | None"
+    receive: Receive | None
+    flexible: bool
+    deadline: float
+    seconds: float
 
-    def __init__(
-        self,
-        future: "asyncio.Future[memoryview] | None",
-        receive: Receive | None,
-        flexible: bool,
-        deadline: float,
-        seconds: float,
-    ) -> None:
-        self.future = future
-        self.receive = receive
-        self.flexible = flexible
-        self.deadline = deadline
-        self.seconds = seconds
+
+# What _Call._make does, without Python code.
+_new = tuple.__new__
 
 
 class KafkaConnection(asyncio.BufferedProtocol):
@@ -171,7 +165,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
     ) -> None:
         seconds = self._timeout if timeout is None else timeout
         deadline = self._loop.time() + seconds
-        call = _Call(future, receive, response_header_flexible(api_key, version), deadline, seconds)
+        call = _new(_Call, (future, receive, response_header_flexible(api_key, version), deadline, seconds))
         if self._lost is not None or self._transport is None:
             self._tell(call, ConnectionLost(f"{self.peer}: {self._lost or 'not connected'}"))
             return
@@ -301,10 +295,11 @@ class KafkaConnection(asyncio.BufferedProtocol):
                 self._calls[correlation_id] = call
                 raise ProtocolError(f"{self.peer}: a response header is cut off") from error
         body = memoryview(frame)[pos:]
-        if call.receive is not None:
-            call.receive(body)
-        elif call.future is not None and not call.future.done():
-            call.future.set_result(body)
+        future, receive = call.future, call.receive
+        if receive is not None:
+            receive(body)
+        elif future is not None and not future.done():
+            future.set_result(body)
 
     def _wait_until(self, deadline: float) -> None:
         if self._timer is not None:

@@ -80,7 +80,7 @@ class KafkaServer:
         self._sessions: dict[Session, None] = {}
         self._by_address: dict[str, int] = {}
         self._arrivals = Arrivals()
-        self._starved: dict[Session, None] = {}
+        self.starved: dict[Session, None] = {}  # those that wait for memory
         self._arriving = 0
         self.waiting = 0  # bytes of frames that wait for their answers
         self._unsent = 0
@@ -175,7 +175,7 @@ class KafkaServer:
             self._by_address[session.address] -= 1
             if not self._by_address[session.address]:
                 del self._by_address[session.address]
-        self._starved.pop(session, None)
+        self.starved.pop(session, None)
         self.hold_unsent(session, 0)
         self.frame_complete(session)
         self._full = self._full and len(self._sessions) >= self.limits.max_connections
@@ -220,10 +220,14 @@ class KafkaServer:
         """Bytes more, or less, that frames hold."""
         self._arriving += arriving
         self.waiting += waiting
-        if self._starved and (arriving < 0 or waiting < 0):
-            starved, self._starved = self._starved, {}
-            for session in starved:
-                self.loop.call_soon(session.memory_available)
+        if self.starved and (arriving < 0 or waiting < 0):
+            self.memory_freed()
+
+    def memory_freed(self) -> None:
+        """Frames hold less than before: those that wait for memory ask again."""
+        starved, self.starved = self.starved, {}
+        for session in starved:
+            self.loop.call_soon(session.memory_available)
 
     def grant_memory(self, session: Session) -> bool:
         """May this session's frame grow? If not, the session is told when to ask again.
@@ -236,7 +240,7 @@ class KafkaServer:
         if self.waiting == 0 and self._privileged is None:
             self._privileged = session
             return True
-        self._starved[session] = None
+        self.starved[session] = None
         return False
 
     def frame_complete(self, session: Session) -> None:

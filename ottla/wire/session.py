@@ -213,7 +213,8 @@ class Session(asyncio.BufferedProtocol):
             raise ProtocolError(f"a request of {len(frame)} bytes") from error
         server = self._server
         registry = server.registry
-        route = registry.routes.get((key, version)) or registry.route(key, version)
+        kind = key, version
+        route = registry.routes[kind] if kind in registry.routes else registry.route(key, version)
         if route is None:
             if key != API_VERSIONS:
                 raise ProtocolError(f"no API with key {key} and version {version}")
@@ -281,7 +282,7 @@ class Session(asyncio.BufferedProtocol):
             if answer.holds:
                 self._serial = slot
                 answer.let_go = partial(self._let_go, slot)
-            answer.then(partial(self._given, slot))
+            answer.receive = partial(self._given, slot)
             return
         slot.future = future = asyncio.ensure_future(answer, loop=self._loop)
         future.add_done_callback(partial(self._answered, slot))
@@ -338,7 +339,10 @@ class Session(asyncio.BufferedProtocol):
         self._send_on()
 
     def _done_waiting(self, slot: Slot) -> None:
-        self._server.account(waiting=-slot.size)
+        server = self._server
+        server.waiting -= slot.size
+        if server.starved:
+            server.memory_freed()
         slot.size = 0
         slot.future = None
         if self._serial is slot:

@@ -172,7 +172,7 @@ def _future(later: Later) -> asyncio.Future[Any]:
         else:
             future.set_result(answer)
 
-    later.then(receive)
+    later.receive = receive
     future.add_done_callback(lambda done: later.unwanted() if done.cancelled() else None)
     return future
 
