@@ -125,13 +125,16 @@ def verify_batch(buf: Buffer, pos: int = 0, header: BatchHeader | None = None) -
 
     Raises CorruptBatch.
     """
+    end = len(buf)
     if header is None:
-        header = read_header(buf, pos)
+        if pos + HEADER_SIZE > end:
+            read_header(buf, pos)  # which says so
+        header = _new(BatchHeader, _HEADER.unpack_from(buf, pos))
     size = header.batch_length + LOG_OVERHEAD
     if size < HEADER_SIZE:
         raise CorruptBatch(f"a batch of {size} bytes is shorter than its header")
-    if pos + size > len(buf):
-        raise CorruptBatch(f"a batch of {size} bytes is cut off after {len(buf) - pos}")
+    if pos + size > end:
+        raise CorruptBatch(f"a batch of {size} bytes is cut off after {end - pos}")
     if header.magic != MAGIC:
         raise CorruptBatch(f"magic {header.magic} is not {MAGIC}")
     crc = crc32c(memoryview(buf)[pos + _CRC_START : pos + size])

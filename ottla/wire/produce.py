@@ -216,13 +216,15 @@ def encode_produce_request(
 ) -> Raw:
     """The request's body; record bytes are not copied. From v13 on `topic_ids` stand in the place of the names."""
     flexible = version >= _FLEXIBLE
-    head = bytearray(string(transactional_id, flexible))
+    head = bytearray(b"\0" if flexible and transactional_id is None else string(transactional_id, flexible))
     head += _ACKS.pack(acks, timeout_ms)
-    head += array_size(len(topics), flexible)
+    count = len(topics)
+    head += VARINTS[count + 1] if flexible and count < SHORT else array_size(count, flexible)
     chunks: list[Chunk] = []
     for at, (name, partitions) in enumerate(topics):
         head += topic_ids[at].bytes if version >= _TOPIC_IDS else string(name, flexible)
-        head += array_size(len(partitions), flexible)
+        count = len(partitions)
+        head += VARINTS[count + 1] if flexible and count < SHORT else array_size(count, flexible)
         for index, records in partitions:
             size = len(records)
             head += _I32.pack(index)
@@ -248,10 +250,12 @@ def encode_produce_response(
     """The response's body; what the version does not have is left out. From v13 on `topic_ids` stand in the place of
     the names."""
     flexible = version >= _FLEXIBLE
-    out = bytearray(array_size(len(topics), flexible))
+    count = len(topics)
+    out = bytearray(VARINTS[count + 1] if flexible and count < SHORT else array_size(count, flexible))
     for at, (name, partitions) in enumerate(topics):
         out += topic_ids[at].bytes if version >= _TOPIC_IDS else string(name, flexible)
-        out += array_size(len(partitions), flexible)
+        count = len(partitions)
+        out += VARINTS[count + 1] if flexible and count < SHORT else array_size(count, flexible)
         for partition in partitions:
             _encode_partition(out, version, partition)
         if flexible:
