@@ -90,7 +90,7 @@ _ROWS = (
         _INT,
         9,
         "compression.lz4.level",
-        "The level if compression.type is lz4: 1 is fast, 17 is small (KIP-390).",
+        "The level if compression.type is lz4: 1 to 17, which is small; 9 is the fast compressor (KIP-390).",
         least=1,
         most=17,
     ),

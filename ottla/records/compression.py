@@ -31,13 +31,15 @@ _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = _XERIAL_MAGIC + struct.pack(">ii", 1, 1)
 _XERIAL_BLOCK = 32 * 1024
 _INT = struct.Struct(">i")
+_LZ4_FAST = 0
+_LZ4_USUAL = 9
 
 
 def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
     """`data` compressed with `codec`. Raises ValueError for an unknown codec.
 
-    `level` is the codec's own (KIP-390): gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22; None is the library's
-    default (6, 4 and 3).
+    `level` is the codec's own (KIP-390): gzip 1 to 9, lz4 1 to 17, zstd -131072 to 22; None is the usual one (6, 9
+    and 3). For lz4 the usual one is no level of the slow compressor but the fast one, as in Kafka and librdkafka.
     """
     match codec:
         case Compression.NONE:
@@ -124,6 +126,8 @@ def _compress_xerial(data: Buffer) -> bytes:
 
 
 def _compress_lz4(data: Buffer, level: int | None) -> bytes:
+    if level is None or level == _LZ4_USUAL:
+        level = _LZ4_FAST
     # Java's reader refuses blocks that refer to earlier ones, which the library's default makes.
     compressor = cramjam.lz4.Compressor(level=level, content_checksum=False, block_linked=False)
     compressor.compress(bytes(data))

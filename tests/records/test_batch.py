@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import random
 import struct
 from datetime import UTC, datetime
 from typing import Any
@@ -155,6 +156,16 @@ def test_lz4_blocks_are_independent_as_java_demands() -> None:
     data = compress(Compression.LZ4, TEXT)
     assert data[:4] == b"\x04\x22\x4d\x18"
     assert data[4] & 0x20
+
+
+def test_the_usual_level_of_lz4_is_the_fast_compressor() -> None:
+    """As in Kafka, whose default level 9 is none of the slow compressor's (KIP-390)."""
+    rng = random.Random(1)
+    words = b" ".join(rng.choice((b"alpha", b"beta", b"gamma", b"delta")) for _ in range(3000))
+    usual = compress(Compression.LZ4, words)
+    assert usual == compress(Compression.LZ4, words, 9)
+    assert len(compress(Compression.LZ4, words, 8)) < len(usual)
+    assert decompress(Compression.LZ4, usual, 10**6) == words
 
 
 def test_streams_of_other_writers() -> None:

@@ -1,6 +1,5 @@
 """Frames and Raft messages survive the trip, and nothing else is taken for one."""
 
-import hmac
 from typing import get_args
 
 import pytest
@@ -11,7 +10,7 @@ from ottla.controller.raft.messages import Entry, Message
 from ottla.controller.rpc import decode_message, encode_message
 from ottla.controller.rpc.framing import BadFrame, join_frames, split_frames
 from ottla.controller.rpc.raft_codec import BadMessage
-from ottla.controller.rpc.stream_codec import HEAD, Opener, Sealer, Signer
+from ottla.controller.rpc.stream_codec import HEAD, Opener, Sealer
 
 integers = st.integers(-(2**63), 2**63 - 1)
 st.register_type_strategy(int, integers)
@@ -88,17 +87,3 @@ def test_no_other_frame_fits(data: st.DataObject) -> None:
         list(opener.feed(first))
     with pytest.raises(BadFrame, match="larger"):
         list(Opener(b"key", 8).feed(HEAD.pack(9, 0, bytes(16))))
-
-
-@given(st.binary(max_size=64), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(max_size=300))
-def test_a_tag_is_the_hmac_of_number_heard_and_body(key: bytes, number: int, heard: int, body: bytes) -> None:
-    signed = number.to_bytes(8, "big") + heard.to_bytes(8, "big") + body
-    signer = Signer(key)
-    signer.tag(1, 1, b"another frame leaves no trace")
-    assert signer.tag(number, heard, body) == hmac.digest(key, signed, "sha256")[:16]
-
-
-def test_a_key_that_is_longer_than_a_block_is_refused() -> None:
-    Signer(bytes(64))
-    with pytest.raises(ValueError, match="longer than a block"):
-        Signer(bytes(65))
