@@ -7,7 +7,7 @@ requests of one `dispatch` in their order, each node's over one connection, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import random
 
 MAX_EPOCH = 0x7FFF
+NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,12 @@ class ProducerCore:
         headers: tuple[Header, ...],
         token: Any,
         now: float,
+        size: int | None = None,
     ) -> bool:
-        """Buffer one record (the caller has checked `fits`). True if a batch became ready by it."""
-        size = record_size(key, value, headers)
+        """Buffer one record (the caller has checked `fits`, and may have worked out its `record_size` for that). True
+        if a batch became ready by it."""
+        if size is None:
+            size = record_size(key, value, headers)
         queue = self._queues.get(tp)
         if queue is None:
             options = self.options
@@ -162,41 +166,49 @@ class ProducerCore:
             slots: how many more requests may be put in flight to a node; 0 if there is no connection.
         """
         chosen: dict[int, list[Batch]] = {}
-        room: dict[int, int] = {}
         sizes: dict[int, int] = {}
-        result = Dispatch([], set(), set(), None)
-        wake_at: list[float] = []
+        leaderless: set[TopicPartition] = set()
+        wake_at = NEVER
         more = False
         admitted = self.admitted
+        wanted: set[int] = set()
         for queue in list(self._queues.values()):
             if not queue.batches:
                 continue
-            node = leader(queue.tp)
-            if node is not None and self.options.idempotent:
-                queue.abandon(node, now)
-            batch = queue.candidate() if admitted is None or admitted(queue.tp) else None
-            wake_at.append(queue.batches[0].deadline)
+            tp = queue.tp
+            node = leader(tp)
+            batch = self._candidate(queue, node, now)
+            if admitted is not None and not admitted(tp):
+                batch = None
+            if queue.batches[0].deadline < wake_at:
+                wake_at = queue.batches[0].deadline
             if batch is None:
                 continue
             due = self._due(batch)
             if due > now:
-                wake_at.append(due)
+                if due < wake_at:
+                    wake_at = due
                 continue
             if node is None:
-                result.leaderless.add(queue.tp)
+                leaderless.add(tp)
                 continue
-            result.wanted_nodes.add(node)
-            full = bool(chosen.get(node)) and sizes[node] + batch.size > self.options.max_request_size
-            more |= full
-            if full or room.setdefault(node, slots(node)) <= 0 or not self._prepare(queue, batch):
+            wanted.add(node)
+            size = sizes.get(node, 0)
+            if size and size + batch.size > self.options.max_request_size:
+                more = True
                 continue
-            chosen.setdefault(node, []).append(batch)
+            if not (size or slots(node) > 0) or not self._prepare(queue, batch):
+                continue
+            if size:
+                chosen[node].append(batch)
+            else:
+                chosen[node] = [batch]
             more |= batch is not queue.batches[-1]
-            sizes[node] = sizes.get(node, 0) + batch.size
+            sizes[node] = size + batch.size
             # Those that were served go to the end, so that full requests cannot starve the others.
-            self._queues[queue.tp] = self._queues.pop(queue.tp)
-        result.calls.extend(self._start(node, batches) for node, batches in chosen.items())
-        return result._replace(wake_at=min(wake_at, default=None), more=more)
+            self._queues[tp] = self._queues.pop(tp)
+        calls = [self._start(node, batches) for node, batches in chosen.items()]
+        return Dispatch(calls, leaderless, wanted, None if wake_at == NEVER else wake_at, more)
 
     def on_answer(self, call: Call, batch: Batch, answer: Answer, now: float) -> list[Outcome]:
         """The broker answered for one batch of a call."""
@@ -210,7 +222,7 @@ class ProducerCore:
             queue.batches.remove(batch)
             queue.established |= batch.identity == queue.identity
             acked = Acked(batch, answer.base_offset, answer.log_append_time, answer.log_start_offset)
-            return self._settled([acked, *queue.settle()])
+            return self._settled([acked, *queue.settle()] if queue.gap else [acked])
         if batch.attempt != call.attempt:
             return []
         batch.attempt, batch.last_error = None, code
@@ -240,6 +252,8 @@ class ProducerCore:
     def expire(self, now: float) -> list[Outcome]:
         """Give up batches whose delivery timeout has passed, in flight or not, and those of a doomed transaction that
         are not in flight."""
+        if not self.buffered_bytes:
+            return []
         outcomes = [] if self.doom is None else self._give_up(self.doom, in_flight=False)
         for queue in self._queues.values():
             while queue.batches and queue.batches[0].deadline <= now:
@@ -273,6 +287,15 @@ class ProducerCore:
                 outcomes += queue.fail(batch, None, None, cause)
         return outcomes
 
+    def _candidate(self, queue: PartitionQueue, node: int | None, now: float) -> Batch | None:
+        """The batch that may be sent next; `node` leads the partition (None: nobody does)."""
+        first = queue.batches[0]
+        if first.attempt is None and first is queue.batches[-1]:
+            return first  # as below: the only one, which nobody has
+        if node is not None and self.options.idempotent:
+            queue.abandon(node, now)
+        return queue.candidate()
+
     def _due(self, batch: Batch) -> float:
         if batch.closed or self.flushing or batch.size >= self.options.max_batch_size:
             return batch.retry_at
@@ -280,11 +303,11 @@ class ProducerCore:
 
     def _prepare(self, queue: PartitionQueue, batch: Batch) -> bool:
         """Whether the batch can go now; gives it a sequence if it needs one."""
-        if not self.options.idempotent or batch.sequenced:
+        if not self.options.idempotent or batch.sequence >= 0:
             return True
         if self.identity is None:
             return False
-        if queue.must_adopt(self.identity):
+        if queue.gap or queue.identity != self.identity:  # the next sequence has to be the first one of another
             if queue.has_sequenced():
                 return False
             if queue.identity == self.identity and (self.options.transactional or not self._bump()):
@@ -316,8 +339,7 @@ class ProducerCore:
         # UNKNOWN_SERVER_ERROR says nothing about the log. A sequence makes the second try harmless.
         return code.retriable or (self.options.idempotent and code is ErrorCode.unknown_server_error)
 
-    def _settled(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        settled = list(outcomes)
-        for outcome in settled:
+    def _settled(self, outcomes: list[Outcome]) -> list[Outcome]:
+        for outcome in outcomes:
             self.buffered_bytes -= outcome.batch.size - BATCH_OVERHEAD
-        return settled
+        return outcomes

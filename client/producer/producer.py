@@ -232,26 +232,31 @@ class Producer(Transactions):
         UnknownTopicOrPartitionError, MessageSizeTooLargeError, ValueError. With a transactional id also
         IllegalStateError outside of a transaction, AbortableTransactionError, FatalTransactionError.
         """
-        self._running()
-        key_bytes = self._serialize(self._key_serializer, key, "key")
-        value_bytes = self._serialize(self._value_serializer, value, "value")
+        sender = self._running()
+        if key is not None or self._key_serializer is not None:
+            key = self._serialize(self._key_serializer, key, "key")
+        if type(value) is not bytes or self._value_serializer is not None:
+            value = self._serialize(self._value_serializer, value, "value")
         record_headers = tuple(headers or ())
-        size = record_size(key_bytes, value_bytes, record_headers)
+        size = record_size(key, value, record_headers)
         if size + BATCH_OVERHEAD > self._core_options.max_request_size:
             message = f"a record of {size} bytes, and max_request_size is {self._core_options.max_request_size}"
             raise MessageSizeTooLargeError(ErrorCode.message_too_large, message)
-        if not self._choices(topic)[0]:
-            await self._know(topic)
-        if self._blocked or not self._core.fits(size):
-            await self._wait_for_room(size)
-        sender = self._running()
-        tp = TopicPartition(topic, self._partition(topic, key_bytes, partition, size))
+        choices = self._choices(topic)
+        if not choices[0] or self._blocked or not self._core.fits(size):
+            if not choices[0]:
+                await self._know(topic)
+            if self._blocked or not self._core.fits(size):
+                await self._wait_for_room(size)
+            # Meanwhile the producer may have been stopped, and the topic may have grown.
+            sender, choices = self._running(), self._choices(topic)
+        tp = TopicPartition(topic, self._partition(topic, key, partition, size, choices))
         if self._transactor is not None:
             self._transactor.join(tp)
         timestamp = self._clock() if timestamp_ms is None else timestamp_ms
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RecordMetadata] = loop.create_future()
-        if self._core.append(tp, timestamp, key_bytes, value_bytes, record_headers, future, loop.time()):
+        if self._core.append(tp, timestamp, key, value, record_headers, future, loop.time(), size):
             sender.wake()
         return future
 
@@ -284,8 +289,15 @@ class Producer(Transactions):
     async def _know(self, topic: str) -> None:
         await self._network.ensure_topic(topic, self._max_block)
 
-    def _partition(self, topic: str, key: bytes | None, partition: int | None, size: int) -> int:
-        known, available = self._choices(topic)
+    def _partition(
+        self,
+        topic: str,
+        key: bytes | None,
+        partition: int | None,
+        size: int,
+        choices: tuple[Sequence[int], Sequence[int]],
+    ) -> int:
+        known, available = choices
         if partition is not None:
             if partition not in known:
                 raise error_for(
@@ -347,7 +359,8 @@ class Producer(Transactions):
                 reject(outcome, epoch, transactional=transactor is not None)
                 if transactor is not None and outcome.cause is None:
                     transactor.failed(error_of(outcome, epoch))
-            self._flushed(id(outcome.batch))
+            if self._flushes:
+                self._flushed(id(outcome.batch))
         if outcomes:
             self._admit()
             if transactor is not None:

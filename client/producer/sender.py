@@ -40,6 +40,8 @@ MAX_IN_FLIGHT: Final = 5
 STALL: Final = 1.0
 """Seconds without an answer after which other brokers are asked whether the leader has changed."""
 
+LEFT_OUT: Final = Answer(ErrorCode.unknown_server_error, message="the answer leaves this partition out")
+
 log = get_logger(__name__)
 
 
@@ -107,7 +109,11 @@ class Sender:
     def _step(self) -> float | None:
         """Send what can be sent now; the result is when to look again."""
         now = asyncio.get_running_loop().time()
-        self._on_outcomes(self._core.expire(now))
+        if not self._core.buffered_bytes:
+            return self._stall(now)
+        expired = self._core.expire(now)
+        if expired:
+            self._on_outcomes(expired)
         if self._core.needs_identity and self._core.pending and self._identifying is None:
             self._begin_identify()
         while True:
@@ -125,18 +131,20 @@ class Sender:
                     self._network.request_refresh()
         if dispatch.leaderless:
             self._network.request_refresh()
-        wake_ups += self._stalls(now)
+        stall = self._stall(now)
+        if stall is not None:
+            wake_ups.append(stall)
         return min(wake_ups, default=None)
 
-    def _stalls(self, now: float) -> list[float]:
-        """A paused broker shows as silence only: ask the others about its partitions, once a second."""
+    def _stall(self, now: float) -> float | None:
+        """A paused broker shows as silence only: ask the others about its partitions, once a second. When to do so."""
         if not self._started:
-            return []
+            return None
         oldest = min(self._started.values())
         if now - oldest < STALL:
-            return [oldest + STALL]
+            return oldest + STALL
         self._network.request_refresh()
-        return [now + STALL]
+        return now + STALL
 
     def _slots(self, node: int) -> int:
         if self._network.peek(node) is None:
@@ -160,9 +168,14 @@ class Sender:
         """Write the request, now: the order of the calls is the order on the wire."""
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for batch in call.batches:
-            topics.setdefault(batch.tp.topic, []).append((batch.tp.partition, self._payload(batch)))
+            topic, index = batch.tp
+            entry = (index, batch.payload or self._payload(batch))
+            if topic in topics:
+                topics[topic].append(entry)
+            else:
+                topics[topic] = [entry]
         timeout = self._network.options.request_timeout
-        version = pick(connection, PRODUCE, self._versions())
+        version = pick(connection, PRODUCE, PRODUCE_VERSIONS if self._transactions is None else self._versions())
         body = encode_produce_request(
             version,
             list(topics.items()),
@@ -235,17 +248,16 @@ class Sender:
     def _outcomes(self, call: Call, response: ProduceResponse) -> list[Outcome]:
         """What the answer means, all of which is read before any of it is believed. Raises ProtocolError."""
         now = asyncio.get_running_loop().time()
-        answers = {
-            TopicPartition(topic, partition.partition): partition
-            for topic, partitions in response.topics
-            for partition in partitions
-        }
-        told = [
-            Answer(ErrorCode.unknown_server_error, message="the answer leaves this partition out")
-            if (partition := answers.get(batch.tp)) is None
-            else self._answer(batch.tp, partition, response.node_endpoints)
-            for batch in call.batches
-        ]
+        answers: dict[tuple[str, int], ProducePartitionResponse] = {}
+        for topic, partitions in response.topics:
+            for partition in partitions:
+                answers[topic, partition.partition] = partition
+        told: list[Answer] = []
+        for batch in call.batches:
+            if batch.tp in answers:
+                told.append(self._answer(batch.tp, answers[batch.tp], response.node_endpoints))
+            else:
+                told.append(LEFT_OUT)
         outcomes: list[Outcome] = []
         for batch, answer in zip(call.batches, told, strict=True):
             outcomes += self._core.on_answer(call, batch, answer, now)

@@ -70,10 +70,6 @@ class PartitionQueue:
             return batch if in_flight < MAX_SEQUENCED else None
         return None
 
-    def must_adopt(self, current: ProducerIdentity) -> bool:
-        """Whether the next sequence has to be the first one of another identity."""
-        return self.gap or self.identity != current
-
     def has_sequenced(self) -> bool:
         """Whether any batch still holds a sequence, sent or waiting to be sent again."""
         return any(batch.sequenced for batch in self.batches)
@@ -89,7 +85,7 @@ class PartitionQueue:
 
     def sequence(self, batch: Batch) -> None:
         """Give a batch the next sequence of the adopted identity."""
-        if batch.sequenced or self.identity is None or self.gap:
+        if batch.sequence >= 0 or self.identity is None or self.gap:
             raise RuntimeError(f"{self.tp}: batch cannot be sequenced now")
         batch.identity, batch.sequence = self.identity, self.next_sequence
         self.next_sequence = (self.next_sequence + len(batch.records)) & 0x7FFFFFFF
