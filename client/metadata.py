@@ -34,8 +34,9 @@ class ClusterMetadata:
 
     def partition(self, tp: TopicPartition) -> PartitionMetadata | None:
         """The partition, or None if it is not known."""
-        topic = self.topics.get(tp.topic)
-        return topic.partitions.get(tp.partition) if topic is not None else None
+        name, index = tp
+        topic = self.topics.get(name)
+        return topic.partitions.get(index) if topic is not None else None
 
     def leader(self, tp: TopicPartition) -> int | None:
         """The node id of the leader, None if there is none or its address is unknown."""

@@ -104,8 +104,8 @@ class Network:
 
     def peek(self, node_id: int, channel: str = "") -> KafkaConnection | None:
         """The open connection to a node, if there is one."""
-        address = self.address(node_id)
-        return self._pool.peek(address, channel) if address is not None else None
+        broker = self.metadata.brokers.get(node_id)
+        return self._pool.peek((broker.host, broker.port), channel) if broker is not None else None
 
     def open_soon(self, node_id: int, channel: str = "") -> float:
         """Begin to connect; the result says in how many seconds to ask again if that is not allowed yet."""
@@ -379,10 +379,10 @@ async def exchange(
 
 def code_of(number: int) -> ErrorCode:
     """The error code with this number. Raises ProtocolError."""
-    code = _CODES.get(number)
-    if code is None:
-        raise ProtocolError(f"there is no error code {number}")
-    return code
+    try:
+        return _CODES[number]
+    except KeyError:
+        raise ProtocolError(f"there is no error code {number}") from None
 
 
 def pick(connection: KafkaConnection, api_key: int, versions: tuple[int, int]) -> int:

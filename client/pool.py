@@ -13,6 +13,8 @@ from ottla.client.options import Address, ClientOptions
 from ottla.wire import ConnectionLost, KafkaConnection, ProtocolError, RequestTimedOut
 
 _Key = tuple[Address, str]
+_Place = tuple[tuple[str, int], str]
+"""A key without the name of `Address`: the two are equal, and looking something up need not make one."""
 
 
 class ConnectionPool:
@@ -25,7 +27,7 @@ class ConnectionPool:
     def __init__(self, options: ClientOptions, on_change: Callable[[Address, bool], None]) -> None:
         self._options = options
         self._on_change = on_change
-        self._open: dict[_Key, KafkaConnection] = {}
+        self._open: dict[_Place, KafkaConnection] = {}
         self._opening: dict[_Key, asyncio.Task[KafkaConnection]] = {}
         self._failures: dict[Address, tuple[int, float]] = {}
         self._closed = False
@@ -33,7 +35,7 @@ class ConnectionPool:
         """What the cluster has finalised (KIP-584), as the best informed of the brokers said when it was connected."""
         self._features_epoch = -1
 
-    def peek(self, address: Address, channel: str = "") -> KafkaConnection | None:
+    def peek(self, address: tuple[str, int], channel: str = "") -> KafkaConnection | None:
         """The open connection, if there is one."""
         return self._open.get((address, channel))
 

@@ -46,7 +46,8 @@ class Stepper:
 
     def step_now(self) -> None:
         """Make a step at once: for a caller that is at the end of a callback of its own."""
-        if not self.running:
+        loop = self._loop
+        if loop is None:
             return
         try:
             at = self._step()
@@ -54,11 +55,11 @@ class Stepper:
             self.stop()
             self._failed(error)
             return
-        loop = self._loop
-        if loop is None:  # `step` has stopped it
+        if self._loop is not loop:  # `step` has stopped it
             return
         if at is None:
-            self._cancel_timer()
+            if self._timer is not None:
+                self._cancel_timer()
         elif self._timer is None or at < self._timer_at:
             # A timer that is too early is left alone: to set it anew in each step costs more than one step too many.
             self._cancel_timer()

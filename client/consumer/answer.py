@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kio.schema.errors import ErrorCode
@@ -12,8 +12,10 @@ from ottla.client.consumer.position import PartitionState, Phase, Reset
 from ottla.client.errors import CorruptRecordError, KafkaError, LogTruncationError, error_for
 from ottla.client.logs import get_logger
 from ottla.client.network import Network, code_of
-from ottla.client.structs import TopicPartition
 from ottla.wire import FetchPartitionResponse, FetchResponse, NodeEndpoint
+
+States = Mapping[tuple[str, int], PartitionState]
+"""By topic and partition. A plain pair is equal to a `TopicPartition`, and looking one up need not make any."""
 
 log = get_logger(__name__)
 
@@ -32,23 +34,22 @@ class FetchAnswer(NamedTuple):
     value: Deserializer
 
 
-def take_in(context: FetchAnswer, response: FetchResponse, states: Sequence[PartitionState]) -> bool:
+def take_in(context: FetchAnswer, response: FetchResponse, states: States) -> bool:
     """Move the states on by what the answer says. True if there is something for the program: records or errors.
 
     Raises ProtocolError.
     """
     code = code_of(response.error_code)
     if code is not ErrorCode.none:
-        for state in states:
+        for state in states.values():
             _failed(context, state, code, None, ())
-        return any(state.error is not None for state in states)
-    by_tp = {state.tp: state for state in states}
+        return any(state.error is not None for state in states.values())
     names = context.network.metadata.topic_names
     news = False
     for topic, partitions in response.topics:
         name = topic if isinstance(topic, str) else names.get(topic)
         for partition in partitions:
-            known = None if name is None else by_tp.get(TopicPartition(name, partition.partition))
+            known = None if name is None else states.get((name, partition.partition))
             if known is not None:
                 news |= _take_in_one(context, known, partition, response.node_endpoints)
     return news

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ottla.client.structs import ConsumerRecord, TopicPartition
-from ottla.records import BatchHeader, Record, decode_batch, iter_headers
+from ottla.records import CONTROL_BIT, BatchHeader, Record, decode_batch, iter_headers
 
 Deserializer = Callable[[bytes | None], Any]
 
@@ -46,7 +46,8 @@ class Chunk:
         self._data = data
         self._key = key
         self._value = value
-        self._batches = deque(self.headers)
+        self._decoded = 0
+        """How many of the batches are in `_records`, or were."""
         self._records: list[Record] = []
         self._header: BatchHeader | None = None
         self._aborted = deque(sorted(aborted, key=lambda pair: pair[1]))
@@ -54,7 +55,7 @@ class Chunk:
 
     @property
     def empty(self) -> bool:
-        return not self._batches and not self._records
+        return not self._records and self._decoded == len(self.headers)
 
     def take(self, position: int, limit: int) -> tuple[list[ConsumerRecord], int, int]:
         """Up to `limit` records from `position` on: (records, next position, leader epoch before it). `position` is
@@ -64,28 +65,38 @@ class Chunk:
         """
         taken: list[ConsumerRecord] = []
         epoch = self._header.leader_epoch if self._header is not None else -1
-        while (left := limit - len(taken)) > 0:
-            records = self._records
-            if not records:
-                if not self._batches:
+        left, batches = limit, len(self.headers)
+        while left > 0:
+            if not self._records:
+                if self._decoded == batches:
                     break
-                position, epoch = self._next_batch(position)
-                continue
-            taken += self._hand_out(records if len(records) <= left else records[:left])
-            self._records = rest = records[left:]
-            assert self._header is not None
+                self._next_batch(position)
+            records, header = self._records, self._header
+            assert header is not None
+            epoch = header.leader_epoch
+            count = len(records)
+            if count > left:
+                taken += self._hand_out(header, records[:left])
+                self._records = records[left:]
+                return taken, max(position, taken[-1].offset + 1), epoch
+            if count:
+                taken += self._hand_out(header, records)
+                self._records = []
+                left -= count
             # After compaction the last offsets of a batch have no record.
-            position = max(position, taken[-1].offset + 1 if rest else self._header.next_offset)
+            following = header.base_offset + header.last_offset_delta + 1
+            if following > position:
+                position = following
         return taken, position, epoch
 
-    def _next_batch(self, position: int) -> tuple[int, int]:
-        pos, header = self._batches[0]
+    def _next_batch(self, position: int) -> None:
+        pos, header = self.headers[self._decoded]
         self._header = header
         records = decode_batch(self._data, pos, header=header)
-        self._batches.popleft()
+        self._decoded += 1
         while self._aborted and self._aborted[0][1] <= header.last_offset:
             self._aborting.add(self._aborted.popleft()[0])
-        if header.is_control:
+        if header.attributes & CONTROL_BIT:
             if records and records[0].key is not None and records[0].key[2:4] == ABORT.to_bytes(2, "big"):
                 self._aborting.discard(header.producer_id)
             records = []
@@ -94,15 +105,10 @@ class Chunk:
         elif header.base_offset < position:
             records = [record for record in records if record.offset >= position]
         self._records = records
-        if not records:
-            position = max(position, header.next_offset)
-        return position, header.leader_epoch
 
-    def _hand_out(self, records: Iterable[Record]) -> list[ConsumerRecord]:
-        header = self._header
-        assert header is not None
+    def _hand_out(self, header: BatchHeader, records: Iterable[Record]) -> list[ConsumerRecord]:
         topic, partition = self._tp
-        kind, epoch = header.timestamp_type, header.leader_epoch
+        kind, epoch = header.timestamp_type if header.attributes else 0, header.leader_epoch
         key, value = self._key, self._value
         return [
             ConsumerRecord(

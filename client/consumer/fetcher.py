@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ottla.client.consumer.answer import FetchAnswer, corrupt, on_truncation, take_in
 from ottla.client.consumer.fetch_options import FetchOptions, time_of
-from ottla.client.consumer.fetch_request import FETCH, fetch_request
+from ottla.client.consumer.fetch_request import FETCH, Asked, fetch_request
 from ottla.client.consumer.position import PartitionState, Phase
 from ottla.client.consumer.sources import Sources
 from ottla.client.errors import (
@@ -36,9 +36,6 @@ from ottla.wire import (
 )
 
 CHANNEL: Final = "fetch"
-
-Asked = list[tuple[PartitionState, int]]
-"""What one Fetch is about, with the generations of the states at that time."""
 
 CommittedLookup = tuple[Mapping[TopicPartition, tuple[int, int]], Mapping[TopicPartition, KafkaError]]
 
@@ -169,12 +166,15 @@ class Fetcher:
         checks: list[PartitionState] = []
         commits: list[PartitionState] = []
         fetches: dict[int, list[PartitionState]] = {}
+        metadata = self._network.metadata
         for tp, state in self.states.items():
-            state.leader_changed(self._network.metadata.leader_epoch(tp))
+            known = metadata.partition(tp)
+            if known is not None and known.leader_epoch > state.leader_epoch:
+                state.leader_changed(known.leader_epoch)
             if state.error is not None or state.looking_up:
                 continue
             if state.fetching is not None and state.fetching == state.preferred:
-                self._sources.choose(state, state.fetching, self._network.metadata.brokers, now)
+                self._sources.choose(state, state.fetching, metadata.brokers, now)
             if state.phase is Phase.RESET and state.reset_to is None:
                 state.error = NoOffsetForPartitionError(
                     "there is no position, and auto_offset_reset is none",
@@ -190,15 +190,16 @@ class Fetcher:
             if state.phase is Phase.COMMITTED:
                 commits.append(state)
                 continue
-            leader = self._network.metadata.leader(tp)
-            if leader is None:
+            if known is None or known.leader not in metadata.brokers:
                 self._network.request_refresh()
             elif state.phase is Phase.RESET:
                 resets.append(state)
             elif state.phase is Phase.VALIDATE:
                 checks.append(state)
             elif not state.paused and state.fetching is None and state.buffered < self._options.max_partition_bytes:
-                source = self._sources.choose(state, leader, self._network.metadata.brokers, now)
+                source = known.leader
+                if state.preferred is not None:
+                    source = self._sources.choose(state, source, metadata.brokers, now)
                 fetches.setdefault(source, []).append(state)
         if commits:
             self._look_up(self._to_committed(commits), commits)
@@ -212,18 +213,21 @@ class Fetcher:
         if late:
             # Others know whether it still leads.
             self._network.request_refresh()
-        return min([*wake_ups, *looks], default=None)
+        wake_ups += looks
+        return min(wake_ups, default=None)
 
     def _start_fetch(self, leader: int, states: list[PartitionState], now: float, wake_ups: list[float]) -> None:
         if self._sources.is_busy(leader):
             return
-        if self._sources.rests_until(leader) > now:
-            wake_ups.append(self._sources.rests_until(leader))
+        rests_until = self._sources.rests_until(leader)
+        if rests_until > now:
+            wake_ups.append(rests_until)
             return
         self._sources.asked(leader, now)
+        asked: Asked = []
         for state in states:
             state.fetching = leader
-        asked = [(state, state.generation) for state in states]
+            asked.append((state, state.generation))
         connection = self._network.peek(leader, CHANNEL)
         if connection is None:
             self._spawn(self._connect(leader, asked), f"connect to {leader}")
@@ -266,8 +270,7 @@ class Fetcher:
         options = self._options
         try:
             now = asyncio.get_running_loop().time()
-            states = [state for state, _ in asked]
-            version, body = fetch_request(connection, self._network.metadata, options, states, now)
+            version, body = fetch_request(connection, self._network.metadata, options, asked, now)
         except UnsupportedVersionError as error:
             self._over(leader, asked)
             for state, _ in asked:
@@ -288,7 +291,7 @@ class Fetcher:
             self._sources.answered(leader)
             now = asyncio.get_running_loop().time()
             taking = FetchAnswer(self._network, leader, options.reset_to, now, options.key, options.value)
-            if take_in(taking, response, [state for state, generation in asked if state.generation == generation]):
+            if take_in(taking, response, {state.tp: state for state, was in asked if state.generation == was}):
                 self._on_data()
         except (ConnectionLost, RequestTimedOut, ProtocolError):
             self._in_vain(leader)

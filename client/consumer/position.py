@@ -155,11 +155,12 @@ class PartitionState:
     def take(self, limit: int) -> list[ConsumerRecord]:
         """Up to `limit` buffered records, moving the position. Raises CorruptBatch and moves nothing more."""
         taken: list[ConsumerRecord] = []
-        while self.chunks and len(taken) < limit:
+        left = limit
+        while self.chunks and left > 0:
             chunk = self.chunks[0]
-            records, position, epoch = chunk.take(self.position, limit - len(taken))
+            records, self.position, self.position_epoch = chunk.take(self.position, left)
             taken += records
-            self.position, self.position_epoch = position, epoch
+            left -= len(records)
             if chunk.empty:
                 self.chunks.popleft()
                 self.buffered -= chunk.size

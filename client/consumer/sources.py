@@ -46,8 +46,14 @@ class Sources:
 
     def silent(self, now: float) -> tuple[bool, list[float]]:
         """Whether somebody is silent, as a paused broker is, and when to look again: once a second then."""
-        late = [broker for broker in self._asked if self.is_late(broker, now)]
-        return bool(late), [now + STALL if broker in late else at + self._limit for broker, at in self._asked.items()]
+        late, looks = False, []
+        for at in self._asked.values():
+            if now - at >= self._limit:
+                late = True
+                looks.append(now + STALL)
+            else:
+                looks.append(at + self._limit)
+        return late, looks
 
     def choose(self, state: PartitionState, leader: int, brokers: Collection[int], now: float) -> int:
         """The leader, or the replica that it has named (KIP-392), for as long as that answers and is one of `brokers`,
