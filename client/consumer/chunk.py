@@ -61,28 +61,32 @@ class Chunk:
         """Up to `limit` records from `position` on: (records, next position, leader epoch before it). `position` is
         where the last call has ended.
 
-        Raises CorruptBatch, and what a deserializer raises; the records that it choked on are still there then.
+        Raises CorruptBatch, and what a deserializer raises, once there is nothing before it to hand out; the records
+        that it choked on are still there then.
         """
         taken: list[ConsumerRecord] = []
         epoch = self._header.leader_epoch if self._header is not None else -1
         left, batches = limit, len(self.headers)
         while left > 0:
-            if not self._records:
-                if self._decoded == batches:
-                    break
-                self._next_batch(position)
-            records, header = self._records, self._header
-            assert header is not None
+            if not self._records and self._decoded == batches:
+                break
+            try:
+                if not self._records:
+                    self._next_batch(position)
+                records, header = self._records, self._header
+                assert header is not None
+                count = len(records)
+                if count:
+                    taken += self._hand_out(header, records if count <= left else records[:left])
+            except Exception:
+                if taken:
+                    break  # the next call comes to it again
+                raise
             epoch = header.leader_epoch
-            count = len(records)
+            self._records = records[left:] if count > left else []
             if count > left:
-                taken += self._hand_out(header, records[:left])
-                self._records = records[left:]
                 return taken, max(position, taken[-1].offset + 1), epoch
-            if count:
-                taken += self._hand_out(header, records)
-                self._records = []
-                left -= count
+            left -= count
             # After compaction the last offsets of a batch have no record.
             following = header.base_offset + header.last_offset_delta + 1
             if following > position:
@@ -91,8 +95,8 @@ class Chunk:
 
     def _next_batch(self, position: int) -> None:
         pos, header = self.headers[self._decoded]
-        self._header = header
         records = decode_batch(self._data, pos, header=header)
+        self._header = header
         self._decoded += 1
         while self._aborted and self._aborted[0][1] <= header.last_offset:
             self._aborting.add(self._aborted.popleft()[0])

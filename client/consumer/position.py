@@ -153,12 +153,17 @@ class PartitionState:
         self.fetch_offset, self.fetch_epoch = next_offset, epoch
 
     def take(self, limit: int) -> list[ConsumerRecord]:
-        """Up to `limit` buffered records, moving the position. Raises CorruptBatch and moves nothing more."""
+        """Up to `limit` buffered records, moving the position. Raises as `Chunk.take` does; nothing moves then."""
         taken: list[ConsumerRecord] = []
         left = limit
         while self.chunks and left > 0:
             chunk = self.chunks[0]
-            records, self.position, self.position_epoch = chunk.take(self.position, left)
+            try:
+                records, self.position, self.position_epoch = chunk.take(self.position, left)
+            except Exception:
+                if taken:
+                    break  # the next call raises it: the position has moved past what is handed out now
+                raise
             taken += records
             left -= len(records)
             if chunk.empty:

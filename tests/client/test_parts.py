@@ -186,3 +186,27 @@ def test_an_error_says_where() -> None:
     error = error_for(ErrorCode.not_leader_or_follower, broker=2, partition=TP, leader_epoch=4, attempts=3)
     assert isinstance(error, NotLeaderOrFollowerError) and error.retriable
     assert str(error) == ("NOT_LEADER_OR_FOLLOWER (6) [partition t-0, broker 2, leader epoch 4, attempts 3]")
+
+
+def refusing(value: bytes | None) -> bytes | None:
+    if value == b"bad":
+        raise ValueError("refused")
+    return value
+
+
+@pytest.mark.parametrize("fetches", [1, 2])
+@pytest.mark.parametrize("damaged", [True, False])
+def test_what_comes_before_a_record_that_cannot_be_read_is_handed_out(fetches: int, damaged: bool) -> None:
+    first = encode_batch([Record(0, 0, None, b"a", ())], base_offset=0)
+    second = bytearray(encode_batch([Record(1, 0, None, b"bad", ())], base_offset=1))
+    if damaged:
+        second[-1] ^= 1
+    state = PartitionState(TopicPartition("t", 0), None)
+    state.seek(0)
+    for data in (first + second,) if fetches == 1 else (first, bytes(second)):
+        state.add(Chunk(state.tp, data, value=refusing), 2, 0)
+    assert [record.value for record in state.take(10)] == [b"a"]
+    assert state.position == 1
+    with pytest.raises(CorruptBatch if damaged else ValueError):
+        state.take(10)
+    assert state.position == 1
