@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ottla.client.structs import ConsumerRecord, TopicPartition
-from ottla.records import CONTROL_BIT, BatchHeader, Record, decode_batch, iter_headers
+from ottla.records import CONTROL_BIT, BatchHeader, CorruptBatch, Record, decode_batch, iter_headers
 
 Deserializer = Callable[[bytes | None], Any]
 
@@ -61,8 +61,8 @@ class Chunk:
         """Up to `limit` records from `position` on: (records, next position, leader epoch before it). `position` is
         where the last call has ended.
 
-        Raises CorruptBatch, and what a deserializer raises, once there is nothing before it to hand out; the records
-        that it choked on are still there then.
+        Raises CorruptBatch, and what a deserializer raises, once there is nothing before it to hand out: the position
+        is that of the bad batch or record then, which is still there, and whoever goes on behind it loses no other.
         """
         taken: list[ConsumerRecord] = []
         epoch = self._header.leader_epoch if self._header is not None else -1
@@ -73,19 +73,20 @@ class Chunk:
             try:
                 if not self._records:
                     self._next_batch(position)
-                records, header = self._records, self._header
-                assert header is not None
-                count = len(records)
-                if count:
-                    taken += self._hand_out(header, records if count <= left else records[:left])
-            except Exception:
+            except CorruptBatch:
                 if taken:
                     break  # the next call comes to it again
                 raise
-            epoch = header.leader_epoch
-            self._records = records[left:] if count > left else []
-            if count > left:
+            records, header = self._records, self._header
+            assert header is not None
+            count = len(records)
+            handed = self._hand_out(header, records if count <= left else records[:left], first=not taken)
+            taken += handed
+            epoch = header.leader_epoch if handed or not count else epoch
+            if len(handed) < count:
+                self._records = records[len(handed) :]
                 return taken, max(position, taken[-1].offset + 1), epoch
+            self._records = []
             left -= count
             # After compaction the last offsets of a batch have no record.
             following = header.base_offset + header.last_offset_delta + 1
@@ -110,7 +111,22 @@ class Chunk:
             records = [record for record in records if record.offset >= position]
         self._records = records
 
-    def _hand_out(self, header: BatchHeader, records: Iterable[Record]) -> list[ConsumerRecord]:
+    def _hand_out(self, header: BatchHeader, records: Sequence[Record], *, first: bool) -> list[ConsumerRecord]:
+        """Those up to the one that a deserializer chokes on, which has to be the first of all to raise."""
+        try:
+            return self._deserialized(header, records)
+        except Exception:
+            handed: list[ConsumerRecord] = []
+            for record in records:
+                try:
+                    handed += self._deserialized(header, (record,))
+                except Exception:  # noqa: BLE001  raised by the next call, which begins with it
+                    break
+            if first and not handed:
+                raise
+            return handed
+
+    def _deserialized(self, header: BatchHeader, records: Iterable[Record]) -> list[ConsumerRecord]:
         topic, partition = self._tp
         kind, epoch = header.timestamp_type if header.attributes else 0, header.leader_epoch
         key, value = self._key, self._value

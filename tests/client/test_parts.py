@@ -210,3 +210,19 @@ def test_what_comes_before_a_record_that_cannot_be_read_is_handed_out(fetches: i
     with pytest.raises(CorruptBatch if damaged else ValueError):
         state.take(10)
     assert state.position == 1
+
+
+def test_whoever_seeks_beyond_a_record_that_cannot_be_read_loses_that_one_only() -> None:
+    values = (b"a", b"b", b"bad", b"c", b"bad", b"d")
+    data = encode_batch([Record(at, 0, None, value, ()) for at, value in enumerate(values)], base_offset=0)
+    state = PartitionState(TopicPartition("t", 0), None)
+    state.seek(0)
+    seen = []
+    for _ in range(2):
+        state.add(Chunk(state.tp, data, value=refusing), len(values), 0)
+        seen += [record.value for record in state.take(10)]
+        with pytest.raises(ValueError, match="refused"):
+            state.take(10)
+        state.seek(state.position + 1)
+    state.add(Chunk(state.tp, data, value=refusing), len(values), 0)
+    assert [*seen, *(record.value for record in state.take(10))] == [b"a", b"b", b"c", b"d"]
