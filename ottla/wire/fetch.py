@@ -121,7 +121,7 @@ def _parse(frame: Frame, version: int, pos: int) -> FetchRequest:
             id_, _, index, epoch, offset, fetched, start, size, tags, end = _LONE_PARTITION.unpack_from(frame, pos)
             if not (tags or end):
                 asked = _new(FetchPartition, (index, offset, size, epoch, fetched, start))
-                topics += ((topic_id(id_), [asked]),)
+                topics.append((topic_id(id_), [asked]))
                 left -= 2
                 pos += _LONE_PARTITION.size
                 continue

@@ -192,10 +192,10 @@ def _decode(frame: Frame, version: int, pos: int) -> FetchResponse:
             partition, pos = _decode_partition(view, version, pos, left)
             if aborted := partition.aborted_transactions:
                 left -= len(aborted)
-            partitions += (partition,)
+            partitions.append(partition)
         if flexible:
             pos = skip_tags(frame, pos) if frame[pos] else pos + 1
-        topics += ((topic, partitions),)
+        topics.append((topic, partitions))
     if flexible and frame[pos]:
         tags, pos = read_tags(frame, pos)
         if version >= 16 and 0 in tags:

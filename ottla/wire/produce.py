@@ -145,14 +145,14 @@ def _parse_flexible(frame: Frame, pos: int, *, by_id: bool) -> ProduceRequest:
                 stop = pos + size - 1
                 if stop > end:
                     raise IndexError(pos)
-                partitions += ((index, view[pos:stop]),)
+                partitions.append((index, view[pos:stop]))
                 pos = stop
             else:
-                partitions += ((index, None),)
+                partitions.append((index, None))
             pos = skip_tags(frame, pos) if frame[pos] else pos + 1
         pos = skip_tags(frame, pos) if frame[pos] else pos + 1
         left -= 1
-        topics += ((name, partitions),)
+        topics.append((name, partitions))
     if frame[pos]:
         skip_tags(frame, pos)
     return ProduceRequest(transactional_id, acks, timeout_ms, topics, topic_ids)
