@@ -38,7 +38,7 @@ FILES: Mapping[str, str] = {
 
 def slow_syncs(node: SimulatedNode, seconds: float) -> None:
     """Whatever waits for this disk waits so long; 0: as always."""
-    node.stall_syncs(seconds)
+    node.sync_stall = seconds
     node.machine.disk_delay = (seconds, seconds * 1.01) if seconds else DISK_DELAY
 
 

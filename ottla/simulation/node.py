@@ -88,6 +88,7 @@ class SimulatedNode:
         self._ready, self._ended = loop.create_future(), loop.create_future()
         self._told_to_stop = asyncio.Event()
         rng = world.rng(f"node {self.id}, life {self.lives}")
+        self.disk.on_operation = self._on_operation
         world.trace.note("simulation", "start", node=self.id)
         loop.create_task(self._live(process, rng), name=f"node-{self.id}", context=context)
 
@@ -137,22 +138,10 @@ class SimulatedNode:
     def power_off_within(self, operations: int) -> None:
         """Lose power in place of the disk operation that comes after so many others."""
         self.disk.crash_at = self.disk.operations + 1 + operations
-        self._heed_disk()
 
     def power_stays(self) -> None:
         """Take back a `power_off_within` that has not happened yet."""
         self.disk.crash_at = None
-        self._heed_disk()
-
-    def stall_syncs(self, seconds: float) -> None:
-        """Every sync takes so much more from now on."""
-        self.sync_stall = seconds
-        self._heed_disk()
-
-    def _heed_disk(self) -> None:
-        """Look at each of its operations, as long as there is a reason to."""
-        disk = self.disk
-        disk.on_operation = self._on_operation if self.sync_stall or disk.crash_at is not None else None
 
     def pause(self) -> None:
         """As SIGSTOP."""
