@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import time
+import weakref
 
 import pytest
 
-from ottla.simulation import Deadlock, Machine, Process, current_world, run
+from ottla.simulation import Deadlock, Machine, Process, SimulatedCluster, current_world, run, world
 
 
 def spawn(name: str, work) -> Process:
@@ -214,3 +215,16 @@ def test_what_a_scenario_raises_comes_out():
 
     with pytest.raises(KeyError):
         run(scenario, 1)
+
+
+def test_a_world_that_is_over_is_let_go_of(monkeypatch):
+    """What is set aside while a world runs is looked through again once there is too much of it."""
+
+    async def scenario():
+        async with SimulatedCluster():
+            return weakref.ref(current_world())
+
+    over = run(scenario, 1)
+    monkeypatch.setattr(world, "_in_use", 0)
+    run(scenario, 2)
+    assert over() is None
