@@ -120,7 +120,7 @@ class Fetcher:
                     continue
                 if state.error is not None and not taken:
                     error, state.error = state.error, None
-                    self.wake()  # what is not mended by then is told again
+                    served.append(tp)  # what is not mended by then is told again, after the others have had their turn
                     raise error
                 if state.chunks:
                     served.append(tp)

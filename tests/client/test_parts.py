@@ -14,11 +14,13 @@ from kio.schema.errors import ErrorCode
 from ottla.client import TopicPartition
 from ottla.client.backoff import Backoff
 from ottla.client.consumer.chunk import Chunk
+from ottla.client.consumer.fetcher import Fetcher
 from ottla.client.consumer.position import PartitionState, Phase
-from ottla.client.errors import NotLeaderOrFollowerError, error_for
+from ottla.client.errors import KafkaError, NotLeaderOrFollowerError, error_for
 from ottla.client.metadata import ABSENT_ANSWERS, ClusterMetadata
 from ottla.client.options import parse_bootstrap
 from ottla.client.producer.partitioner import StickyChooser, murmur2
+from ottla.client.stepping import Stepper
 from ottla.records import CorruptBatch, Record, encode_batch
 from ottla.wire import build, response_type
 
@@ -226,3 +228,18 @@ def test_whoever_seeks_beyond_a_record_that_cannot_be_read_loses_that_one_only()
         state.seek(state.position + 1)
     state.add(Chunk(state.tp, data, value=refusing), len(values), 0)
     assert [*seen, *(record.value for record in state.take(10))] == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_partition_in_error_does_not_starve_the_others() -> None:
+    """Its error comes again with every fetch; what the others have is taken in between."""
+    bad, good = (PartitionState(TopicPartition(name, 0), None) for name in ("bad", "good"))
+    good.seek(0)
+    good.add(Chunk(good.tp, encode_batch([Record(0, 0, None, b"a", ())], base_offset=0)), 1, 0)
+    fetcher = Fetcher.__new__(Fetcher)
+    fetcher.states = {state.tp: state for state in (bad, good)}
+    fetcher._handed, fetcher._stepper = {}, Stepper(lambda: None, pytest.fail)
+    bad.error = KafkaError("out of range")
+    with pytest.raises(KafkaError, match="out of range"):
+        fetcher.take(list(fetcher.states), 10)
+    bad.error = KafkaError("out of range")
+    assert list(fetcher.take(list(fetcher.states), 10)) == [good.tp]
