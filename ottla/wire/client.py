@@ -86,8 +86,6 @@ class KafkaConnection(asyncio.BufferedProtocol):
         self.features: dict[str, int] = {}
         self.features_epoch = -1
         self.peer = "?"
-        # Asked for before every read: without a call of this class's own in between.
-        self.get_buffer = self._reader.buffer  # type: ignore[method-assign]
 
     @classmethod
     async def open(
@@ -262,7 +260,7 @@ class KafkaConnection(asyncio.BufferedProtocol):
             self.closed.set_result(None)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._reader.buffer(sizehint)
+        return self._reader.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         reader = self._reader

@@ -101,8 +101,8 @@ class FrameReader:
             return self._filled < self._large_length
         return self._end - self._start < BLOCK_SIZE
 
-    def buffer(self, sizehint: int = -1) -> memoryview:
-        """Memory for the next bytes, never empty as long as `next` was called until None, however many are expected."""
+    def buffer(self) -> memoryview:
+        """Memory for the next bytes, never empty as long as `next` was called until None."""
         large = self._large
         if large is None:
             if self._start == self._end:

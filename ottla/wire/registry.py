@@ -26,7 +26,6 @@ from ottla.wire.schema import (
 )
 from ottla.wire.walk import EntityType
 
-PRODUCE: Final = 0
 API_VERSIONS: Final = 18
 API_VERSIONS_MAX: Final = 4
 MAX_API_VERSIONS_BYTES: Final = 64 * 1024
@@ -84,8 +83,7 @@ class Registry:
         self.meter: Meter | None = None
         self._features = features
         self._apis: dict[int, Api] = {}
-        self.routes: dict[tuple[int, int], Route] = {}
-        """Those that `route` has found, by key and version."""
+        self._routes: dict[tuple[int, int], Route] = {}
         self._told: tuple[object, Raw] | None = None
         self.add(
             Api(
@@ -122,12 +120,12 @@ class Registry:
 
     def route(self, key: int, version: int) -> Route | None:
         """None for a key or a version that is not served."""
-        route = self.routes.get((key, version))
+        route = self._routes.get((key, version))
         if route is None:
             api = self._apis.get(key)
             if api is None or not api.min_version <= version <= api.max_version:
                 return None
-            route = self.routes[key, version] = Route(api, version)
+            route = self._routes[key, version] = Route(api, version)
         return route
 
     def unsupported_api_versions(self) -> Raw:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ottla.wire.api import Request
+from ottla.wire.api import Api, Request
 from ottla.wire.arrivals import Arrivals
 from ottla.wire.framing import Spares
 from ottla.wire.registry import Registry
@@ -15,6 +15,7 @@ from ottla.wire.session import Session
 
 log = structlog.get_logger(__name__)
 
+_PRODUCE = 0
 _NO_RATE = 2**31 - 1
 
 
@@ -80,9 +81,9 @@ class KafkaServer:
         self._sessions: dict[Session, None] = {}
         self._by_address: dict[str, int] = {}
         self._arrivals = Arrivals()
-        self.starved: dict[Session, None] = {}  # those that wait for memory
+        self._starved: dict[Session, None] = {}
         self._arriving = 0
-        self.waiting = 0  # bytes of frames that wait for their answers
+        self._waiting = 0
         self._unsent = 0
         self._stalled: dict[Session, None] = {}  # in the order in which they ceased to take their answers
         self._privileged: Session | None = None
@@ -175,13 +176,17 @@ class KafkaServer:
             self._by_address[session.address] -= 1
             if not self._by_address[session.address]:
                 del self._by_address[session.address]
-        self.starved.pop(session, None)
+        self._starved.pop(session, None)
         self.hold_unsent(session, 0)
         self.frame_complete(session)
         self._full = self._full and len(self._sessions) >= self.limits.max_connections
         self.stats.connections = len(self._sessions)
         if self._all_gone is not None and not self._sessions and not self._all_gone.done():
             self._all_gone.set_result(None)
+
+    def request_limit(self, api: Api) -> int:
+        limits = self.limits
+        return limits.max_request_bytes if api.key == _PRODUCE else limits.max_small_request_bytes
 
     def handler_failed(self, request: Request | None, error: BaseException) -> None:
         self.stats.failures += 1
@@ -194,7 +199,7 @@ class KafkaServer:
     @property
     def buffered(self) -> int:
         """Bytes of large frames that are arriving and of frames that wait for their answers."""
-        return self._arriving + self.waiting
+        return self._arriving + self._waiting
 
     @property
     def full(self) -> bool:
@@ -219,15 +224,11 @@ class KafkaServer:
     def account(self, *, arriving: int = 0, waiting: int = 0) -> None:
         """Bytes more, or less, that frames hold."""
         self._arriving += arriving
-        self.waiting += waiting
-        if self.starved and (arriving < 0 or waiting < 0):
-            self.memory_freed()
-
-    def memory_freed(self) -> None:
-        """Frames hold less than before: those that wait for memory ask again."""
-        starved, self.starved = self.starved, {}
-        for session in starved:
-            self.loop.call_soon(session.memory_available)
+        self._waiting += waiting
+        if self._starved and (arriving < 0 or waiting < 0):
+            starved, self._starved = self._starved, {}
+            for session in starved:
+                self.loop.call_soon(session.memory_available)
 
     def grant_memory(self, session: Session) -> bool:
         """May this session's frame grow? If not, the session is told when to ask again.
@@ -237,10 +238,10 @@ class KafkaServer:
         """
         if self.buffered < self.limits.max_buffered_bytes or self._privileged is session:
             return True
-        if self.waiting == 0 and self._privileged is None:
+        if self._waiting == 0 and self._privileged is None:
             self._privileged = session
             return True
-        self.starved[session] = None
+        self._starved[session] = None
         return False
 
     def frame_complete(self, session: Session) -> None:

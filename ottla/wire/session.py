@@ -18,7 +18,7 @@ from ottla.wire.errors import ProtocolError
 from ottla.wire.framing import Frame, FrameReader
 from ottla.wire.heads import REQUEST_HEAD, ClientIds, encode_response
 from ottla.wire.metering import Bill
-from ottla.wire.registry import API_VERSIONS, PRODUCE, Route
+from ottla.wire.registry import API_VERSIONS, Route
 from ottla.wire.slot import Slot
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ class Session(asyncio.BufferedProtocol):
         self.unsent = 0
         self.address = ""
         self._client_ids = ClientIds()
-        # Asked for before every read: without a call of this class's own in between.
-        self.get_buffer = self._reader.buffer  # type: ignore[method-assign]
 
     # -- the transport's side
 
@@ -105,13 +103,13 @@ class Session(asyncio.BufferedProtocol):
                 future.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._reader.buffer(sizehint)
+        return self._reader.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         self._reader.received(nbytes)
         self._server.stats.bytes_in += nbytes
-        self._last_activity = now = self._loop.time()
-        self._process(now)
+        self._last_activity = self._loop.time()
+        self._process(self._last_activity)
 
     def eof_received(self) -> None:
         return None
@@ -133,22 +131,17 @@ class Session(asyncio.BufferedProtocol):
         """No further request is looked at before answers have gone: else they would pile up here."""
         if self._write_paused or self._serial is not None or self._resting:
             return True
-        return bool(self._pending) and self._crowded
-
-    @property
-    def _crowded(self) -> bool:
-        """Whether those that wait leave no room for another one."""
-        return len(self._pending) >= self._limits.max_pending or self._held >= _HIGH_WATER or self._server.full
+        pending = self._pending
+        if not pending:
+            return False
+        return len(pending) >= self._limits.max_pending or self._held >= _HIGH_WATER or self._server.full
 
     def _process(self, now: float) -> None:
         """Handle every whole frame that is there, as long as its answer has room."""
         reader = self._reader
         taken = False
         try:
-            # Nothing holds back a request that comes while no other one waits: so most of them do.
-            while not self._closing and not (
-                self._write_paused or self._serial is not None or self._resting or (self._pending and self._crowded)
-            ):
+            while not self._closing and not self._blocked:
                 frame = reader.next()
                 if frame is None:
                     break
@@ -211,42 +204,36 @@ class Session(asyncio.BufferedProtocol):
             key, version, correlation_id, client_id_size = REQUEST_HEAD.unpack_from(frame)
         except struct.error as error:
             raise ProtocolError(f"a request of {len(frame)} bytes") from error
-        server = self._server
-        registry = server.registry
-        kind = key, version
-        route = registry.routes[kind] if kind in registry.routes else registry.route(key, version)
+        route = self._server.registry.route(key, version)
         if route is None:
             if key != API_VERSIONS:
                 raise ProtocolError(f"no API with key {key} and version {version}")
-            self._answer_now(None, correlation_id, registry.unsupported_api_versions())
+            self._answer_now(None, correlation_id, self._server.registry.unsupported_api_versions())
             return
-        api, size, limits = route.api, len(frame), server.limits
-        general = limits.max_request_bytes if key == PRODUCE else limits.max_small_request_bytes
-        limit = api.max_request_bytes or general
-        if size > limit:
-            raise ProtocolError(f"{api.name} of {size} bytes, at most {limit} are taken")
+        limit = route.api.max_request_bytes or self._server.request_limit(route.api)
+        if len(frame) > limit:
+            raise ProtocolError(f"{route.api.name} of {len(frame)} bytes, at most {limit} are taken")
         client_id, pos = self._client_ids.read(frame, client_id_size, route.flexible_request)
-        meter = registry.meter
+        meter = self._server.registry.meter
         bill = None if meter is None else Bill(meter)
-        parser = api.parser
-        body = route.parse(frame, pos) if parser is None else parser(frame, version, pos)
+        body = route.parse(frame, pos)
         request = Request(key, version, correlation_id, client_id, body, self.connection, now, bill)
-        counts = server.stats.requests
-        counts[key] = counts[key] + 1 if key in counts else 1
+        counts = self._server.stats.requests
+        counts[key] = counts.get(key, 0) + 1
         try:
-            answer = api.handler(request)
+            answer = route.api.handler(request)
             if bill is not None:
                 answer = bill.takes_up(answer)
         except ProtocolError:
             raise
         except Exception as error:  # noqa: BLE001  a bug in a handler takes its connection, not the server
-            server.handler_failed(request, error)
+            self._server.handler_failed(request, error)
             self._drop("its request could not be handled")
             return
         if answer.__class__ is Raw:
             self._answer_now(route, correlation_id, answer, request)
         elif answer.__class__ is Later or hasattr(answer, "__await__"):
-            self._answer_later(route, request, answer, size)
+            self._answer_later(route, request, answer, len(frame))
         else:
             self._answer_now(route, correlation_id, answer, request)
 
@@ -273,7 +260,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _answer_later(self, route: Route, request: Request, answer: Awaitable[Answer] | Later, size: int) -> None:
         slot = Slot(route, request, size)
-        self._server.waiting += size
+        self._server.account(waiting=size)
         self._pending.append(slot)
         if route.api.serial:
             self._serial = slot
@@ -307,9 +294,6 @@ class Session(asyncio.BufferedProtocol):
             return
         assert request is not None
         if error is None:
-            if answer.__class__ is Raw and len(self._pending) == 1:
-                self._give_alone(slot, request, answer)
-                return
             self._settle(slot, request.correlation_id, answer)
         else:
             slot.chunks, slot.close = [], True
@@ -317,36 +301,17 @@ class Session(asyncio.BufferedProtocol):
                 log.info("connection_dropped", peer=self.connection.peer, listener=self._listener, reason=str(error))
             else:
                 self._server.handler_failed(request, error)
-        self._done_waiting(slot)
+        self._server.account(waiting=-slot.size)
+        slot.size = 0
+        slot.future = None
+        if self._serial is slot:
+            self._serial = None
         if len(self._pending) == 1:
             self._flush_ready()
         elif not self._flush_scheduled:
             # Answers that become ready together leave together.
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_ready)
-
-    def _give_alone(self, slot: Slot, request: Request, answer: Raw) -> None:
-        """The one answer that is waited for goes out at once."""
-        self._pending.clear()
-        encoded = self._encoded(slot.route, request, request.correlation_id, answer)
-        slot.request = None
-        self._done_waiting(slot)
-        if encoded is None:
-            self._close()
-        else:
-            self._out += encoded[0]
-            self._out_size += encoded[1]
-        self._send_on()
-
-    def _done_waiting(self, slot: Slot) -> None:
-        server = self._server
-        server.waiting -= slot.size
-        if server.starved:
-            server.memory_freed()
-        slot.size = 0
-        slot.future = None
-        if self._serial is slot:
-            self._serial = None
 
     def _settle(self, slot: Slot, correlation_id: int, answer: Answer) -> None:
         if answer is CLOSE:
@@ -386,9 +351,6 @@ class Session(asyncio.BufferedProtocol):
             self._put_out(slot.chunks, slot.held)
             if slot.close:
                 self._close()
-        self._send_on()
-
-    def _send_on(self) -> None:
         self._last_activity = now = self._loop.time()
         if self._reader.partial or self._read_paused or self._starved:
             self._process(now)
