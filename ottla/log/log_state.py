@@ -67,7 +67,9 @@ class LogState:
         self._closed = False
         self._cuts = 0
         self._names_changed = True
-        self._rooted = not recovered.created
+        # A flush syncs the names. What is merely seen may be the page cache's, of a process that died before one.
+        clean = recovered.scanned_from is None and not recovered.created
+        self._rooted = clean or recovery_point > self._bases[0]
         self._state_lock = threading.Lock()
         self._io_lock = threading.Lock()
         self._epochs_lock = threading.Lock()

@@ -83,8 +83,18 @@ class Story:
         assert self.log.recovered.scanned_from is None
         assert self.log.log_end_offset == self.promised
 
-    def run(self, steps: int) -> None:
+    def die(self) -> None:
+        """Only the process: the page cache lives on, and the next one opens what it shows."""
+        power_goes_at = self.disk.crash_at
+        self.disk.kill()
+        self.disk.crash_at = power_goes_at
+        self.open(clean=False)
+        assert self.log.log_end_offset == (headers(self.batches[-1][1])[0].next_offset if self.batches else 0)
+
+    def run(self, steps: int, *, deaths: bool = False) -> None:
         actions: list[Callable[[], None]] = [self.flush, self.elect, self.truncate, self.retire, self.reopen]
+        if deaths:
+            actions.append(self.die)
         for _ in range(steps):
             if self.rng.random() < 0.6:
                 self.append()
@@ -116,15 +126,18 @@ class Story:
         assert len(self.log.epochs) == len({epoch for epoch, _ in self.log.epochs})
 
 
-def crash_and_check(seed: int, steps: int, at: int, power: int, recovery_crash: int | None = None) -> bool:
-    """Whether the crash point was reached. `power` seeds what survives of the unsynced."""
+def crash_and_check(
+    seed: int, steps: int, at: int, power: int, recovery_crash: int | None = None, *, deaths: bool = False
+) -> bool:
+    """Whether the crash point was reached. `power` seeds what survives of the unsynced. `deaths`: the process dies now
+    and then on the way."""
     disk = ModelledDisk(random.Random(power))
     disk.crash_at = at
     story: Story | None = None
     try:
         story = Story.__new__(Story)
         story.__init__(disk, seed)  # type: ignore[misc]
-        story.run(steps)
+        story.run(steps, deaths=deaths)
         reached = False
     except Crashed:
         reached = True
@@ -166,10 +179,20 @@ def test_every_crash_point(seed: int) -> None:
     assert at > 60
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_every_crash_point_when_the_process_has_died_before(seed: int) -> None:
+    at = 1
+    while crash_and_check(seed, 40, at, power=at, deaths=True):
+        at += 1
+    assert at > 60
+
+
 @settings(max_examples=250, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 250), st.integers(0, 10**6), st.none() | st.integers(1, 12))
-def test_random_stories_crash_points_and_losses(seed: int, at: int, power: int, recovery_crash: int | None) -> None:
-    crash_and_check(seed, 60, at, power, recovery_crash)
+@given(st.integers(0, 10**6), st.integers(1, 250), st.integers(0, 10**6), st.none() | st.integers(1, 12), st.booleans())
+def test_random_stories_crash_points_and_losses(
+    seed: int, at: int, power: int, recovery_crash: int | None, deaths: bool
+) -> None:
+    crash_and_check(seed, 60, at, power, recovery_crash, deaths=deaths)
 
 
 def test_the_new_segments_name_is_durable_before_retention_removes_the_old() -> None:
@@ -180,3 +203,17 @@ def test_a_crash_in_recovery_at_every_point() -> None:
     for at in range(20, 120, 7):
         for recovery_crash in range(1, 10):
             crash_and_check(3, 40, at, power=at, recovery_crash=recovery_crash)
+
+
+@pytest.mark.parametrize("power", range(20))
+def test_the_first_segments_name_is_durable_before_there_is_a_second(power: int) -> None:
+    """A log without its front would look like one after retention. Also when the process died before any flush."""
+    disk = ModelledDisk(random.Random(power))
+    story = Story(disk, seed=1)
+    story.append()
+    story.die()
+    while len(story.log.segments) < 2:
+        story.append()
+    disk.crash()
+    story.open(clean=False)
+    story.check()
