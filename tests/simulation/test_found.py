@@ -8,7 +8,7 @@ from ottla.controller import Entry
 from ottla.controller.raft.entry_log import EntryLog
 from ottla.simulation.errors import Anomaly
 from ottla.simulation.invariants.metadata import MetadataTruth
-from ottla.simulation.invariants.partitions import PartitionTruth
+from ottla.simulation.invariants.partitions import PartitionTruth, Replica
 from ottla.simulation.invariants.raft import RaftTruth
 from ottla.simulation.storm import storm
 
@@ -40,3 +40,19 @@ def test_a_leader_of_raft_that_hears_late_of_its_votes_need_not_have_what_later_
             elected(term, *filter(None, (truth.entries[0], second)))
     with pytest.raises(Anomaly):
         elected(13, Entry(1, 6, b""))
+
+
+def test_a_stalled_leader_may_count_on_a_replica_that_was_removed_and_is_a_new_one_by_now():
+    """It had the record when it was removed. In the epoch that the leader knows, nobody may lack it."""
+    truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None, lambda *_: None))
+    held = {1: (8, 4), 2: (8, 4), 3: (0, 5)}
+    truth.replicas = {node: SimpleNamespace(lossy=False, held=end, since=since) for node, (end, since) in held.items()}
+    leader = SimpleNamespace(truth=truth, _isr=lambda _: {1, 2, 3})
+    role = SimpleNamespace(replicas=[1, 2, 3], leader_epoch=4, effective_min_insync=2)
+    Replica._is_held(leader, role, 8)
+    role.leader_epoch = 5
+    with pytest.raises(Anomaly, match="of its ISR"):
+        Replica._is_held(leader, role, 8)
+    role.leader_epoch, role.effective_min_insync = 4, 3
+    with pytest.raises(Anomaly, match="2 replicas hold"):
+        Replica._is_held(leader, role, 8)

@@ -85,7 +85,7 @@ class PartitionTruth:
 
 class Replica:
     """A replica in one life of a node. `offset` is how far its log was compared with the truth, `end` how long it was
-    at the last look; it may only have become longer since."""
+    at the last look; it may only have become longer since. `since`: the leader epoch in which it began with nothing."""
 
     def __init__(
         self, truth: PartitionTruth, node: int, disk: ModelledDisk, partition: Partition, log: PartitionLog
@@ -107,6 +107,7 @@ class Replica:
         # What a machine that lost its power had not synced is gone, as it may. Until it has all of it again, this
         # replica only looks like a member of an ISR that it will be told to have left.
         self.lossy: bool = before is not None and (before.lossy or log.log_end_offset < before.held)
+        self.since: int = partition.leader_epoch if before is None else before.since
         self._boot = disk.boot_id()
         self._found_durable = self.end
         if before is not None:
@@ -220,7 +221,8 @@ class Replica:
         holders = 0
         for node in role.replicas:
             replica = self.truth.replicas.get(node)
-            if replica is None:
+            if replica is None or replica.since > role.leader_epoch:
+                # That one was removed meanwhile, which a leader that was stalled hears late, and may be a new one now.
                 continue
             if replica.lossy or replica.held >= now:
                 holders += 1
