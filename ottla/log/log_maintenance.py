@@ -225,8 +225,11 @@ class LogMaintenance(LogSwapping):
                 # The names of the segments that stay must be durable before the last of the others goes.
                 self._disk.sync_dir(self.directory)
             while self._detached:
-                self._detached[0].remove_files()
+                self._detached[0].remove_log_file()
+                # Only then the rest: a segment that a crash brought back without its index of aborted transactions
+                # would seem to have none.
                 self._disk.sync_dir(self.directory)
+                self._detached[0].remove_files()
                 del self._detached[0]
 
     # --- end

@@ -312,9 +312,13 @@ class Segment:
 
     def remove_files(self) -> None:
         """Remove the files, the log file first: indexes without a log are swept away when the log is opened."""
+        self.remove_log_file()
+        self._remove_paths((*INDEX_SUFFIXES, SNAPSHOT_SUFFIX))
+
+    def remove_log_file(self) -> None:
         self.removed = True
         self.close_file()
-        self._remove_paths((LOG_SUFFIX, *INDEX_SUFFIXES, SNAPSHOT_SUFFIX))
+        self._remove_paths((LOG_SUFFIX,))
 
     def remove_index_files(self) -> None:
         self._remove_paths(INDEX_SUFFIXES)

@@ -3,6 +3,7 @@ transaction in it what the log said before, and none is open that has its marker
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -54,6 +55,26 @@ def test_every_operation(seed: int) -> None:
 @given(st.integers(0, 10**6), st.integers(1, 300), st.integers(0, 10**6), st.none() | st.integers(1, 20))
 def test_random_stories_operations_and_losses(seed: int, at: int, power: int, again_at: int | None) -> None:
     lose_power_at(seed, 80, at, power, again_at=again_at)
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_segment_that_comes_back_from_retention_still_knows_what_was_aborted(at: int) -> None:
+    for power in range(20):
+        disk = ModelledDisk(random.Random(power))
+        log = open_log(disk)
+        for sequence in range(3):
+            lead(log, records(b"v", producer_id=1, sequence=sequence))
+            lead(log, marker(ABORT, 1))
+            log.roll(0)
+        recovery_point = log.flush()
+        log.advance_log_start(4)
+        disk.operations, disk.crash_at = 0, at
+        with contextlib.suppress(Crashed):
+            log.delete_old_segments(0, 6)
+        disk.crash()
+        log = open_log(disk, recovery_point=recovery_point)
+        start = log.log_start_offset
+        assert log.aborted_transactions(start, 6) == [(1, first) for first in range(start, 6, 2)]
 
 
 def test_the_index_of_a_segment_that_was_synced_before_it_was_rolled() -> None:

@@ -111,7 +111,14 @@ class Story:
         self.forgotten_below = 0  # where the log began when its state was last made anew
         self.number = 0
         self.leader_epoch = 0
-        self.rare: list[Callable[[], None]] = [self.flush, self.truncate, self.reopen, self.crash, self.retire]
+        self.rare: list[Callable[[], None]] = [
+            self.flush,
+            self.truncate,
+            self.reopen,
+            self.crash,
+            self.retire,
+            self.die,
+        ]
         self.log = open_log(disk, config=config)
         self.log.on_recovery_point_lowered = self.save
 
@@ -235,6 +242,14 @@ class Story:
         self.open(clean=False)
         self.high_watermark = min(self.high_watermark, self.log.log_end_offset)
         self.cut_to(self.log.log_end_offset)
+
+    def die(self) -> None:
+        """Only the process: the page cache lives on, and the next one opens what it shows."""
+        end, power_goes_at = self.log.log_end_offset, self.disk.crash_at
+        self.disk.kill()
+        self.disk.crash_at = power_goes_at
+        self.open(clean=False)
+        assert self.log.log_end_offset == end
 
     def open(self, *, clean: bool) -> None:
         self.log.abandon()
