@@ -21,7 +21,11 @@ def complete_swaps(disk: Disk, directory: str) -> None:
     It was durable before it was committed; if it is not sound, nothing is touched. Raises CorruptFile, DiskError.
     """
     names = disk.listdir(directory)
-    for name in sorted(name for name in names if name.endswith(_SWAP) and name[:20].isdigit()):
+    swaps = sorted(name for name in names if name.endswith(_SWAP) and name[:20].isdigit())
+    if swaps:
+        # Whoever gave it that name may have died before it was durable.
+        disk.sync_dir(directory)
+    for name in swaps:
         base, path = int(name[:20]), f"{directory}/{name}"
         end = _end(disk, path, base)
         for other in names:

@@ -255,6 +255,47 @@ def test_a_crash_at_any_operation_of_cleanings_leaves_what_was_committed_and_not
         each.check()
 
 
+def dies_in_its_second_cleaning(seed: int, at: int) -> Cleaned | None:
+    """Only the process dies, at that operation: the page cache lives on. None when the cleaning was over by then."""
+    each = Cleaned(seed)
+    for crash_at, writes in ((None, 40), (at, 15)):
+        for _ in range(writes):
+            each.write() if each.rng.random() < 0.7 else each.end()
+        each.log.flush()
+        each.note()
+        each.now_ms += 3 * RETENTION
+        each.disk.operations, each.disk.crash_at = 0, crash_at
+        try:
+            clean(each.log, each.now_ms)
+        except Crashed:
+            each.log.abandon()
+            each.disk.kill()
+            return each
+    return None
+
+
+# Segments are swapped for one that is made of several only when they have been cleaned before.
+@pytest.mark.parametrize("seed", [5, 19])
+def test_power_is_lost_while_the_next_process_brings_a_cleaning_to_its_end(seed: int) -> None:
+    at, swaps = 1, 0
+    while (dead := dies_in_its_second_cleaning(seed, at)) is not None:
+        at += 1
+        if not any(path.endswith(".swap") for path in dead.disk.files()):
+            continue
+        swaps += 1
+        for power_goes_at in range(1, 9):
+            each = dies_in_its_second_cleaning(seed, at - 1)
+            assert each is not None
+            each.disk.operations, each.disk.crash_at = 0, power_goes_at
+            with contextlib.suppress(Crashed):
+                open_log(each.disk, config=CONFIG, recovery_point=each.recovery_point).abandon()
+            each.disk.crash()
+            each.log = open_log(each.disk, config=CONFIG, recovery_point=each.recovery_point)
+            each.note()
+            each.check()
+    assert swaps >= 8
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_markers_do_not_gather(seed: int) -> None:
     # Each cleaned segment keeps its last batch, whatever it is.
