@@ -59,6 +59,7 @@ class LogStorage:
         replaceable: bool = False,
     ) -> None:
         self._disk = disk
+        self._data_dir = data_dir
         self._directory = f"{data_dir}/{METADATA_DIRECTORY}"
         self._clock = clock
         self._cluster_id = cluster_id
@@ -70,6 +71,10 @@ class LogStorage:
 
     def load(self) -> PersistentState:
         self._disk.mkdir(self._directory)
+        # A process that died before its vote was durable has left it in the page cache, and it is answered by from now
+        # on. The same goes for the name of the directory.
+        self._disk.sync_dir(self._data_dir)
+        self._disk.sync_dir(self._directory)
         self._load_quorum_state()
         snapshot = self._load_snapshot()
         log = self._open_log()

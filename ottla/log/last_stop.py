@@ -37,6 +37,8 @@ class LastStop:
 
         Raises DiskError, CorruptFile.
         """
+        # A process that died on the way may have removed, or written, what only the page cache knows of.
+        self._disk.sync_dir(self._directory)
         if self._disk.exists(self._clean):
             self.broker_epoch = decode_clean_shutdown(self._disk.read(self._clean))
             self._disk.remove(self._clean)

@@ -1,12 +1,13 @@
 """Whether only a process died, or the machine with its page cache."""
 
 import asyncio
+import contextlib
 import random
 from uuid import UUID
 
 import pytest
 
-from ottla.log import GroupCommit, LogConfig, LogManager, ModelledDisk
+from ottla.log import Crashed, GroupCommit, LogConfig, LogManager, ModelledDisk
 from ottla.log.checkpoints import Running
 from tests.log.batches import batch, lead
 
@@ -42,6 +43,25 @@ def test_a_killed_process_has_lost_nothing_and_a_machine_without_power_may_have_
         assert (found.kept_everything, found.last_broker_epoch) == (kept, 7 if kept else -1)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_the_mark_of_a_clean_stop_does_not_come_back(at: int) -> None:
+    """Whoever took it may have died before that was durable, and the power goes under the next one."""
+
+    async def scenario(power: int) -> None:
+        disk = ModelledDisk(random.Random(power))
+        await (await opened(disk)).close(7)
+        disk.crash_at = disk.operations + 1 + at
+        with contextlib.suppress(Crashed):
+            await opened(disk)
+        disk.kill()
+        await opened(disk)
+        disk.crash()
+        assert not (await opened(disk)).was_clean
+
+    for power in range(10):
+        asyncio.run(scenario(power))
 
 
 def test_a_note_that_nobody_can_read_promises_nothing() -> None:

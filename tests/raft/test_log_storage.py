@@ -1,5 +1,6 @@
 """Raft's files: what was promised is there after a crash at any point."""
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -39,6 +40,35 @@ def test_empty_directory_is_told_from_one_that_remembers(disk: ModelledDisk) -> 
     first.persist(Ready(hard_state=HARD))
     disk.crash()
     assert reopened(disk) == PersistentState(HARD, None, ())
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_vote_that_was_found_is_as_good_as_one_that_was_written(at: int) -> None:
+    """Whoever wrote it may have died before it was durable; the next process answers by it."""
+    for power in range(10):
+        disk = ModelledDisk(random.Random(power))
+        first = storage(disk)
+        first.load()
+        disk.operations, disk.crash_at = 0, at
+        with contextlib.suppress(Crashed):
+            first.persist(Ready(hard_state=HARD))
+        disk.kill()
+        found = storage(disk).load()
+        disk.crash()
+        assert reopened(disk) == found
+
+
+def test_a_directory_that_was_found_is_as_good_as_one_that_was_made() -> None:
+    for power in range(10):
+        disk = ModelledDisk(random.Random(power))
+        disk.mkdir("/data")
+        disk.mkdir("/data/__cluster_metadata-0", durable=False)
+        disk.kill()
+        first = storage(disk)
+        first.load()
+        first.persist(Ready(hard_state=HARD))
+        disk.crash()
+        assert reopened(disk) == PersistentState(HARD, None, ())
 
 
 def test_entries_survive_power_loss_once_persist_has_returned(disk: ModelledDisk) -> None:
