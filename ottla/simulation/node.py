@@ -37,6 +37,7 @@ class SimulatedNode:
         self.excused = False
         self.fragile = False
         self.sync_stall = 0.0
+        self._keeps_cache = False
         self._failing = False
         self.lives = 0
         self._world = world
@@ -137,10 +138,16 @@ class SimulatedNode:
 
     def power_off_within(self, operations: int) -> None:
         """Lose power in place of the disk operation that comes after so many others."""
+        self._keeps_cache = False
         self.disk.crash_at = self.disk.operations + 1 + operations
 
-    def power_stays(self) -> None:
-        """Take back a `power_off_within` that has not happened yet."""
+    def kill_within(self, operations: int) -> None:
+        """As `kill`, in place of the disk operation that comes after so many others."""
+        self._keeps_cache = True
+        self.disk.crash_at = self.disk.operations + 1 + operations
+
+    def lives_on(self) -> None:
+        """Take back a `power_off_within` or `kill_within` that has not happened yet."""
         self.disk.crash_at = None
 
     def pause(self) -> None:
@@ -239,6 +246,11 @@ class SimulatedNode:
         world.network.at(world.loop.time() + self.sync_stall, world.loop.resume, process)
 
     def _crashed(self) -> None:
+        if self._keeps_cache:
+            self._world.trace.note("simulation", "kill in mid-write", node=self.id)
+            self._end(silently=False)
+            self.disk.kill()
+            return
         self._world.trace.note("simulation", "power off in mid-write", node=self.id)
         self._end(silently=True)
         self._world.network.power(self.machine, on=False)

@@ -62,7 +62,7 @@ async def crash_after_crash(choice, flush, operations):
                     expected[key] = value
                 await cluster.advance(2)
                 if node.alive:
-                    node.power_stays()
+                    node.lives_on()
                 else:
                     crashes += 1
                     cluster.start(node.id)

@@ -122,6 +122,27 @@ def test_power_loss_of_all_nodes_loses_nothing_when_flush_is_synced():
         assert verdict.acknowledged > 50
 
 
+@pytest.mark.parametrize("operations", range(3))
+def test_a_process_that_dies_in_mid_write_leaves_the_page_cache_and_what_it_had_begun(operations: int):
+    async def scenario():
+        async with SimulatedCluster(nodes=1) as cluster:
+            await cluster.create_topic("orders")
+            node = cluster.nodes[1]
+            async with cluster.producer(linger_ms=0) as producer:
+                await producer.send_and_wait("orders", b"before", partition=0)
+                boot, begun = node.disk.boot_id(), node.disk.operations
+                node.kill_within(operations)
+                sending = asyncio.ensure_future(producer.send_and_wait("orders", b"after", partition=0))
+                await node.ended()
+                assert (node.disk.operations, node.disk.boot_id()) == (begun + operations + 1, boot)
+                node.start()
+                await sending
+            async with cluster.consumer("orders", auto_offset_reset="earliest") as consumer:
+                return [(await consumer.getone()).value for _ in range(2)]
+
+    assert run(scenario, seed=7) == [b"before", b"after"]
+
+
 def test_a_clean_stop_hands_over_and_the_node_comes_back():
     async def scenario():
         async with SimulatedCluster() as cluster:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ottla.simulation.faults.kind import Kind, Loses, Scene, Undo
+from ottla.simulation.node import SimulatedNode
 
 
 def _kill(scene: Scene) -> Undo | None:
@@ -51,13 +54,21 @@ def _lone_power_off(scene: Scene) -> Undo | None:
 
 
 def _power_off_in_mid_write(scene: Scene) -> Undo | None:
+    return _in_mid_write(scene, SimulatedNode.power_off_within)
+
+
+def _kill_in_mid_write(scene: Scene) -> Undo | None:
+    return _in_mid_write(scene, SimulatedNode.kill_within)
+
+
+def _in_mid_write(scene: Scene, ends_within: Callable[[SimulatedNode, int], None]) -> Undo | None:
     node = scene.victim_node()
     if not node.alive:
         return None
-    node.power_off_within(scene.rng.choice((1, 5, 30)))
+    ends_within(node, scene.rng.choice((1, 5, 30)))
 
     def undo() -> None:
-        node.power_stays()
+        node.lives_on()
         scene.revive(node.id)
 
     return undo
@@ -65,6 +76,9 @@ def _power_off_in_mid_write(scene: Scene) -> Undo | None:
 
 KINDS: dict[str, Kind] = {
     "kill": Kind(_kill, "kill -9 of one node; its page cache stays", Loses.PROCESSES),
+    "kill in mid-write": Kind(
+        _kill_in_mid_write, "the same, in the middle of one of its next disk operations", Loses.PROCESSES
+    ),
     "kill all": Kind(_kill_all, "kill -9 of every node at once", Loses.PROCESSES),
     "stop": Kind(_stop, "a node is asked to stop, as by SIGTERM, and started again later"),
     "pause": Kind(_pause, "a node freezes, as by SIGSTOP; its kernel goes on taking connections and data"),

@@ -37,7 +37,7 @@ def power_fails_after(operations: int | None):
         with writes_of_epochs(disk) as seen:
             await stage.write(b"epoch 2")
             await cluster.advance(0.5)
-        cluster.nodes[victim].power_stays()
+        cluster.nodes[victim].lives_on()
         if operations is not None:
             assert not cluster.nodes[victim].alive
             cluster.start(victim)

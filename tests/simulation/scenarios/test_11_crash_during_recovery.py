@@ -22,7 +22,7 @@ async def loses_power_again_and_again(stage: Stage) -> int:
         node.power_off_within(operations)
         await cluster.advance(2)
         if node.alive:
-            node.power_stays()
+            node.lives_on()
             cluster.power_off(follower)
         else:
             crashes += 1
