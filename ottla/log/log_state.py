@@ -67,8 +67,8 @@ class LogState:
         self._closed = False
         self._cuts = 0
         self._names_changed = True
-        # A flush syncs the names. What is merely seen may be the page cache's, of a process that died before one.
         clean = recovered.scanned_from is None and not recovered.created
+        # A flush syncs the names. What is merely seen may be the page cache's, of a process that died before one.
         self._rooted = clean or recovery_point > self._bases[0]
         self._state_lock = threading.Lock()
         self._io_lock = threading.Lock()
@@ -98,7 +98,6 @@ class LogState:
         self._aborted_of(self._active)
         self.last_abort = -1 if recovered.created else self.log_end_offset - 1
         # What a clean opening found needs no second writing when the log is closed.
-        clean = recovered.scanned_from is None and recovered.epochs_file is not None
         self._opened_as = self._change_mark() if clean else None
 
     def _change_mark(self) -> tuple[int, int, int]:

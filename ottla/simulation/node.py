@@ -124,17 +124,12 @@ class SimulatedNode:
     def kill(self) -> None:
         """As kill -9: the kernel closes its connections, the page cache stays."""
         if self.alive:
-            self._world.trace.note("simulation", "kill", node=self.id)
-            self._end(silently=False)
-            self.disk.kill()
+            self._die("kill")
 
     def power_off(self) -> None:
         """The machine goes dark: nobody is told, and what was not synced may be lost."""
         if self.alive:
-            self._world.trace.note("simulation", "power off", node=self.id)
-            self._end(silently=True)
-            self._world.network.power(self.machine, on=False)
-            self.disk.crash()
+            self._go_dark("power off")
 
     def power_off_within(self, operations: int) -> None:
         """Lose power in place of the disk operation that comes after so many others."""
@@ -247,11 +242,17 @@ class SimulatedNode:
 
     def _crashed(self) -> None:
         if self._keeps_cache:
-            self._world.trace.note("simulation", "kill in mid-write", node=self.id)
-            self._end(silently=False)
-            self.disk.kill()
-            return
-        self._world.trace.note("simulation", "power off in mid-write", node=self.id)
+            self._die("kill in mid-write")
+        else:
+            self._go_dark("power off in mid-write")
+
+    def _die(self, how: str) -> None:
+        self._world.trace.note("simulation", how, node=self.id)
+        self._end(silently=False)
+        self.disk.kill()
+
+    def _go_dark(self, how: str) -> None:
+        self._world.trace.note("simulation", how, node=self.id)
         self._end(silently=True)
         self._world.network.power(self.machine, on=False)
         self.disk.crash()
