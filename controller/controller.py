@@ -65,7 +65,7 @@ class ActiveController:
         self._settings = settings
         self._rng = rng
         self._reign: Reign | None = None
-        self._dead: set[int] = set()
+        self._dead: dict[int, str | None] = {}  # node -> its incarnation when there was evidence of its death
         self._rebalancing: asyncio.TimerHandle | None = None
         self._repairs: Repairs | None = None
 
@@ -86,7 +86,7 @@ class ActiveController:
     def _begin(self, term: int) -> None:
         log.info("active_controller", node=self._node_id, term=term, offset=self._view.image.offset)
         self._reign = Reign(term, self._consensus, self._view, self._settings.policy, self._rng)
-        self._reign.begin(self._dead)
+        self._reign.begin(node_id for node_id in self._dead if self._is_of_present_life(node_id))
         self._schedule_rebalance(self._settings.rebalance_interval_s)
         if self._settings.repair is not None:
             self._repairs = Repairs(self._reign, self._settings.repair)
@@ -108,13 +108,23 @@ class ActiveController:
     # Evidence
 
     def peer_dead(self, node_id: int) -> None:
-        """The node's process is gone. Remembered until there is a sign of life, for the reigns to come."""
-        self._dead.add(node_id)
+        """The node's process is gone. Remembered for the reigns to come until there is a sign of life, or until the
+        node has registered in another one. Called again whenever there is new evidence."""
+        self._dead[node_id] = self._incarnation_of(node_id)
         if self._reign is not None:
             self._reign.suspect((node_id,))
 
     def peer_alive(self, node_id: int) -> None:
-        self._dead.discard(node_id)
+        self._dead.pop(node_id, None)
+
+    def _is_of_present_life(self, node_id: int) -> bool:
+        """Whether what is known of the node's death is about the process that is registered. Another one may have
+        registered with the last controller before this node has met it."""
+        return self._dead[node_id] == self._incarnation_of(node_id)
+
+    def _incarnation_of(self, node_id: int) -> str | None:
+        broker = self._view.image.brokers.get(node_id)
+        return None if broker is None else broker.incarnation
 
     # Requests
 
@@ -161,7 +171,7 @@ class ActiveController:
         return type(response)(**{**vars(response), "offset": offset})
 
     def _sign_of_life(self, reign: Reign, request: RegisterBroker | Heartbeat) -> None:
-        self._dead.discard(request.node_id)
+        self._dead.pop(request.node_id, None)
         if isinstance(request, Heartbeat) and request.want_shutdown:
             # It will fall silent soon, which is no news then.
             reign.sessions.end((request.node_id,))

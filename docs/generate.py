@@ -322,7 +322,7 @@ def _peer_watch() -> Iterator[str]:
         "Every node keeps a connection to every other one, and concludes from what becomes of it (see "
         "[architecture.md](architecture.md#when-a-node-dies)). Rows are what was known, columns what was seen, cells "
         "what is known then; a dot stands for what cannot occur. Entering *dead* is evidence, and is reported to Raft "
-        "and to the active controller; entering *watching* lifts it."
+        "and to the active controller, as is *refused* after that; entering *watching* lifts it."
     )
     yield "| | " + " | ".join(sign.value for sign in Sign) + " |"
     yield "|---" * (len(Sign) + 1) + "|"

@@ -34,10 +34,11 @@ class _Peer:
 class PeerWatch:
     """Keeps one long-lived GET /v1/watch to every other node and reports what it proves.
 
-    `on_peer_dead(node_id)` is called once when there is evidence that the peer's process is gone: its connection
+    `on_peer_dead(node_id)` is called when there is evidence that the peer's process is gone: its connection
     broke without a goodbye and connecting again was refused, or its host name is gone too (docker takes the
     name of a dead container away). With kill -9 on one machine that takes a few milliseconds. A pause (SIGSTOP)
-    or a cut network brings silence, never evidence; neither does a clean stop, which says goodbye.
+    or a cut network brings silence, never evidence; neither does a clean stop, which says goodbye. It is called again
+    each time that connecting is still refused: the process may have come back, and died, between two attempts.
 
     `on_peer_alive(node_id)` is called every time a watch is established, the first time included, so whoever
     keeps suspicions can lift them without knowing what came before.
@@ -134,6 +135,8 @@ class PeerWatch:
         before, peer.state = peer.state, peer.state.after(sign)
         standing = peer.state.standing
         if standing is before.standing:
+            if standing is Standing.DEAD and sign is Sign.REFUSED:
+                self._on_dead(node_id)
             return
         log.info("peer_watch", peer=node_id, standing=standing.value, was=before.standing.value, sign=sign.value)
         if standing is Standing.DEAD:

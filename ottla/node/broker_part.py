@@ -192,7 +192,8 @@ class BrokerPart:
         return replace(settings, log=held)
 
     def _metadata_changed(self, image: MetadataImage, delta: Delta) -> None:
-        assert self.replicas is not None
+        assert self.replicas is not None and self.registration is not None
+        self.registration.metadata_changed(image)
         if any(kind == "broker" for kind, _ in delta.configs):
             self._reconfigure(image)
         self.replicas.apply(image, delta)

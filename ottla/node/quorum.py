@@ -268,6 +268,7 @@ class Quorum:
 
     def _peer_dead(self, node_id: int) -> None:
         if node_id in self._met:
+            self._met.remove(node_id)
             log.warning("peer_died", peer=node_id)
         self.driver.suspect(node_id)
         if self.active is not None:

@@ -17,6 +17,7 @@ from ottla.controller import (
     Heartbeat,
     HeartbeatResponse,
     ListenerModel,
+    MetadataImage,
     MetadataView,
     PeerRejected,
     RegisterBroker,
@@ -67,6 +68,7 @@ class Registration:
         self._interval = heartbeat_interval
         self._patience = session_timeout + FORMER_LIFE_S
         self._beating: asyncio.Task[None] | None = None
+        self._beat_now = asyncio.Event()
         self.epoch = -1
         self.fenced = True
 
@@ -155,9 +157,21 @@ class Registration:
         return self._beating
 
     async def _keep_beating(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(RETRY_S if self.fenced else self._interval)
+            timer = loop.call_later(RETRY_S if self.fenced else self._interval, self._beat_now.set)
+            try:
+                await self._beat_now.wait()
+            finally:
+                timer.cancel()
+            self._beat_now.clear()
             await self._beat()
+
+    def metadata_changed(self, image: MetadataImage) -> None:
+        """Do not sit out the interval while fenced: whoever took this broker for dead hears at once that it lives."""
+        broker = image.brokers.get(self._advertisement.node_id)
+        if broker is not None and broker.fenced and broker.epoch == self.epoch and not self.fenced:
+            self._beat_now.set()
 
     async def _beat(self, *, want_shutdown: bool = False) -> HeartbeatResponse | None:
         """One heartbeat; None when no controller took it."""

@@ -1,5 +1,6 @@
 """What the simulation has found, each as the shortest storm that shows it. What became a story is in scenarios/."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -47,12 +48,34 @@ def test_a_stalled_leader_may_count_on_a_replica_that_was_removed_and_is_a_new_o
     truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None, lambda *_: None))
     held = {1: (8, 4), 2: (8, 4), 3: (0, 5)}
     truth.replicas = {node: SimpleNamespace(lossy=False, held=end, since=since) for node, (end, since) in held.items()}
-    leader = SimpleNamespace(truth=truth, _isr=lambda _: {1, 2, 3})
-    role = SimpleNamespace(replicas=[1, 2, 3], leader_epoch=4, effective_min_insync=2)
+    isr = {1, 2, 3}
+    leader = _leader(truth, isr)
+    role = SimpleNamespace(replicas=[1, 2, 3], leader_epoch=4, effective_min_insync=3)
     Replica._is_held(leader, role, 8)
     role.leader_epoch = 5
     with pytest.raises(Anomaly, match="of its ISR"):
         Replica._is_held(leader, role, 8)
-    role.leader_epoch, role.effective_min_insync = 4, 3
+    role.leader_epoch = 4
+    isr.remove(3)
     with pytest.raises(Anomaly, match="2 replicas hold"):
         Replica._is_held(leader, role, 8)
+
+
+def test_a_leader_may_hear_in_one_step_of_its_isr_and_that_a_member_of_it_was_removed():
+    """With what was known in between, the member's fetches have committed. Who was only never there held nothing."""
+    truth = PartitionTruth("orders", 0, MetadataTruth({}, lambda *_: None, lambda *_: None))
+    truth.replicas = {1: SimpleNamespace(lossy=False, held=8, since=4)}
+    leader = _leader(truth, {1, 3})
+    role = SimpleNamespace(replicas=[1, 2, 3], leader_epoch=4, effective_min_insync=2)
+    replicas = [1, 2]
+    truth.metadata.latest = SimpleNamespace(partition=lambda *_: SimpleNamespace(replicas=replicas))
+    Replica._is_held(leader, role, 8)
+    replicas.append(3)
+    with pytest.raises(Anomaly, match="1 replicas hold"):
+        Replica._is_held(leader, role, 8)
+
+
+def _leader(truth, isr):
+    leader = SimpleNamespace(truth=truth, _isr=lambda _: isr)
+    leader._was_removed = partial(Replica._was_removed, leader)
+    return leader

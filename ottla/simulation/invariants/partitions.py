@@ -217,20 +217,32 @@ class Replica:
                     other._has_everything()
 
     def _is_held(self, role: LeaderState, now: int) -> None:
-        """Every member of the ISR holds what was just committed, and as many replicas as were promised."""
+        """Every member of the ISR holds what was just committed, and as many replicas as were promised.
+
+        A member that was removed held it then. A leader that was stalled hears late of that, or of that and of its own
+        ISR in one step; the node may have a new, empty replica by now.
+        """
         holders = 0
         for node in role.replicas:
             replica = self.truth.replicas.get(node)
-            if replica is None or replica.since > role.leader_epoch:
-                # That one was removed meanwhile, which a leader that was stalled hears late, and may be a new one now.
+            if self._was_removed(node, replica, role):
+                holders += node in self._isr(role)
+            elif replica is None:
                 continue
-            if replica.lossy or replica.held >= now:
+            elif replica.lossy or replica.held >= now:
                 holders += 1
             elif node in (isr := self._isr(role)):
                 raise Anomaly(f"{self}: committed {now}, of its ISR {sorted(isr)} {node} has {replica.held}")
         promised = role.effective_min_insync
         if holders < promised:
             raise Anomaly(f"{self}: committed {now}, which {holders} replicas hold, promised are {promised}")
+
+    def _was_removed(self, node: int, replica: Replica | None, role: LeaderState) -> bool:
+        """Whether the replica that the leader means is one no more."""
+        if replica is not None:
+            return replica.since > role.leader_epoch
+        state = self.truth.metadata.latest.partition(self.truth.topic, self.truth.index)
+        return state is None or node not in state.replicas
 
     def _isr(self, role: LeaderState) -> set[int]:
         """Whoever may be a member by now: for the leader, by what it has asked for, and for the controller."""
