@@ -13,7 +13,9 @@ also where its own assignor had given one to two members. Regular expressions ha
 resolved at once where that is little work; Kafka does that later, and a group's second one 10 s after its first. All of
 a group are resolved anew with the first heartbeat after topics have changed, and no sooner than 10 s after the last
 time, as in Kafka; a topic that has gone or has grown counts there too, and Kafka's time-out of 10 minutes
-(`group.consumer.regex.refresh.interval.ms`), which is for changed ACLs, is not needed.
+(`group.consumer.regex.refresh.interval.ms`), which is for changed ACLs, is not needed. An assignment is in every answer
+until the member says that it owns it. Kafka tells it once, and to members that say everything anew: one that loses that
+answer and does not do so (librdkafka, when a request times out) waits for good.
 """
 
 from __future__ import annotations

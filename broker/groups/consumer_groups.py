@@ -92,6 +92,7 @@ class ConsumerGroups:
         newcomers, facts = self._host.newcomers, group.members.get(member_id)
         if facts is None:
             newcomers.drop(group, member_id)
+            group.said.pop(member_id, None)
             if not group.members:
                 group.empty_since = self._host.now().ms
                 newcomers.put(group, NOBODY, 0, waits=False)
@@ -179,6 +180,8 @@ class ConsumerGroups:
         decision = consumer.beat(group, request, topics, find, max_size=self._host.config.group_consumer_max_size)
         if request.epoch > 0 and decision.answer.error is ErrorCode.none:
             self.came_again(group.id, request.member_id)
+            if request.owned is not None and group.id in self.groups:
+                self.groups[group.id].said[request.member_id] = request.owned
         if decision.entries:
             return Proposal(entries_of(decision), partial(self._beaten, group.id, decision.answer, future))
         return Proposal((), partial(self._unchanged, group.id, request.member_id, decision.answer, future, topics))

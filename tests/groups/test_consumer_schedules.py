@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kio.schema.errors import ErrorCode
 
@@ -48,15 +48,19 @@ NOTHING: Partitions = frozenset()
 
 @dataclass
 class Member:
-    """A client that does what KIP-848 asks: it gives up at once what is not in its assignment."""
+    """A client that does what KIP-848 asks: it gives up at once what is not in its assignment.
+
+    A terse one says what it owns only when that has changed, and when an answer is lost it asks again as it did."""
 
     id: str
     instance: str | None
+    terse: bool = False
     topics: tuple[str, ...] = ("a",)
     regex: str = ""
     epoch: int = 0
     owned: Partitions = NOTHING
     resubscribe: bool = True
+    news: bool = True
 
 
 @dataclass
@@ -112,6 +116,8 @@ class World:
 
     def _replay(self, decision: consumer.Decision) -> None:
         for key, value in decision.entries:
+            if isinstance(key, MemberKey) and value is None:
+                self.group.said.pop(key.member, None)
             found = decode(encode_key(key), encode_value(value))
             assert found == Entry(key, value), "what is written is what is read"
             self.log.append((key, value))
@@ -136,7 +142,7 @@ class World:
             member.topics if full else None,
             member.regex if full else None,
             None,
-            member.owned,
+            member.owned if full or member.news or not member.terse else None,
         )
         decision = consumer.beat(self.group, request, self.topics, self.find)
         if lose_write:
@@ -144,19 +150,23 @@ class World:
             return BeatAnswer(ErrorCode.not_coordinator)
         self.commit(decision)
         answer = decision.answer
+        if request.owned is not None and request.epoch > 0 and answer.error is ErrorCode.none:
+            self.group.said[member.id] = request.owned
         if lose_answer:
-            member.resubscribe = True  # a client says everything again when it does not know what was heard
+            # A good client says everything again when it does not know what was heard.
+            member.resubscribe = member.resubscribe or not member.terse
         else:
             self.take(member, answer)
         return answer
 
     def take(self, member: Member, answer: BeatAnswer) -> None:
-        member.resubscribe = False
+        member.resubscribe = member.news = False
         if answer.error in (ErrorCode.unknown_member_id, ErrorCode.fenced_member_epoch, ErrorCode.fenced_instance_id):
             member.epoch, member.owned, member.resubscribe = 0, NOTHING, True
         elif answer.error is ErrorCode.none and answer.epoch >= 0:
             member.epoch = answer.epoch
             if answer.assignment is not None:
+                member.news = member.owned != answer.assignment
                 member.owned = answer.assignment
 
     def leave(self, member: Member, epoch: int) -> None:
@@ -206,6 +216,7 @@ def state_of(group: ConsumerGroup) -> tuple[object, ...]:
 
 
 NAMES = ("m1", "m2", "m3", "s1", "s2")
+TERSE = ("m3", "s2")
 steps = st.lists(
     st.tuples(
         st.sampled_from(
@@ -223,7 +234,7 @@ steps = st.lists(
 def run(world: World, what: str, name: str) -> None:
     world.now_ms += 3000
     static = name.startswith("s")
-    member = world.members.setdefault(name, Member(f"{name}-0", name if static else None))
+    member = world.members.setdefault(name, Member(f"{name}-0", name if static else None, name in TERSE))
     if what == "beat":
         world.beat(member)
     elif what == "all":
@@ -256,6 +267,7 @@ def run(world: World, what: str, name: str) -> None:
 
 
 @given(steps)
+@example([("beat", "m1"), ("beat", "m3"), ("beat", "m1"), ("beat", "m1"), ("lost answer", "m3")])
 def test_no_partition_has_two_owners_and_all_are_given_out_in_the_end(schedule: list[tuple[str, str]]) -> None:
     world = World()
     for what, name in schedule:

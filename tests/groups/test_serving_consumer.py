@@ -78,11 +78,29 @@ async def test_members_share_one_after_the_other(world: World) -> None:
     assert sorted([*owned(late), *owned(again)]) == [0, 1, 2]
     (group,) = (await world.call(DESCRIBE, 1, {"group_ids": ["g"]})).groups
     assert group.group_state == "Stable"
-    quiet = await beat(world, "b", 2)
-    assert (quiet.error_code, quiet.assignment) == (ErrorCode.none, None)
     assert (await beat(world, "b", 7)).error_code is ErrorCode.fenced_member_epoch
     assert (await beat(world, "b", -1)).member_epoch == -1
     assert (await beat(world, "b", 2)).error_code is ErrorCode.unknown_member_id
+
+
+async def test_an_assignment_is_told_until_its_member_says_that_it_owns_it(world: World) -> None:
+    """An answer may be lost, and librdkafka then repeats the request as it was, with no word on what it owns."""
+    await world.coordinate()
+    await beat(world, "a")
+    await beat(world, "b")
+    lost, again = [owned(await beat(world, "a", 1)) for _ in range(2)]
+    assert lost == again and len(again) == 2, "to be given up first"
+    kept = [{"topic_id": topic_id("t"), "partitions": again}]
+    assert (await beat(world, "a", 1, topic_partitions=kept)).member_epoch == 2
+    lost, again = [owned(await beat(world, "b", 2)) for _ in range(2)]
+    assert lost == again and len(again) == 1, "it was freed within the epoch"
+    got = [{"topic_id": topic_id("t"), "partitions": again}]
+    for quiet in (
+        await beat(world, "b", 2, topic_partitions=got),
+        await beat(world, "b", 2),
+        await beat(world, "a", 2),
+    ):
+        assert (quiet.error_code, quiet.assignment) == (ErrorCode.none, None)
 
 
 async def test_nothing_is_told_before_it_is_replicated(world: World) -> None:

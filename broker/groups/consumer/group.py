@@ -44,8 +44,9 @@ class Topic(NamedTuple):
 @dataclass(slots=True, eq=False)
 class ConsumerGroup:
     """`members`, `targets` and `current` are by member id; `owners` says who has a partition, or still has to give it
-    up. Everything but the deadlines (s) and `empty_since` comes from the log. `promises` are by when a member of the
-    classic protocol has to do what it was told to: join again, or sync."""
+    up. Everything but the deadlines (s), `said` and `empty_since` comes from the log. `promises` are by when a member
+    of the classic protocol has to do what it was told to: join again, or sync. `said` is what a member last said to
+    own, since its coordinator came."""
 
     id: str
     epoch: int = 0
@@ -61,12 +62,14 @@ class ConsumerGroup:
     sessions: dict[str, float] = field(default_factory=dict)
     revocations: dict[str, tuple[int, float]] = field(default_factory=dict)
     promises: dict[str, float] = field(default_factory=dict)
+    said: dict[str, Partitions] = field(default_factory=dict)
     empty_since: int = -1
     """When its last member went or, if that is not known, its coordinator came: ms since the epoch."""
     seen_topics: object = None
 
     def draft(self) -> ConsumerGroup:
-        """A copy to try records on; values are immutable, so that the copy is flat."""
+        """A copy to try records on; values are immutable, so that the copy is flat. `said`, which no record changes, is
+        shared."""
         return ConsumerGroup(
             self.id,
             self.epoch,
@@ -79,6 +82,7 @@ class ConsumerGroup:
             dict(self.owners),
             dict(self.regexes),
             self.exists,
+            said=self.said,
         )
 
     def replay(self, key: Key, value: Value | None) -> None:
@@ -133,6 +137,10 @@ class ConsumerGroup:
 
     def of(self, member_id: str) -> Current:
         return self.current.get(member_id, FRESH)
+
+    def owned_by(self, member_id: str) -> Partitions:
+        """What it has last said to own."""
+        return self.said.get(member_id, NOTHING)
 
     @property
     def state(self) -> GroupState:

@@ -61,7 +61,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """`assignment` of None: it has not changed since the member was last told."""
+    """`assignment` of None: the member knows it."""
 
     error: ErrorCode
     member_id: str = ""
@@ -117,7 +117,9 @@ def beat(
     if request.epoch == AWAY:
         return _go_away(group, request)
     if _nothing_new(group, request, topics):
-        return Decision(BeatAnswer(ErrorCode.none, request.member_id, request.epoch))
+        assigned = group.of(request.member_id).assigned
+        to_tell = None if group.owned_by(request.member_id) == assigned else assigned
+        return Decision(BeatAnswer(ErrorCode.none, request.member_id, request.epoch, to_tell))
     return _decide(group, request, topics, find)
 
 
@@ -226,10 +228,22 @@ def _decide(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic], fi
     after = reconciled(begun, request.member_id, target, known.target_epoch, known.owners, owned)
     if after != current:
         draft.put(CurrentKey(group.id, request.member_id), after)
+    return Decision(
+        BeatAnswer(ErrorCode.none, request.member_id, after.epoch, _to_tell(group, request, after)), draft.entries
+    )
+
+
+def _to_tell(group: ConsumerGroup, request: Beat, after: Current) -> Partitions | None:
+    """The assignment, unless it is the old one and the member knows it.
+
+    It goes on being told until the member says that it owns it. Kafka tells it once, and to whoever says everything
+    anew. But an answer may be lost, and not every client does that then: librdkafka repeats the request as it was when
+    one has timed out. It would wait for good, and with it those who are to have what it is to give up.
+    """
     told_all = request.epoch == 0 or (request.owned is not None and request.rebalance_ms >= 0)
     changed = after.assigned != group.of(request.member_id).assigned
-    assignment = after.assigned if told_all or changed else None
-    return Decision(BeatAnswer(ErrorCode.none, request.member_id, after.epoch, assignment), draft.entries)
+    owned = group.owned_by(request.member_id) if request.owned is None else request.owned
+    return after.assigned if told_all or changed or owned != after.assigned else None
 
 
 def facts_matter(old: MemberFacts | None, new: MemberFacts) -> bool:
