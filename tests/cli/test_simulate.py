@@ -103,12 +103,13 @@ def test_many_failures_are_named_and_three_explained(
     assert Plan.from_json(json.dumps(told["failures"][0]["plan"])).schedule == TWO
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_with_what_was_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     def judge(plan: Plan) -> None:
         if plan.seed == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     pretend(monkeypatch, judge)
     assert main(["simulate", "--seeds", "9"]) == 130

@@ -158,6 +158,8 @@ async def joins(cluster: FakeCluster, consumer: Consumer) -> None:
 
 
 DENIED = ErrorCode.topic_authorization_failed
+IMPATIENT = {"request_timeout_ms": 400}
+"""For what ends with a time-out. All else has the default, which a busy machine does not reach."""
 NEW = {"group_protocol": "consumer", "group_remote_assignor": "mine"}
 
 CASES = {
@@ -170,7 +172,11 @@ CASES = {
     "an epoch's end is refused": Case(reads_on_after_an_election, BrokerResponseError, leader_epoch=EPOCH + 1),
     "an offset is refused": Case(asks_where_it_ends, BrokerResponseError, {"list_offsets": DENIED}),
     "an offset is refused for too long": Case(
-        asks_where_it_ends, BrokerResponseError, {"list_offsets": ErrorCode.not_leader_or_follower}, attempts=2
+        asks_where_it_ends,
+        BrokerResponseError,
+        {"list_offsets": ErrorCode.not_leader_or_follower},
+        attempts=2,
+        options=IMPATIENT,
     ),
     "no leader": Case(
         asks_where_it_ends_without_a_leader,
@@ -179,8 +185,9 @@ CASES = {
         broker=None,
         leader_epoch=EPOCH + 1,
         attempts=2,
+        options=IMPATIENT,
     ),
-    "a silent leader": Case(asks_a_silent_leader, KafkaTimeoutError),
+    "a silent leader": Case(asks_a_silent_leader, KafkaTimeoutError, options=IMPATIENT),
     "a position is refused": Case(seeks_to_the_end, BrokerResponseError, {"list_offsets": DENIED}),
     "no such topic": Case(
         asks_for_partitions, UnknownTopicOrPartitionError, broker=ANYONE, partition=None, leader_epoch=None
@@ -192,6 +199,7 @@ CASES = {
         partition=None,
         leader_epoch=None,
         attempts=2,
+        options=IMPATIENT,
     ),
     "a commit is refused": Case(
         commits, BrokerResponseError, {"offset_commit": ErrorCode.offset_metadata_too_large}, group=True, broker=2
@@ -203,6 +211,7 @@ CASES = {
         group=True,
         broker=2,
         attempts=2,
+        options=IMPATIENT,
     ),
     "a commit is not answered": Case(
         commits_to_silence,
@@ -212,6 +221,7 @@ CASES = {
         partition=None,
         partitions=(TP, GONE),
         leader_epoch=None,
+        options=IMPATIENT,
     ),
     "a committed offset is refused": Case(
         asks_what_is_committed,
@@ -229,6 +239,7 @@ CASES = {
         broker=2,
         leader_epoch=None,
         attempts=2,
+        options=IMPATIENT,
     ),
     "the coordinator is not told": Case(
         asks_what_is_committed,
@@ -262,7 +273,7 @@ async def test_an_error_that_reaches_the_user_says_where(cluster: FakeCluster, n
     cluster.topics["t"][1][0].write(b"a", b"b", b"c")
     cluster.transactions.leader = 2
     cluster.refusals |= case.refusals
-    options: dict[str, Any] = {"request_timeout_ms": 400, "auto_offset_reset": "none", **case.options}
+    options: dict[str, Any] = {"auto_offset_reset": "none", **case.options}
     async with Consumer(
         bootstrap_servers=cluster.bootstrap,
         group_id="g" if case.group else None,

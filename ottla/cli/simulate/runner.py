@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,16 @@ _SHRINK_RUNS = 60
 _INTERRUPTED = 130
 
 
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """As by Ctrl-C, which a shell has its background jobs ignore."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Runner:
     """`single`: one run was asked for, so all of its events are kept. `limit` is real seconds for each run."""
 
@@ -45,11 +56,12 @@ class Runner:
         began = time.monotonic()
         finished = False
         try:
-            for report in self._reports():
-                self._totals.add(report)
-                if self._single:
-                    self._write_down(report)
-            finished = True
+            with _ended_by_sigterm():
+                for report in self._reports():
+                    self._totals.add(report)
+                    if self._single:
+                        self._write_down(report)
+                finished = True
         except KeyboardInterrupt:
             print("interrupted; what was run until then:", file=sys.stderr)
         self._wall = time.monotonic() - began
