@@ -39,7 +39,7 @@ simulate: $(VENV)/.ready
 	$(BIN)/ottla simulate --seeds $(SEEDS) --minutes $(MINUTES) --nodes $(NODES) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 docs: $(VENV)/.ready
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 clean:
 	rm -rf $(VENV)

@@ -1,12 +1,11 @@
 """The generated pages are what the code says now, and say nothing that the code does not do."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from docs import generate
 from ottla.controller import TOPIC_CONFIGS
 from ottla.node.settings import Settings
 
@@ -15,17 +14,6 @@ READERS_OF_SETTINGS = (ROOT / "broker", ROOT / "ottla" / "node")
 READERS_OF_TOPIC_CONFIGS = (ROOT / "broker", ROOT / "controller", ROOT / "ottla" / "node")
 # Where they are defined and checked, which is no use of them.
 TABLES = {"settings.py", "topic_config.py", "broker_config.py", "configs.py"}
-
-
-def _load() -> ModuleType:
-    spec = spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = _load()
 
 
 @pytest.mark.parametrize("name", sorted(generate.pages()))
