@@ -65,7 +65,9 @@ class ActiveController:
         self._settings = settings
         self._rng = rng
         self._reign: Reign | None = None
-        self._dead: dict[int, str | None] = {}  # node -> its incarnation when there was evidence of its death
+        # Node -> which incarnation there was evidence against last, and whether it counts still.
+        self._accused: dict[int, str | None] = {}
+        self._dead: dict[int, str | None] = {}
         self._rebalancing: asyncio.TimerHandle | None = None
         self._repairs: Repairs | None = None
 
@@ -109,12 +111,20 @@ class ActiveController:
 
     def peer_dead(self, node_id: int) -> None:
         """The node's process is gone. Remembered for the reigns to come until there is a sign of life, or until the
-        node has registered in another one. Called again whenever there is new evidence."""
-        self._dead[node_id] = self._incarnation_of(node_id)
+        node has registered in another one.
+
+        May be called again: it is news if another process has registered since. If the same one has been heard of
+        since, it cannot be reached from here, which is no proof of anything.
+        """
+        incarnation = self._incarnation_of(node_id)
+        if node_id in self._accused and self._accused[node_id] == incarnation:
+            return
+        self._accused[node_id] = self._dead[node_id] = incarnation
         if self._reign is not None:
             self._reign.suspect((node_id,))
 
     def peer_alive(self, node_id: int) -> None:
+        self._accused.pop(node_id, None)
         self._dead.pop(node_id, None)
 
     def _is_of_present_life(self, node_id: int) -> bool:

@@ -329,6 +329,25 @@ async def test_a_sign_of_life_lifts_the_suspicion() -> None:
 
 
 @clocked
+async def test_a_broker_that_cannot_be_reached_but_is_heard_of_is_fenced_once() -> None:
+    """Its address is refused all the time. Each process of it is accused once, or it would be fenced for good."""
+    node = await _three()
+    node.controller.peer_dead(2)
+    assert not (await node.beat(2)).fenced
+    node.controller.peer_dead(2)
+    assert not node.fenced()
+    await advance(SESSION_S)  # or the second one would have to wait
+    assert not (await node.ask(registration(2, "second"))).error
+    assert not (await node.beat(2)).fenced
+    node.controller.peer_dead(2)
+    assert 2 in node.fenced()
+    node.controller.peer_alive(2)
+    assert not (await node.beat(2)).fenced
+    node.controller.peer_dead(2)
+    assert 2 in node.fenced()
+
+
+@clocked
 async def test_a_killed_broker_may_register_again_at_once() -> None:
     node = await _three()
     assert (await node.ask(registration(2, "second"))).error == ErrorCode.duplicate_broker_registration.value
