@@ -174,3 +174,8 @@ def request(key: int, correlation_id: int, body: bytes = b"", *, version: int | 
     """A request with header v1, length included."""
     version = (8 if key == ECHO else 0) if version is None else version
     return framed(struct.pack(">hhih", key, version, correlation_id, 4) + b"test" + body)
+
+
+def dropped(logs: list[Any]) -> list[str]:
+    """Why connections were closed, by the log."""
+    return [entry["reason"] for entry in logs if entry["event"] == "connection_dropped"]
