@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ottla.wire import Later, Meter, Raw, Request, on_the_bill
-from tests.wire.harness import ECHO, QUIET, SLOW, FakeTransport, ManualLoop, World, manual_loop, request
+from tests.wire.harness import ECHO, QUIET, SLOW, FakeTransport, ManualLoop, World, request
 
 FIRST_BYTES_OF_THROTTLE = slice(8, 12)  # after the length and the correlation id
-
-
-@pytest.fixture
-def loop() -> Iterator[ManualLoop]:
-    with manual_loop() as loop:
-        yield loop
 
 
 class Metered(World):

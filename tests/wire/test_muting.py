@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from ottla.wire import Meter
-from tests.wire.harness import ECHO, LATER, ManualLoop, World, manual_loop, request
-
-
-@pytest.fixture
-def loop() -> Iterator[ManualLoop]:
-    with manual_loop() as loop:
-        yield loop
-
-
-@pytest.fixture
-def world(loop: ManualLoop) -> World:
-    return World(loop)
+from tests.wire.harness import ECHO, LATER, ManualLoop, World, request
 
 
 def metered(world: World, waits: list[float]) -> list[int]:

@@ -1,24 +1,10 @@
 """Neither answers nor requests pile up behind what is slow."""
 
-from collections.abc import Iterator
-
-import pytest
 from structlog.testing import capture_logs
 
 from ottla.wire import Limits, Raw, Request
 from ottla.wire.framing import BLOCK_SIZE
-from tests.wire.harness import ECHO, LATER, QUIET, ManualLoop, World, manual_loop, request
-
-
-@pytest.fixture
-def loop() -> Iterator[ManualLoop]:
-    with manual_loop() as loop:
-        yield loop
-
-
-@pytest.fixture
-def world(loop: ManualLoop) -> World:
-    return World(loop)
+from tests.wire.harness import ECHO, LATER, QUIET, ManualLoop, World, request
 
 
 def test_a_blocked_connection_reads_one_block_ahead_and_no_more(world: World) -> None:

@@ -1,27 +1,15 @@
 """ApiVersions in every version, and what the registry refuses."""
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kio.schema.errors import ErrorCode
 
 from ottla.wire import Api, Feature, Registry, decode, encode, request_type, response_type
-from tests.wire.harness import ECHO, LATER, SERIAL, ManualLoop, World, framed, manual_loop, request
+from tests.wire.harness import ECHO, LATER, SERIAL, ManualLoop, World, framed, request
 
 API_VERSIONS = 18
-
-
-@pytest.fixture
-def loop() -> Iterator[ManualLoop]:
-    with manual_loop() as loop:
-        yield loop
-
-
-@pytest.fixture
-def world(loop: ManualLoop) -> World:
-    return World(loop)
 
 
 def api_versions(version: int, name: str = "librdkafka", software: str = "2.12.1", correlation_id: int = 5) -> bytes:
