@@ -35,7 +35,7 @@ def serve(channel: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nodes: list[int] = []
     while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
+        data, descriptors = _receive(channel)
         if not data:
             _stop(nodes)
             return
@@ -49,7 +49,17 @@ def serve(channel: socket.socket) -> None:
         nodes = [descriptor for descriptor in nodes if _lives(descriptor)]
         with suppress(ProcessLookupError):
             nodes.append(os.pidfd_open(pid))
-        channel.sendall(json.dumps({"pid": pid}).encode())
+        with suppress(ConnectionError):  # the supervisor has gone meanwhile, as the next look will show
+            channel.sendall(json.dumps({"pid": pid}).encode())
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """A request with its descriptor; nothing when the supervisor has gone, if it left something unread or not."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
+    except ConnectionError:
+        return b"", []
+    return data, descriptors
 
 
 def _lives(descriptor: int) -> bool:
