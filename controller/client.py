@@ -8,7 +8,8 @@ from kio.schema.errors import ErrorCode
 from pydantic import ValidationError
 
 from ottla.controller.rpc.errors import ControllerUnavailable, PeerRejected, PeerUnreachable, RpcError
-from ottla.controller.rpc.models import OF_NODES, AnyRequest, RpcRequest, RpcResponse
+from ottla.controller.rpc.models.base import AnyRequest, RpcRequest, RpcResponse
+from ottla.controller.rpc.models.table import OF_NODES
 from ottla.controller.rpc.server import CONTROLLER_PATH
 
 R = TypeVar("R", bound=RpcResponse)

@@ -10,23 +10,21 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.active import Consensus, Reign, Repairs, RepairSettings
 from ottla.controller.metadata import MAX_REBALANCE, Decision, MetadataImage, Policy, decide, rebalance
 from ottla.controller.raft import NotLeader, Overloaded, RaftStatus, RaftStopped
-from ottla.controller.rpc.models import (
+from ottla.controller.rpc.models.base import AnyRequest, RpcResponse
+from ottla.controller.rpc.models.brokers import (
     AllocateProducerIds,
-    AlterPartition,
-    AlterPartitionReassignments,
-    AlterPartitionReassignmentsResponse,
-    AnyRequest,
-    CreateTopics,
-    CreateTopicsResponse,
-    DeleteTopics,
-    DeleteTopicsResponse,
     Heartbeat,
     RegisterBroker,
     RegisterBrokerResponse,
-    RpcResponse,
     UnregisterBroker,
-    UpdateFeatures,
 )
+from ottla.controller.rpc.models.features import UpdateFeatures
+from ottla.controller.rpc.models.partitions import (
+    AlterPartition,
+    AlterPartitionReassignments,
+    AlterPartitionReassignmentsResponse,
+)
+from ottla.controller.rpc.models.topics import CreateTopics, CreateTopicsResponse, DeleteTopics, DeleteTopicsResponse
 from ottla.controller.view import MetadataView
 
 if TYPE_CHECKING:
@@ -65,9 +63,9 @@ class ActiveController:
         self._settings = settings
         self._rng = rng
         self._reign: Reign | None = None
-        # Node -> which incarnation there was evidence against last, and whether it counts still.
+        # Node -> the incarnation that there was evidence against last; `_dead`: those not heard of since.
         self._accused: dict[int, str | None] = {}
-        self._dead: dict[int, str | None] = {}
+        self._dead: set[int] = set()
         self._rebalancing: asyncio.TimerHandle | None = None
         self._repairs: Repairs | None = None
 
@@ -88,7 +86,8 @@ class ActiveController:
     def _begin(self, term: int) -> None:
         log.info("active_controller", node=self._node_id, term=term, offset=self._view.image.offset)
         self._reign = Reign(term, self._consensus, self._view, self._settings.policy, self._rng)
-        self._reign.begin(node_id for node_id in self._dead if self._is_of_present_life(node_id))
+        # Another process may have registered with the last controller before this node has met it.
+        self._reign.begin(node_id for node_id in self._dead if self._is_accused(node_id))
         self._schedule_rebalance(self._settings.rebalance_interval_s)
         if self._settings.repair is not None:
             self._repairs = Repairs(self._reign, self._settings.repair)
@@ -116,21 +115,20 @@ class ActiveController:
         May be called again: it is news if another process has registered since. If the same one has been heard of
         since, it cannot be reached from here, which is no proof of anything.
         """
-        incarnation = self._incarnation_of(node_id)
-        if node_id in self._accused and self._accused[node_id] == incarnation:
+        if self._is_accused(node_id):
             return
-        self._accused[node_id] = self._dead[node_id] = incarnation
+        self._accused[node_id] = self._incarnation_of(node_id)
+        self._dead.add(node_id)
         if self._reign is not None:
             self._reign.suspect((node_id,))
 
     def peer_alive(self, node_id: int) -> None:
         self._accused.pop(node_id, None)
-        self._dead.pop(node_id, None)
+        self._dead.discard(node_id)
 
-    def _is_of_present_life(self, node_id: int) -> bool:
-        """Whether what is known of the node's death is about the process that is registered. Another one may have
-        registered with the last controller before this node has met it."""
-        return self._dead[node_id] == self._incarnation_of(node_id)
+    def _is_accused(self, node_id: int) -> bool:
+        """Whether the evidence was about the process that is registered now."""
+        return node_id in self._accused and self._accused[node_id] == self._incarnation_of(node_id)
 
     def _incarnation_of(self, node_id: int) -> str | None:
         broker = self._view.image.brokers.get(node_id)
@@ -181,7 +179,7 @@ class ActiveController:
         return type(response)(**{**vars(response), "offset": offset})
 
     def _sign_of_life(self, reign: Reign, request: RegisterBroker | Heartbeat) -> None:
-        self._dead.pop(request.node_id, None)
+        self._dead.discard(request.node_id)
         if isinstance(request, Heartbeat) and request.want_shutdown:
             # It will fall silent soon, which is no news then.
             reign.sessions.end((request.node_id,))

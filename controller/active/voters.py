@@ -8,7 +8,7 @@ import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.raft import ChangeRefused, NotLeader, RaftStopped, Refusal, VoterNode
-from ottla.controller.rpc.models import AddRaftVoter, ChangeVotersResponse, RemoveRaftVoter
+from ottla.controller.rpc.models.voters import AddRaftVoter, ChangeVotersResponse, RemoveRaftVoter
 
 ERRORS: Final[Mapping[Refusal, ErrorCode]] = MappingProxyType(
     {

@@ -16,7 +16,7 @@ from ottla.controller.metadata.records import (
     ProducerIdsAllocated,
     Record,
 )
-from ottla.controller.rpc.models import (
+from ottla.controller.rpc.models.brokers import (
     AllocateProducerIds,
     AllocateProducerIdsResponse,
     Heartbeat,

@@ -12,7 +12,7 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.decision import Decision, Refusal
 from ottla.controller.metadata.image import CLIENT_QUOTA, MetadataImage
 from ottla.controller.metadata.records import ConfigChanged, Record
-from ottla.controller.rpc.models import (
+from ottla.controller.rpc.models.configs import (
     AlterClientQuotas,
     AlterClientQuotasResponse,
     ClientQuotaEntry,

@@ -16,7 +16,7 @@ from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.min_insync import MIN_INSYNC, check_min_insync
 from ottla.controller.metadata.records import ConfigChanged, Record
 from ottla.controller.metadata.topic_config import TOPIC_CONFIGS
-from ottla.controller.rpc.models import (
+from ottla.controller.rpc.models.configs import (
     ConfigOp,
     ConfigResourceOps,
     ConfigResult,

@@ -18,24 +18,18 @@ from ottla.controller.metadata.isr import alter_partition
 from ottla.controller.metadata.reassignment import alter_reassignments
 from ottla.controller.metadata.topic_create import create_partitions, create_topics
 from ottla.controller.metadata.topic_delete import delete_topics
-from ottla.controller.rpc.models import (
-    AllocateProducerIds,
-    AlterClientQuotas,
+from ottla.controller.rpc.models.base import AnyRequest
+from ottla.controller.rpc.models.brokers import AllocateProducerIds, Heartbeat, RegisterBroker, UnregisterBroker
+from ottla.controller.rpc.models.configs import AlterClientQuotas, IncrementalAlterConfigs
+from ottla.controller.rpc.models.features import UpdateFeatures
+from ottla.controller.rpc.models.partitions import (
     AlterPartition,
     AlterPartitionReassignments,
-    AnyRequest,
-    CreatePartitions,
-    CreateTopics,
-    DeleteTopics,
     ElectLeaders,
-    Heartbeat,
-    IncrementalAlterConfigs,
     ReadBarrier,
     ReadBarrierResponse,
-    RegisterBroker,
-    UnregisterBroker,
-    UpdateFeatures,
 )
+from ottla.controller.rpc.models.topics import CreatePartitions, CreateTopics, DeleteTopics
 
 if TYPE_CHECKING:
     from random import Random

@@ -10,7 +10,7 @@ from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.image import NO_LEADER, MetadataImage, PartitionImage
 from ottla.controller.metadata.partition_change import Eligible, change_partition, eligible_leaders
 from ottla.controller.metadata.records import PartitionChanged
-from ottla.controller.rpc.models import ElectLeaders, ElectLeadersResponse, PartitionResult
+from ottla.controller.rpc.models.partitions import ElectLeaders, ElectLeadersResponse, PartitionResult
 
 # As many partitions are moved in one pass of the rebalance, so that no entry grows without bound.
 MAX_REBALANCE = 1000

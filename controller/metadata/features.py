@@ -10,7 +10,7 @@ from ottla.controller.metadata.decision import Decision, Refusal
 from ottla.controller.metadata.feature_levels import FEATURES
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.records import FeatureChanged
-from ottla.controller.rpc.models import FeatureUpdate, UpdateFeatures, UpdateFeaturesResponse
+from ottla.controller.rpc.models.features import FeatureUpdate, UpdateFeatures, UpdateFeaturesResponse
 
 UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE = 1, 2, 3
 _PREFIX = "The update failed for all features since the following feature had an error: "

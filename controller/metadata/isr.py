@@ -14,7 +14,12 @@ from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.image import MetadataImage, PartitionImage
 from ottla.controller.metadata.partition_change import change_partition, eligible_leaders
 from ottla.controller.metadata.records import PartitionChanged
-from ottla.controller.rpc.models import AlterPartition, AlterPartitionResponse, PartitionIsr, PartitionIsrResult
+from ottla.controller.rpc.models.partitions import (
+    AlterPartition,
+    AlterPartitionResponse,
+    PartitionIsr,
+    PartitionIsrResult,
+)
 
 
 def alter_partition(image: MetadataImage, policy: Policy, request: AlterPartition) -> Decision[AlterPartitionResponse]:

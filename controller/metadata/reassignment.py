@@ -17,7 +17,7 @@ from ottla.controller.metadata.image import NO_LEADER, MetadataImage, PartitionI
 from ottla.controller.metadata.partition_change import Assignment, change_partition, eligible_leaders
 from ottla.controller.metadata.placement import Replicas, check_replicas
 from ottla.controller.metadata.records import PartitionChanged
-from ottla.controller.rpc.models import (
+from ottla.controller.rpc.models.partitions import (
     AlterPartitionReassignments,
     AlterPartitionReassignmentsResponse,
     PartitionResult,

@@ -17,7 +17,7 @@ from ottla.controller.metadata.limits import MAX_REPLICATION_FACTOR
 from ottla.controller.metadata.placement import Replicas, check_replicas, placer_for
 from ottla.controller.metadata.records import ConfigChanged, PartitionCreated, Record, TopicCreated
 from ottla.controller.metadata.topic_name import metric_name, topic_name_error
-from ottla.controller.rpc.models import (
+from ottla.controller.rpc.models.topics import (
     CreatePartitions,
     CreatePartitionsResponse,
     CreateTopics,

@@ -7,7 +7,7 @@ from kio.schema.errors import ErrorCode
 from ottla.controller.metadata.decision import Decision, Refusal
 from ottla.controller.metadata.image import MetadataImage, TopicImage
 from ottla.controller.metadata.records import TopicDeleted
-from ottla.controller.rpc.models import DeleteTopics, DeleteTopicsResponse, TopicRef, TopicResult
+from ottla.controller.rpc.models.topics import DeleteTopics, DeleteTopicsResponse, TopicRef, TopicResult
 
 
 def delete_topics(image: MetadataImage, request: DeleteTopics) -> Decision[DeleteTopicsResponse]:

@@ -183,10 +183,8 @@ class Elections(Membership):
             self._campaign(now, pre=False, transfer=True)
 
     def _on_evidence(self, node: int, now: float) -> None:
-        """``node`` is dead, says the shell. If it led, run: in a fixed order, so that survivors rarely collide.
-
-        What is said again is no news: evidence is as old as the death."""
-        self.suspected.setdefault(node, now)
+        """``node`` is dead, says the shell. If it led, run: in a fixed order, so that survivors rarely collide."""
+        self.suspected[node] = now
         if node != self.leader_id or self.role is Role.LEADER:
             return
         self.leader_id = None

@@ -13,19 +13,21 @@ from ottla.controller.rpc.errors import (
 )
 from ottla.controller.rpc.http_client import RpcClient
 from ottla.controller.rpc.identity import ClusterIdentity
-from ottla.controller.rpc.models import (
-    REQUESTS,
-    AddRaftVoter,
+from ottla.controller.rpc.models.base import AnyRequest, RpcModel, RpcRequest, RpcResponse
+from ottla.controller.rpc.models.brokers import (
     AllocateProducerIds,
     AllocateProducerIdsResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    ListenerModel,
+    RegisterBroker,
+    RegisterBrokerResponse,
+    UnregisterBroker,
+    UnregisterBrokerResponse,
+)
+from ottla.controller.rpc.models.configs import (
     AlterClientQuotas,
     AlterClientQuotasResponse,
-    AlterPartition,
-    AlterPartitionReassignments,
-    AlterPartitionReassignmentsResponse,
-    AlterPartitionResponse,
-    AnyRequest,
-    ChangeVotersResponse,
     ClientQuotaEntry,
     ClientQuotaOp,
     ClientQuotaResult,
@@ -33,25 +35,18 @@ from ottla.controller.rpc.models import (
     ConfigOp,
     ConfigResourceOps,
     ConfigResult,
-    CreatePartitions,
-    CreatePartitionsResponse,
-    CreateTopics,
-    CreateTopicsResponse,
-    DeleteTopics,
-    DeleteTopicsResponse,
-    ElectLeaders,
-    ElectLeadersResponse,
-    FeatureUpdate,
-    FindVoters,
-    FindVotersResponse,
-    Heartbeat,
-    HeartbeatResponse,
     IncrementalAlterConfigs,
     IncrementalAlterConfigsResponse,
+)
+from ottla.controller.rpc.models.features import FeatureUpdate, UpdateFeatures, UpdateFeaturesResponse
+from ottla.controller.rpc.models.partitions import (
+    AlterPartition,
+    AlterPartitionReassignments,
+    AlterPartitionReassignmentsResponse,
+    AlterPartitionResponse,
+    ElectLeaders,
+    ElectLeadersResponse,
     IsrMember,
-    ListenerModel,
-    MorePartitions,
-    NewTopic,
     PartitionIsr,
     PartitionIsrResult,
     PartitionName,
@@ -59,18 +54,26 @@ from ottla.controller.rpc.models import (
     ReadBarrier,
     ReadBarrierResponse,
     Reassignment,
-    RegisterBroker,
-    RegisterBrokerResponse,
-    RemoveRaftVoter,
-    RpcModel,
-    RpcRequest,
-    RpcResponse,
+)
+from ottla.controller.rpc.models.table import REQUESTS
+from ottla.controller.rpc.models.topics import (
+    CreatePartitions,
+    CreatePartitionsResponse,
+    CreateTopics,
+    CreateTopicsResponse,
+    DeleteTopics,
+    DeleteTopicsResponse,
+    MorePartitions,
+    NewTopic,
     TopicRef,
     TopicResult,
-    UnregisterBroker,
-    UnregisterBrokerResponse,
-    UpdateFeatures,
-    UpdateFeaturesResponse,
+)
+from ottla.controller.rpc.models.voters import (
+    AddRaftVoter,
+    ChangeVotersResponse,
+    FindVoters,
+    FindVotersResponse,
+    RemoveRaftVoter,
 )
 from ottla.controller.rpc.peers import Address, PeerAddresses
 from ottla.controller.rpc.raft_codec import BadMessage, decode_message, encode_message, is_answer

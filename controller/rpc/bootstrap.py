@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ottla.controller.rpc.errors import RpcError
 from ottla.controller.rpc.http_client import RpcClient
-from ottla.controller.rpc.models import FindVoters, FindVotersResponse
+from ottla.controller.rpc.models.voters import FindVoters, FindVotersResponse
 from ottla.controller.rpc.peers import Address
 from ottla.controller.rpc.server import CONTROLLER_PATH
 

@@ -31,7 +31,9 @@ from ottla.controller.rpc.identity import (
     stream_keys,
     verify_request,
 )
-from ottla.controller.rpc.models import OF_NODES, REQUESTS, AnyRequest, FindVoters, RpcResponse
+from ottla.controller.rpc.models.base import AnyRequest, RpcResponse
+from ottla.controller.rpc.models.table import OF_NODES, REQUESTS
+from ottla.controller.rpc.models.voters import FindVoters
 from ottla.controller.rpc.peers import Address
 from ottla.controller.rpc.refusals import HttpLog, Refusals
 from ottla.controller.rpc.stream import PROTOCOL, RaftStream

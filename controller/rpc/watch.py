@@ -34,11 +34,13 @@ class _Peer:
 class PeerWatch:
     """Keeps one long-lived GET /v1/watch to every other node and reports what it proves.
 
-    `on_peer_dead(node_id)` is called when there is evidence that the peer's process is gone: its connection
+    `on_peer_dead(node_id)` is called once when there is evidence that the peer's process is gone: its connection
     broke without a goodbye and connecting again was refused, or its host name is gone too (docker takes the
     name of a dead container away). With kill -9 on one machine that takes a few milliseconds. A pause (SIGSTOP)
-    or a cut network brings silence, never evidence; neither does a clean stop, which says goodbye. It is called again
-    each time that connecting is still refused: the process may have come back, and died, between two attempts.
+    or a cut network brings silence, never evidence; neither does a clean stop, which says goodbye.
+
+    `on_peer_refused(node_id)` is called each time that connecting to a dead peer is refused again: another process of
+    it may have come, and died, between two attempts.
 
     `on_peer_alive(node_id)` is called every time a watch is established, the first time included, so whoever
     keeps suspicions can lift them without knowing what came before.
@@ -58,12 +60,14 @@ class PeerWatch:
         *,
         on_peer_dead: Callable[[int], None],
         on_peer_alive: Callable[[int], None],
+        on_peer_refused: Callable[[int], None] = lambda _node_id: None,
         introduce_as: Address | None = None,
     ) -> None:
         """`introduce_as` is this node's own controller address when it is not one of the configured voters."""
         self._rpc = rpc
         self._on_dead = on_peer_dead
         self._on_alive = on_peer_alive
+        self._on_refused = on_peer_refused
         self._path = f"{WATCH_PATH}?address={introduce_as[0]}:{introduce_as[1]}" if introduce_as else WATCH_PATH
         self._peers: dict[int, _Peer] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -136,7 +140,7 @@ class PeerWatch:
         standing = peer.state.standing
         if standing is before.standing:
             if standing is Standing.DEAD and sign is Sign.REFUSED:
-                self._on_dead(node_id)
+                self._on_refused(node_id)
             return
         log.info("peer_watch", peer=node_id, standing=standing.value, was=before.standing.value, sign=sign.value)
         if standing is Standing.DEAD:

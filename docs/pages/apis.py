@@ -5,16 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from docs.pages.text import page, prose
+from docs.pages.text import prose
 from ottla.broker import TABLE, Coverage, coverage
 from ottla.broker.api import Row
 
 
-def apis() -> str:
-    return page(_apis())
-
-
-def _apis() -> Iterator[str]:
+def apis() -> Iterator[str]:
     yield "# APIs\n"
     yield from prose(
         "What a broker serves of Kafka's protocol, against what Kafka 4 has in its own schema (as far as kio, the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from docs.pages.text import item, page, prose
+from docs.pages.text import item, prose
 from ottla.controller import TOPIC_CONFIGS
 from ottla.node.definitions import BROKER_CONFIGS
 from ottla.node.kafka_keys import DIFFERENT, INERT, REFUSED, UNDESCRIBED
@@ -14,11 +14,7 @@ TOPIC_SYNONYMS = {synonym.name: row.name for row in TOPIC_CONFIGS.values() for s
 """Broker configs that give topics their defaults, and the topic config that each one gives."""
 
 
-def configuration() -> str:
-    return page(_configuration())
-
-
-def _configuration() -> Iterator[str]:
+def configuration() -> Iterator[str]:
     yield "# Configuration\n"
     yield from prose(
         "Every setting of a node, under Kafka's names. They are given in a TOML file (`ottla node --config FILE`; "

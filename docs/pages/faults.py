@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from docs.pages.text import page, prose
+from docs.pages.text import prose
 from ottla.simulation.faults import GROUPS, needs_sync
 from ottla.simulation.whims import CHOICES, RATES
 
 
-def faults() -> str:
-    return page(_faults())
-
-
-def _faults() -> Iterator[str]:
+def faults() -> Iterator[str]:
     yield "# What a simulation does to a cluster\n"
     yield from prose(
         "The kinds of fault that `ottla simulate` knows, by what they harm (`--faults` takes their names). Each seed "

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from docs.pages.text import diagram, item, page, prose
+from docs.pages.text import diagram, item, prose
 from ottla.broker.groups.classic import TRANSITIONS, State
 from ottla.broker.groups.consumer import GROUP_STEPS, MEMBER_STEPS, GroupState, MemberState
 
 
-def group_states() -> str:
-    return page(_group_states())
-
-
-def _group_states() -> Iterator[str]:
+def group_states() -> Iterator[str]:
     yield "# The states of groups\n"
     yield "## A classic group\n"
     yield from prose(

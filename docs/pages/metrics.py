@@ -7,7 +7,7 @@ from uuid import UUID
 
 from prometheus_client.metrics_core import Metric
 
-from docs.pages.text import item, page, prose
+from docs.pages.text import item, prose
 from ottla.broker import QuorumStatus, TransactionSummary
 from ottla.controller import BrokerImage, Listener, MetadataImage, PartitionImage, TopicImage
 from ottla.gateway import GroupRow, MetadataChanges, NodeViews, ReplicaRow
@@ -16,11 +16,7 @@ from ottla.log import CleanerStatus
 from ottla.wire import Stats
 
 
-def metrics() -> str:
-    return page(_metrics())
-
-
-def _metrics() -> Iterator[str]:
+def metrics() -> Iterator[str]:
     yield "# Metrics\n"
     yield from prose(
         "What `/metrics` on a node's HTTP listener tells, in Prometheus' text format or OpenMetrics as the scraper "

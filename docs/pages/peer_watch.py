@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from docs.pages.text import item, page, prose
+from docs.pages.text import item, prose
 from ottla.controller.rpc.watch_state import MAX_PROBES, TRANSITIONS, Sign, Standing
 
 
-def peer_watch() -> str:
-    return page(_peer_watch())
-
-
-def _peer_watch() -> Iterator[str]:
+def peer_watch() -> Iterator[str]:
     yield "# The states of the watch over a peer\n"
     yield from prose(
         "Every node keeps a connection to every other one, and concludes from what becomes of it (see "
         "[architecture.md](architecture.md#when-a-node-dies)). Rows are what was known, columns what was seen, cells "
         "what is known then; a dot stands for what cannot occur. Entering *dead* is evidence, and is reported to Raft "
-        "and to the active controller, as is *refused* after that; entering *watching* lifts it."
+        "and to the active controller, which also hears of each *refused* after that; entering *watching* lifts it."
     )
     yield "| | " + " | ".join(sign.value for sign in Sign) + " |"
     yield "|---" * (len(Sign) + 1) + "|"

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from docs.pages.text import diagram, item, page, prose
+from docs.pages.text import diagram, item, prose
 from ottla.broker.transactions import TRANSITIONS as TRANSACTION_TRANSITIONS
 from ottla.broker.transactions import State as TransactionState
 from ottla.client.producer.transactions import TRANSITIONS as PRODUCER_TRANSITIONS
 from ottla.client.producer.transactions import State as ProducerState
 
 
-def transaction_states() -> str:
-    return page(_transaction_states())
-
-
-def _transaction_states() -> Iterator[str]:
+def transaction_states() -> Iterator[str]:
     yield "# The states of a transactional id\n"
     yield from prose(
         "From the table that the coordinator itself goes by: a record that would be any other step ends the node. The "
@@ -42,11 +38,7 @@ TRANSACTION_STATES = {
 }
 
 
-def producer_states() -> str:
-    return page(_producer_states())
-
-
-def _producer_states() -> Iterator[str]:
+def producer_states() -> Iterator[str]:
     yield "# The states of a transactional producer\n"
     yield from prose(
         "From the table that the client library goes by, with KafkaProducer's names; any other step is an "

@@ -114,6 +114,7 @@ class Quorum:
             self._rpc,
             on_peer_dead=self._peer_dead,
             on_peer_alive=self._peer_alive,
+            on_peer_refused=self._peer_refused,
             introduce_as=None if raft.node_id in voters else advertised,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -268,9 +269,11 @@ class Quorum:
 
     def _peer_dead(self, node_id: int) -> None:
         if node_id in self._met:
-            self._met.remove(node_id)
             log.warning("peer_died", peer=node_id)
         self.driver.suspect(node_id)
+        self._peer_refused(node_id)
+
+    def _peer_refused(self, node_id: int) -> None:
         if self.active is not None:
             self.active.peer_dead(node_id)
 

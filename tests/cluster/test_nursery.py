@@ -25,8 +25,10 @@ async def test_a_node_that_nobody_can_reach_any_more_is_stopped(tmp_path: Path) 
     for each in (ours, theirs):
         each.close()
     os.close(started)
-    async with asyncio.timeout(30):
-        assert await nursery.wait() == 0
-        # The node has the other end for as long as it runs; alone it is never ready.
-        assert await asyncio.to_thread(os.read, ready, 1) == b""
-    os.close(ready)
+    reader = asyncio.StreamReader()
+    with os.fdopen(ready, "rb") as pipe:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        async with asyncio.timeout(30):
+            assert await nursery.wait() == 0
+            # The node has the other end for as long as it runs; alone it is never ready.
+            assert await reader.read() == b""

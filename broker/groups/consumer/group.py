@@ -138,10 +138,6 @@ class ConsumerGroup:
     def of(self, member_id: str) -> Current:
         return self.current.get(member_id, FRESH)
 
-    def owned_by(self, member_id: str) -> Partitions:
-        """What it has last said to own."""
-        return self.said.get(member_id, NOTHING)
-
     @property
     def state(self) -> GroupState:
         if not self.members:

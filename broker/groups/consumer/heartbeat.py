@@ -117,9 +117,7 @@ def beat(
     if request.epoch == AWAY:
         return _go_away(group, request)
     if _nothing_new(group, request, topics):
-        assigned = group.of(request.member_id).assigned
-        to_tell = None if group.owned_by(request.member_id) == assigned else assigned
-        return Decision(BeatAnswer(ErrorCode.none, request.member_id, request.epoch, to_tell))
+        return Decision(_answer(group, request, group.of(request.member_id)))
     return _decide(group, request, topics, find)
 
 
@@ -228,13 +226,11 @@ def _decide(group: ConsumerGroup, request: Beat, topics: Mapping[str, Topic], fi
     after = reconciled(begun, request.member_id, target, known.target_epoch, known.owners, owned)
     if after != current:
         draft.put(CurrentKey(group.id, request.member_id), after)
-    return Decision(
-        BeatAnswer(ErrorCode.none, request.member_id, after.epoch, _to_tell(group, request, after)), draft.entries
-    )
+    return Decision(_answer(group, request, after), draft.entries)
 
 
-def _to_tell(group: ConsumerGroup, request: Beat, after: Current) -> Partitions | None:
-    """The assignment, unless it is the old one and the member knows it.
+def _answer(group: ConsumerGroup, request: Beat, after: Current) -> BeatAnswer:
+    """With the assignment, unless it is the old one and the member knows it.
 
     It goes on being told until the member says that it owns it. Kafka tells it once, and to whoever says everything
     anew. But an answer may be lost, and not every client does that then: librdkafka repeats the request as it was when
@@ -242,8 +238,9 @@ def _to_tell(group: ConsumerGroup, request: Beat, after: Current) -> Partitions 
     """
     told_all = request.epoch == 0 or (request.owned is not None and request.rebalance_ms >= 0)
     changed = after.assigned != group.of(request.member_id).assigned
-    owned = group.owned_by(request.member_id) if request.owned is None else request.owned
-    return after.assigned if told_all or changed or owned != after.assigned else None
+    owned = group.said.get(request.member_id, NOTHING) if request.owned is None else request.owned
+    assignment = after.assigned if told_all or changed or owned != after.assigned else None
+    return BeatAnswer(ErrorCode.none, request.member_id, after.epoch, assignment)
 
 
 def facts_matter(old: MemberFacts | None, new: MemberFacts) -> bool:
