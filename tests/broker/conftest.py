@@ -15,4 +15,4 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.chdir(tmp_path)
     made = World(OsDisk())
     yield made
-    await made.broker.close()
+    await made.close()

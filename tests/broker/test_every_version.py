@@ -324,7 +324,7 @@ async def test_a_request_with_content_is_answered(world: World, row: Any, versio
     assert type(response) is response_type(row.key, version)
     assert errors_in(response) == expected(row.key, version)
     assert partition.log_end_offset == (4 if row.key == 0 else 3)
-    await world.broker.close()
+    await world.close()
 
 
 def test_api_versions_is_answered_from_the_table(world: World) -> None:

@@ -290,6 +290,13 @@ class World:
     def update(self, **changes: Any) -> None:
         self.view.image = replace(self.view.image, **changes)
 
+    async def close(self) -> None:
+        """The logs keep no files open: there are thousands of them in all tests."""
+        await self.broker.close()
+        for partition in self.replicas.partitions.values():
+            if partition.log is not None:
+                partition.log.abandon()
+
     def add_topic(
         self,
         name: str,

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError as AioError  # type: ignore[import-untype
 from confluent_kafka import Consumer, KafkaException
 from kafka import ConsumerRebalanceListener as PythonListener  # type: ignore[import-untyped]
 from kafka import KafkaConsumer
-from kafka.errors import KafkaError  # type: ignore[import-untyped]
+from kafka.errors import KafkaError, RetriableError  # type: ignore[import-untyped]
 
 from ottla import client as ottla
 from tests.compatibility.aio import stop
@@ -243,7 +243,13 @@ class KafkaPythonMember(Member):
         consumer.subscribe([topic], listener=Listener())
         try:
             while not self._stopping.is_set():
-                polled = consumer.poll(timeout_ms=POLL_MS)
+                try:
+                    polled = consumer.poll(timeout_ms=POLL_MS)
+                except RetriableError as error:
+                    # Refused by a node that has just died: `poll` raises it while the coordinator is not known, as it
+                    # asks the node with the fewest requests under way for new metadata, which the dead one may be.
+                    self.refused[repr(error)] += 1
+                    continue
                 self.assigned = frozenset(each.partition for each in consumer.assignment())
                 records = [record for rows in polled.values() for record in rows]
                 if records:

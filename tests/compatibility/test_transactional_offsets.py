@@ -31,7 +31,6 @@ def with_confluent(cluster: Cluster, group: str, source: str, target: str, betwe
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
-            "session.timeout.ms": 10000,
         }
     )
     try:

@@ -31,7 +31,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     made = World(OsDisk())
     made.add_topic("t", PARTITIONS)
     yield made
-    await made.broker.close()
+    await made.close()
 
 
 async def commit(world: World, member: str, epoch: int, offset: int = 5) -> ErrorCode:
@@ -255,7 +255,7 @@ async def run_schedule(seed: int, length: int) -> None:
         forget_others(world, alive)
     if alive:
         await settle(world, alive, 25)
-    await world.broker.close()
+    await world.close()
 
 
 @settings(deadline=None, max_examples=25)

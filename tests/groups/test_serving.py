@@ -33,7 +33,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     made = World(OsDisk())
     made.add_topic("t", 3)
     yield made
-    await made.broker.close()
+    await made.close()
 
 
 def join_values(**more: Any) -> dict[str, Any]:

@@ -324,7 +324,7 @@ async def run(seed: int, members: tuple[str, ...], length: int) -> int:
     for reader in schedule.readers:
         if reader.task is not None:
             reader.task.cancel()
-    await schedule.world.broker.close()
+    await schedule.world.close()
     return schedule.accepted
 
 

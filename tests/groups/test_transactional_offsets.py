@@ -47,7 +47,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     made.peers.answer = ask
     yield made
-    await made.broker.close()
+    await made.close()
 
 
 def values(producer: Producer, offset: int, *, partition: int = 0, name: str = ID, **more: Any) -> dict[str, Any]:

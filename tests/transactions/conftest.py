@@ -17,4 +17,4 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     blocks = iter(range(1000, 10_000, 10))
     made.controller.answers[AllocateProducerIds] = lambda _: AllocateProducerIdsResponse(first=next(blocks), count=10)
     yield made
-    await made.broker.close()
+    await made.close()

@@ -106,6 +106,6 @@ async def test_questions_are_bounded_and_nobody_waits_for_a_broker_that_ends(wor
     asked = [world.broker.context.verifier.ask("a", P, ("t", index), add=False) for index in range(4)]
     assert [each.done() for each in asked] == [False, False, False, True]
     assert asked[3].result() is ErrorCode.coordinator_not_available
-    await world.broker.close()
+    await world.close()
     await asyncio.sleep(0)
     assert [each.result() for each in asked[:3]] == [ErrorCode.network_exception] * 3
