@@ -1,8 +1,9 @@
 """How many simulated seconds one core does in a second. Run by hand: python benchmarks/simulation.py [SEEDS]
 
-An operation is an entry of the history: a send or a poll. A lone simulation needs one core; times are its CPU times, so
-that other processes disturb less. "calls" (Python calls per simulated second, by cProfile, in a run of its own) are the
-same on every machine and in every run of one version: what to compare when a machine is noisy.
+An operation is an entry of the history: a send of one to five records, or a poll. A lone simulation needs one core;
+times are its CPU times, so that other processes disturb less. "calls" (Python calls per simulated second, by cProfile,
+in a run of its own) are the same on every machine and in every run of one version: what to compare when a machine is
+noisy.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Measured:
     def __init__(self, rate: float | None, seconds: float, *, profiled: bool = False) -> None:
         self.seconds = seconds
         self.cpu = self.calls = 0.0
-        self.operations = self.sends = 0
+        self.operations = self.records = 0
         self._profile = cProfile.Profile() if profiled else None
         self._rate = rate
         run(self._scenario, SEED)
@@ -49,7 +50,7 @@ class Measured:
                 await self._advance(cluster)
                 entries = [entry for entry in list(workload.history)[before:] if entry.type == "invoke"]
                 self.operations = sum(entry.f in ("send", "poll") for entry in entries)
-                self.sends = sum(entry.f == "send" for entry in entries)
+                self.records = sum(len(entry.value) for entry in entries if entry.f == "send")
                 await workload.stop(within=30)
 
     async def _advance(self, cluster: SimulatedCluster) -> None:
@@ -67,11 +68,11 @@ def steady(table: Table, name: str, rate: float | None, seconds: float, rounds: 
     measured = [Measured(rate, seconds) for _ in range(rounds)]
     speeds = sorted(each.seconds / each.cpu for each in measured)
     calls = Measured(rate, seconds / 4, profiled=True).calls
-    operations, sends = measured[0].operations / seconds, measured[0].sends / seconds
+    operations, records = measured[0].operations / seconds, measured[0].records / seconds
     table.add_row(
         name,
         f"{operations:.0f}",
-        f"{sends:.0f}",
+        f"{records:.0f}",
         f"{statistics.median(speeds):.1f}",
         f"{speeds[-1]:.1f}",
         f"{calls:,.0f}",

@@ -22,7 +22,14 @@ TOTAL, BATCHES = 240, 4
 def with_confluent(cluster: Cluster, group: str, source: str, target: str, between: Callable[[int], None]) -> None:
     """The second transaction is aborted, and its input read once more."""
     producer = Producer(
-        {"bootstrap.servers": cluster.bootstrap, "transactional.id": f"tid-{group}", "transaction.timeout.ms": 30000}
+        {
+            "bootstrap.servers": cluster.bootstrap,
+            "transactional.id": f"tid-{group}",
+            "transaction.timeout.ms": 30000,
+            # librdkafka 2.16 keeps the group's coordinator in mind. When that has died and is gone from the metadata it
+            # waits for it without a timeout, and asks anew only when a connection comes or goes: so let idle ones go.
+            "connections.max.idle.ms": 2000,
+        }
     )
     consumer = Consumer(
         {
