@@ -9,6 +9,10 @@ a transaction under way are UNSTABLE_OFFSET_COMMIT for OffsetFetch with `require
 
 Differences from Kafka: whatever keeps the transaction's coordinator from answering is told as
 COORDINATOR_LOAD_IN_PROGRESS, upon which clients try again without looking for another coordinator of the group.
+
+librdkafka up to 2.16 at least may wait for good, without its timeout, for a coordinator that has died and is gone from
+the metadata (its issue 5511; Kafka's metadata leaves the dead out, too). `connections.max.idle.ms` of some seconds at
+the producer ends that: any connection that goes makes it ask anew.
 """
 
 from __future__ import annotations

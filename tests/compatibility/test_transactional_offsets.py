@@ -26,8 +26,8 @@ def with_confluent(cluster: Cluster, group: str, source: str, target: str, betwe
             "bootstrap.servers": cluster.bootstrap,
             "transactional.id": f"tid-{group}",
             "transaction.timeout.ms": 30000,
-            # librdkafka 2.16 keeps the group's coordinator in mind. When that has died and is gone from the metadata it
-            # waits for it without a timeout, and asks anew only when a connection comes or goes: so let idle ones go.
+            # Or its call may never end, nor time out, once the group's coordinator is gone from the metadata
+            # (librdkafka #5511): it then asks for another one only when some connection comes or goes.
             "connections.max.idle.ms": 2000,
         }
     )
