@@ -334,7 +334,11 @@ class LogManager:
         await self._commits.run_blocking(self.checkpoint)
 
     async def close(self, broker_epoch: int = -1) -> bool:
-        """Close every log, and mark the directory clean if each of them could be closed cleanly. Returns whether."""
+        """Close every log, and mark the directory clean if each of them could be closed cleanly. Returns whether.
+
+        `broker_epoch`: the registration that ends with it, -1 for a process that has had none, and so has answered for
+        nothing: it leaves the mark of the process before it, if all that this one had answered for is still there.
+        """
         clean = not self.offline
         for _, each in self:
             try:
@@ -351,7 +355,8 @@ class LogManager:
     def _finish(self, clean: bool, broker_epoch: int) -> None:
         self.checkpoint()
         if clean:
-            self._stop.mark_clean(broker_epoch)
+            before = self.last_broker_epoch if self.kept_everything else -1
+            self._stop.mark_clean(broker_epoch if broker_epoch >= 0 else before)
 
     def abandon(self) -> None:
         """Let go of everything without writing: what a kill leaves, for tests and simulation."""

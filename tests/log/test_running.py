@@ -45,6 +45,29 @@ def test_a_killed_process_has_lost_nothing_and_a_machine_without_power_may_have_
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("ended", "found"), [("close", 7), ("kill", 7), ("crash", -1), ("wipe", -1)], ids=lambda value: str(value)
+)
+def test_a_process_that_never_was_registered_leaves_what_the_one_before_had_left(ended: str, found: int) -> None:
+    """It has answered for nothing: what it found is still there, or still missing."""
+
+    async def scenario() -> None:
+        disk = ModelledDisk(random.Random(1))
+        manager = await opened(disk)
+        await manager.note_running(7, synced=False)
+        if ended == "close":
+            await manager.close(7)
+        else:
+            getattr(disk, ended)()
+        for _ in range(2):
+            assert await (await opened(disk)).close()
+        disk.crash()
+        manager = await opened(disk)
+        assert (manager.was_clean, manager.last_broker_epoch) == (True, found)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("at", range(4))
 def test_the_mark_of_a_clean_stop_does_not_come_back(at: int) -> None:
     """Whoever took it may have died before that was durable, and the power goes under the next one."""

@@ -22,8 +22,8 @@ class RegisterBrokerResponse(RpcResponse):
 class RegisterBroker(RpcRequest[RegisterBrokerResponse]):
     """A broker process has started (KIP-500, KIP-631).
 
-    `incarnation` is drawn once per process. `clean_shutdown` says that the last process on this directory closed
-    its logs; `previous_epoch` is the epoch under which it did (-1 unknown), as in KIP-966.
+    `incarnation` is drawn once per process. `clean_shutdown` says that all is still there that the last
+    registered process on this directory has answered for; `previous_epoch` is its epoch (-1 unknown), as in KIP-966.
     """
 
     response_type = RegisterBrokerResponse

@@ -29,8 +29,16 @@ def test_one_loses_its_power_while_others_are_killed(seed: int):
     assert storm(f"disk {seed}", seconds=15, kinds=POWER)
 
 
-def two_go_down_and_the_third_is_wiped(seed: int, flush: str, how: str) -> None:
-    """The two hold everything that was acknowledged."""
+async def _end(cluster: SimulatedCluster, node_id: int, how: str) -> None:
+    if how == "stop":
+        await cluster.stop(node_id)
+    else:
+        cluster.kill(node_id)
+
+
+def two_go_down_and_the_third_is_wiped(seed: int, flush: str, how: str, *, meanwhile: str = "") -> None:
+    """The two hold everything that was acknowledged. `meanwhile` each of them comes up alone, without a controller to
+    register with, and ends like that."""
 
     async def scenario() -> None:
         async with SimulatedCluster(settings={"ottla.flush": flush}) as cluster:
@@ -41,6 +49,10 @@ def two_go_down_and_the_third_is_wiped(seed: int, flush: str, how: str) -> None:
                     getattr(cluster, how)(node_id)
                 cluster.wipe(3)
                 await cluster.advance(0.5)
+                for node_id in (1, 2) if meanwhile else ():
+                    cluster.start(node_id)
+                    await cluster.advance(1)
+                    await _end(cluster, node_id, meanwhile)
                 for node_id in (1, 2, 3):
                     cluster.start(node_id)
                 await cluster.until(lambda: cluster.full("orders"), "every replica is in sync", within=30)
@@ -56,6 +68,14 @@ def two_go_down_and_the_third_is_wiped(seed: int, flush: str, how: str) -> None:
 @pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
 def test_two_go_down_that_have_everything_and_the_third_is_wiped(seed: int, flush: str, how: str):
     two_go_down_and_the_third_is_wiped(seed, flush, how)
+
+
+@pytest.mark.parametrize("meanwhile", ["stop", "kill"])
+@pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
+def test_they_come_up_alone_in_between(flush: str, how: str, meanwhile: str):
+    """A process that never was registered must not leave the mark of a stop that nobody knows: after that the wiped one
+    looked no worse than they did, and it led, with nothing."""
+    two_go_down_and_the_third_is_wiped(0, flush, how, meanwhile=meanwhile)
 
 
 @pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
