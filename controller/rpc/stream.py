@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from ottla.controller.rpc.framing import split_frames
 from ottla.controller.rpc.stream_codec import Opener, Sealer
 
-PROTOCOL = "ottla-raft"
+PROTOCOL = "tcp"
+"""What the connection is upgraded to. aiohttp's parser in Python, which it has where there is no compiled one, lets go
+of a connection only for this and for "websocket"."""
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 # How often a peer that waits for the rest of a large frame says how far it has come, in seconds.
 _PROGRESS_S = 0.25

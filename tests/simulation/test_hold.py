@@ -361,7 +361,7 @@ def test_a_stream_of_raft_messages(step: int):
     """A request and its answer, then frames in both directions."""
     append, told = raft.AppendRequest(1, 0, 0, 0, 1), raft.AppendResponse(1, True, 0, 1)
     there, back = Sealer(b"there"), Sealer(b"back")
-    sent = b"GET /v1/raft HTTP/1.1\r\nUpgrade: ottla-raft\r\n\r\n"
+    sent = b"GET /v1/raft HTTP/1.1\r\nUpgrade: tcp\r\n\r\n"
     sent += there.seal([encode_message(append)], 0) + there.seal([], 0) + there.seal([encode_message(append)] * 2, 0)
     answered = b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + back.seal([encode_message(told)], 0)
     asked: deque[tuple[str, ...]] = deque()
