@@ -129,6 +129,7 @@ class _Builder:
             fenced=record.fenced,
             in_controlled_shutdown=record.in_controlled_shutdown,
             http=record.http,
+            previous_epoch=record.previous_epoch,
         )
         self._changed_brokers.add(record.id)
 
@@ -143,6 +144,7 @@ class _Builder:
             in_controlled_shutdown=broker.in_controlled_shutdown
             if record.in_controlled_shutdown is None
             else record.in_controlled_shutdown,
+            previous_epoch=-1 if record.fenced is False else broker.previous_epoch,
         )
         if broker.eligible:
             self._set_away(record.id, 0)

@@ -37,8 +37,9 @@ def register_broker(
 
     It leaves every ISR that has another member: whether its last stop was clean or not, it has not followed since.
     After an unclean one it may lack records that it had confirmed, so it is no eligible leader either (KIP-966): clean
-    is only a stop of the very registration that the image knows. The epoch is the Raft index that
-    the registration is expected at, hence larger than all before. The first registration also makes
+    is only a stop of the very registration that the image knows, or, beyond KIP-966, of the one before if nothing came
+    of the last: a process that dies before it hears of its registration cannot tell the next of it. The epoch is the
+    Raft index that the registration is expected at, hence larger than all before. The first registration also makes
     min.insync.replicas the cluster's own.
 
     `session_live` says that the registered incarnation has lately been heard of.
@@ -50,6 +51,7 @@ def register_broker(
             f"Expected cluster ID {image.cluster_id}, but got cluster ID {request.cluster_id}",
         )
     before = image.brokers.get(request.node_id)
+    clean = before is not None and request.clean_shutdown and before.knows_stop(request.previous_epoch)
     record = BrokerRegistered(
         id=request.node_id,
         epoch=image.offset + 1,
@@ -57,6 +59,7 @@ def register_broker(
         listeners=tuple((listener.name, listener.host, listener.port) for listener in request.listeners),
         rack=request.rack,
         http=request.http,
+        previous_epoch=request.previous_epoch if clean else -1,
     )
     if before is None:
         # New, or unregistered once: then it may still be what an ISR has left, and nobody knows what became of it.
@@ -76,7 +79,6 @@ def register_broker(
     if _same_registration(before, record):
         # The answer to the first attempt was lost.
         return Decision((), RegisterBrokerResponse(epoch=before.epoch))
-    clean = request.clean_shutdown and request.previous_epoch == before.epoch
     # A process that registers again has lost nothing: it never stopped.
     lost = () if clean or before.incarnation == request.incarnation else (request.node_id,)
     return Decision(

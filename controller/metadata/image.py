@@ -37,6 +37,8 @@ class BrokerImage:
     """A registered broker. `epoch` grows with every registration; `http` is "host:port" or empty.
 
     A fenced broker leads nothing, is in no ISR that has another member, and is not shown to clients (KIP-631).
+    `previous_epoch` is that of the registration before, whose promises this one has all kept; -1 if it has not, and
+    once it was unfenced, for from then on it makes promises of its own.
     """
 
     id: int
@@ -47,11 +49,17 @@ class BrokerImage:
     fenced: bool = True
     in_controlled_shutdown: bool = False
     http: str = ""
+    previous_epoch: int = -1
 
     @property
     def eligible(self) -> bool:
         """Whether it may lead a partition and join an ISR."""
         return not self.fenced and not self.in_controlled_shutdown
+
+    def knows_stop(self, epoch: int) -> bool:
+        """Whether nothing was promised since a stop of the registration with this epoch: it is this one, or this one
+        has not been unfenced, and may not even have been heard of."""
+        return epoch >= 0 and epoch in (self.epoch, self.previous_epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,10 @@ class MetadataRecord(BaseModel):
 
 
 class BrokerRegistered(MetadataRecord):
-    """A broker's registration, which replaces the one before. `listeners` are (name, host, port)."""
+    """A broker's registration, which replaces the one before. `listeners` are (name, host, port).
+
+    `previous_epoch`: see `BrokerImage`.
+    """
 
     type: Literal["broker"] = "broker"
     id: int
@@ -30,6 +33,7 @@ class BrokerRegistered(MetadataRecord):
     http: str = ""
     fenced: bool = True
     in_controlled_shutdown: bool = False
+    previous_epoch: int = -1
 
 
 class BrokerChanged(MetadataRecord):

@@ -71,6 +71,7 @@ def image_records(image: MetadataImage) -> Iterator[Record]:
             http=broker.http,
             fenced=broker.fenced,
             in_controlled_shutdown=broker.in_controlled_shutdown,
+            previous_epoch=broker.previous_epoch,
         )
     for broker_id, for_ms in image.away.items():
         yield BrokerAway(id=broker_id, for_ms=for_ms)

@@ -20,10 +20,15 @@ def elr(cluster: Cluster) -> tuple[int, ...]:
 
 def back(cluster: Cluster, node_id: int, *, clean: bool, previous_epoch: int | None = None) -> None:
     """The broker registers in a new life, and is unfenced."""
-    request = registration(node_id, f"life after {cluster.image.offset}")
     epoch = cluster.epoch(node_id) if previous_epoch is None else previous_epoch
-    assert not cluster.ask(request.model_copy(update={"clean_shutdown": clean, "previous_epoch": epoch})).error
+    register_again(cluster, node_id, epoch, clean=clean)
     cluster.beat(node_id)
+
+
+def register_again(cluster: Cluster, node_id: int, previous_epoch: int, *, clean: bool = True) -> None:
+    request = registration(node_id, f"life after {cluster.image.offset}")
+    update = {"clean_shutdown": clean, "previous_epoch": previous_epoch}
+    assert not cluster.ask(request.model_copy(update=update)).error
 
 
 def test_with_enough_in_sync_nobody_else_is_eligible(cluster: Cluster) -> None:
@@ -88,6 +93,42 @@ def test_a_clean_stop_of_another_life_is_not_clean(cluster: Cluster) -> None:
     """An old directory put back may have a marker of a clean stop in it."""
     cluster.alter(1, cluster.wish("t", 1))
     back(cluster, 2, clean=True, previous_epoch=cluster.epoch(2) - 1)
+    assert elr(cluster) == (3,)
+
+
+def test_a_life_that_ended_before_it_was_unfenced_hides_no_clean_stop(cluster: Cluster) -> None:
+    """It died before it heard of its registration, so that the next names the one before. Any number of times."""
+    cluster.alter(1, cluster.wish("t", 1))
+    last = cluster.epoch(2)
+    register_again(cluster, 2, last)
+    register_again(cluster, 2, last)
+    cluster.image = decode_snapshot(encode_snapshot(cluster.image), CLUSTER_ID)
+    back(cluster, 2, clean=True, previous_epoch=last)
+    assert elr(cluster) == (2, 3)
+
+
+def test_a_clean_stop_before_a_life_that_was_unfenced_is_not_clean(cluster: Cluster) -> None:
+    """An old directory put back."""
+    cluster.alter(1, cluster.wish("t", 1))
+    last = cluster.epoch(2)
+    back(cluster, 2, clean=True)
+    back(cluster, 2, clean=True, previous_epoch=last)
+    assert elr(cluster) == (3,)
+
+
+def test_nor_is_one_that_was_not_believed_before(cluster: Cluster) -> None:
+    cluster.alter(1, cluster.wish("t", 1))
+    last = cluster.epoch(2)
+    register_again(cluster, 2, last - 1)
+    register_again(cluster, 2, last)
+    assert elr(cluster) == (3,)
+
+
+def test_nor_is_one_of_which_nothing_is_known(cluster: Cluster) -> None:
+    """Not even after a life that was believed, and unfenced."""
+    cluster.alter(1, cluster.wish("t", 1))
+    back(cluster, 2, clean=True)
+    register_again(cluster, 2, -1)
     assert elr(cluster) == (3,)
 
 

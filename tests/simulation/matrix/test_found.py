@@ -2,6 +2,7 @@
 
 import pytest
 
+from ottla.client import NewTopic
 from ottla.log.checkpoints import Running
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.errors import Anomaly
@@ -76,6 +77,38 @@ def test_they_come_up_alone_in_between(flush: str, how: str, meanwhile: str):
     """A process that never was registered must not leave the mark of a stop that nobody knows: after that the wiped one
     looked no worse than they did, and it led, with nothing."""
     two_go_down_and_the_third_is_wiped(0, flush, how, meanwhile=meanwhile)
+
+
+@pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
+def test_it_dies_before_it_hears_of_its_registration(flush: str, how: str):
+    """Its next life names the registration before that one, and still has everything; the other replica is wiped."""
+
+    async def scenario() -> None:
+        async with SimulatedCluster(nodes=5, settings={"ottla.flush": flush}) as cluster:
+            async with cluster.admin() as admin:
+                both = {"min.insync.replicas": "2"}
+                await admin.create_topics([NewTopic("orders", replica_assignments={0: [5, 1]}, topic_configs=both)])
+            await cluster.until(lambda: cluster.full("orders"), "both replicas are in sync", within=30)
+            async with cluster.traffic("orders", 1, interval=0.02) as traffic:
+                await cluster.advance(1)
+                getattr(cluster, how)(1)
+                await cluster.advance(3)
+                cluster.wipe(5)
+                held = cluster.hold("RegisterBroker", target=1, response=True)
+                cluster.start(1)
+                await held.caught()
+                getattr(cluster, how)(1)
+                held.drop()
+                cluster.start(1)
+                await cluster.advance(3)
+                cluster.start(5)
+                await cluster.until(lambda: cluster.full("orders"), "every replica is in sync", within=30)
+                await traffic.start_reading()
+                await traffic.stop_writing(within=60)
+                await traffic.read_everything()
+                assert traffic.ledger.verdict().clean
+
+    run(scenario, 0)
 
 
 @pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
