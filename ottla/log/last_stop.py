@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import structlog
 
 from ottla.log.checkpoints import (
     CLEAN_SHUTDOWN_FILE,
@@ -11,7 +11,10 @@ from ottla.log.checkpoints import (
     decode_clean_shutdown,
     encode_clean_shutdown,
 )
-from ottla.log.disk import Disk, overwrite
+from ottla.log.disk import Disk
+from ottla.log.errors import DiskError
+
+log = structlog.get_logger(__name__)
 
 
 class LastStop:
@@ -41,6 +44,7 @@ class LastStop:
         self._disk.sync_dir(self._directory)
         if self._disk.exists(self._clean):
             self.broker_epoch = decode_clean_shutdown(self._disk.read(self._clean))
+            self._note_until_registered()
             self._disk.remove(self._clean)
             self._disk.sync_dir(self._directory)
             self.was_clean = self.was_durable = self.kept_promises = True
@@ -50,6 +54,15 @@ class LastStop:
                 self.kept_promises = True
                 self.was_durable = ran.synced
                 self.broker_epoch = ran.broker_epoch
+
+    def _note_until_registered(self) -> None:
+        """This process answers for nothing until it is registered: whatever happens to it before, all is still there
+        that the one before has answered for, and on the disk."""
+        try:
+            self._write_note(self.broker_epoch, synced=True)
+        except DiskError as error:
+            # A node has to come up on a full disk, too. Then a loss of power from here on counts as a loss of records.
+            log.warning("clean_stop_not_noted", epoch=self.broker_epoch, error=str(error))
 
     def before_cut(self, torn: bool) -> None:
         """Something will be cut. It may have been answered for, unless it is `torn`, and everything else was synced
@@ -63,11 +76,18 @@ class LastStop:
             self._disk.sync_dir(self._directory)
 
     def note_running(self, broker_epoch: int, *, synced: bool) -> None:
-        """Under which registration this process runs. Without `synced` the note itself is not synced either: it is to
-        live as long as the page cache. Raises DiskError."""
-        note = Running(self._disk.boot_id(), broker_epoch, synced).encode()
-        write = self._disk.write_atomic if synced else functools.partial(overwrite, self._disk)
-        write(self._running, note)
+        """Durably note under which registration this process runs. Raises DiskError, and then nothing is noted."""
+        try:
+            self._write_note(broker_epoch, synced=synced)
+        except DiskError:
+            # What the note before says may hold for this process no longer.
+            if self._disk.exists(self._running):
+                self._disk.remove(self._running)
+                self._disk.sync_dir(self._directory)
+            raise
+
+    def _write_note(self, broker_epoch: int, *, synced: bool) -> None:
+        self._disk.write_atomic(self._running, Running(self._disk.boot_id(), broker_epoch, synced).encode())
 
     def mark_clean(self, broker_epoch: int) -> None:
         """Every log is closed, and all of it is durable. Raises DiskError."""

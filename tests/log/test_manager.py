@@ -78,12 +78,12 @@ async def test_a_crash_at_every_point_of_recovery_is_unclean_again(world: World)
         lead(log, batch([b"x" * 50]))
     expected = read_all(log)
     assert await manager.close()
-    removed = 3  # the operation that makes the removal of the mark durable
+    removed = 9  # the operation that makes the removal of the mark durable
     world.disk.crash_at = world.disk.operations + removed
     with pytest.raises(Crashed):
         await world.open()
     world.disk.crash()
-    for at in range(1, 13):
+    for at in range(1, 20):
         world.disk.operations, world.disk.crash_at = 0, at
         try:
             manager = await world.open()

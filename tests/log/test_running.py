@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from ottla.log import Crashed, GroupCommit, LogConfig, LogManager, ModelledDisk
+from ottla.log import Crashed, DiskFull, GroupCommit, LogConfig, LogManager, ModelledDisk
 from ottla.log.checkpoints import Running
 from tests.log.batches import batch, lead
 
@@ -68,7 +68,51 @@ def test_a_process_that_never_was_registered_leaves_what_the_one_before_had_left
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("ends", [("crash",), ("kill",), ("kill", "crash"), ("crash", "crash", "kill")])
+def test_what_was_stopped_cleanly_is_there_until_a_process_is_registered(ends: tuple[str, ...]) -> None:
+    """The power comes back and goes again before there is a controller to register with."""
+
+    async def scenario() -> None:
+        disk = ModelledDisk(random.Random(1))
+        await (await opened(disk)).close(7)
+        for end in ends:
+            await opened(disk)
+            getattr(disk, end)()
+        manager = await opened(disk)
+        assert (manager.was_clean, manager.kept_everything, manager.last_broker_epoch) == (False, True, 7)
+        await manager.note_running(8, synced=False)
+        disk.crash()
+        assert not (await opened(disk)).kept_everything
+
+    asyncio.run(scenario())
+
+
+def test_a_registration_that_cannot_be_noted_ends_what_the_note_before_promises() -> None:
+    async def scenario() -> None:
+        disk = ModelledDisk(random.Random(1))
+        await (await opened(disk)).close(7)
+        manager = await opened(disk)
+        disk.capacity = disk.used()
+        with pytest.raises(DiskFull):
+            await manager.note_running(8, synced=False)
+        disk.kill()
+        assert not (await opened(disk)).kept_everything
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_is_opened_after_a_clean_stop() -> None:
+    async def scenario() -> None:
+        disk = ModelledDisk(random.Random(1))
+        await (await opened(disk)).close(7)
+        disk.capacity = disk.used()
+        manager = await opened(disk)
+        assert (manager.was_clean, manager.kept_everything, manager.last_broker_epoch) == (True, True, 7)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("at", range(10))
 def test_the_mark_of_a_clean_stop_does_not_come_back(at: int) -> None:
     """Whoever took it may have died before that was durable, and the power goes under the next one."""
 
