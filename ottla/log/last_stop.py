@@ -66,10 +66,13 @@ class LastStop:
 
     def before_cut(self, torn: bool) -> None:
         """Something will be cut. It may have been answered for, unless it is `torn`, and everything else was synced
-        first. That is noted durably, as the process after this one will not see it, and this one may not live to tell.
-        Raises DiskError."""
-        if torn and self.was_durable:
-            return
+        first. Raises DiskError."""
+        if not (torn and self.was_durable):
+            self.note_loss()
+
+    def note_loss(self) -> None:
+        """Something is missing that may have been answered for. That is noted durably, as the process after this one
+        will not see it, and this one may not live to tell. Raises DiskError."""
         self.kept_promises = False
         if self._disk.exists(self._running):
             self._disk.remove(self._running)

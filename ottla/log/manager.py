@@ -18,7 +18,7 @@ from ottla.log.disk import Disk, Lock
 from ottla.log.errors import CorruptFile, DiskError, InconsistentTopicId, LogError
 from ottla.log.group_commit import GroupCommit
 from ottla.log.last_stop import LastStop
-from ottla.log.offset_files import OffsetFiles
+from ottla.log.offset_files import OffsetFiles, Offsets
 from ottla.log.partition_log import PartitionLog
 from ottla.log.removal import DELETED, STRAY, Removal
 from ottla.log.topic_ids import read_topic_id, sync_topic_id, write_topic_id
@@ -113,6 +113,17 @@ class LogManager:
         for key, path in self._found():
             checkpoints = (recovery_points.get(key, 0), log_starts.get(key, 0), self.high_watermarks.get(key, 0))
             self._open_log(key, path, config_of(key[0]), *checkpoints)
+        self._miss(recovery_points)
+
+    def _miss(self, recovery_points: Offsets) -> None:
+        """After a clean stop every log is there that was closed: who took one away has taken what was answered for."""
+        missing = [key for key, point in recovery_points.items() if point and not self._has(key)]
+        if self.was_clean and missing:
+            self._stop.note_loss()
+            log.error("logs_missing", logs=[f"{topic}-{partition}" for topic, partition in missing])
+
+    def _has(self, key: TopicPartition) -> bool:
+        return key in self._logs or key in self.offline
 
     def _open_log(
         self,

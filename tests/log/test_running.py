@@ -135,6 +135,27 @@ def test_a_note_that_nobody_can_read_promises_nothing() -> None:
     assert Running.decode(b"{") == Running.decode(b"[]") == Running()
 
 
+def test_a_log_that_was_taken_away_while_nobody_ran_is_missed_also_by_the_next_process() -> None:
+    """As by somebody who wants a replica to be fetched anew. An empty one is not missed."""
+
+    async def scenario(missing: str) -> bool:
+        disk = ModelledDisk(random.Random(1))
+        manager = await opened(disk)
+        for topic, number in (("full", 1), ("also", 2), ("empty", 3)):
+            log = manager.create_log(topic, UUID(int=number), 0, LogConfig())
+            if topic != "empty":
+                lead(log, batch())
+        await manager.close(7)
+        disk.remove_tree(f"data/{missing}-0")
+        kept = (await opened(disk)).kept_everything
+        disk.kill()
+        assert (await opened(disk)).kept_everything is kept
+        return kept
+
+    assert not asyncio.run(scenario("full"))
+    assert asyncio.run(scenario("empty"))
+
+
 @pytest.mark.parametrize(
     ("synced", "torn", "kept"),
     [(False, True, False), (False, False, False), (True, False, False), (True, True, True)],
