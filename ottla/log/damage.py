@@ -69,6 +69,7 @@ def mark_sparse(disk: Disk, directory: str) -> None:
     """Durably say that offsets may be missing. Raises DiskError: then none may."""
     file = disk.open(f"{directory}/{COMPACTED_FILE}", create=True)
     try:
+        file.truncate(0)
         file.append((b"offsets may be missing\n",))
         file.sync()
     finally:

@@ -30,6 +30,8 @@ class LogSwapping(LogState):
         self._cleaning: Cleaning | None = None
         self._swapped: tuple[Segment, list[Segment]] | None = None
         self._swap_lock = threading.Lock()
+        # Not if it only says so on the disk: whoever wrote that may have died, or failed, before it was durable.
+        self._marked = False
         # What a checkpoint of the cleaner says of offsets from here on is of records that are gone.
         self._clean_below = 0 if self.recovered.created else _ANY
 
@@ -113,9 +115,9 @@ class LogSwapping(LogState):
 
     def mark_compacted(self) -> None:
         """Durably say that offsets may be missing, before the first is. Raises DiskError."""
-        if not self._sparse:
+        if not self._marked:
             mark_sparse(self._disk, self.directory)
-            self._sparse = True
+            self._sparse = self._marked = True
 
     def commit(self, cleaning: Cleaning, new: Segment) -> None:
         """From here on the new segment counts, whatever happens.

@@ -48,3 +48,10 @@ def sync_topic_id(disk: Disk, parent: str, path: str) -> None:
     finally:
         file.close()
     disk.sync_dir(path)
+
+
+def renew_topic_id(disk: Disk, parent: str, path: str, topic_id: UUID) -> None:
+    """The same for a topic id that another process has written. It may have failed to sync it, and after that a sync
+    says nothing: the disk only seems to hold it. Raises DiskError."""
+    disk.sync_dir(parent)
+    disk.write_atomic(f"{path}/{PARTITION_METADATA_FILE}", encode_partition_metadata(topic_id))

@@ -237,6 +237,44 @@ async def test_a_log_that_was_found_without_a_topic_id_takes_on_the_config_of_it
     assert found.config == synced
 
 
+async def test_a_topic_id_that_could_not_be_synced_is_written_anew_by_the_next_process(world: World) -> None:
+    """After a failed sync the next one succeeds, and says nothing."""
+    manager = await world.open()
+    manager.create_log("t", ONE, 0, CONFIG)
+    world.disk.fail_next("sync", path_contains="partition.metadata")
+    with pytest.raises(DiskError):
+        manager.settle()
+    manager.abandon()
+    world.disk.kill()
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    lead(log, batch())
+    log.flush()
+    world.disk.crash()
+    manager = await world.open()
+    assert manager.topic_id("t", 0) == ONE
+    assert manager.create_log("t", ONE, 0, CONFIG).log_end_offset == 1
+
+
+@pytest.mark.parametrize("ended", ["closed", "killed"])
+async def test_who_has_records_of_an_unknown_topic_has_not_kept_everything(world: World, ended: str) -> None:
+    manager = await world.open()
+    await manager.note_running(7, synced=True)
+    lead(manager.create_log("t", ONE, 0, CONFIG), batch())
+    await manager.close(7)
+    if ended == "killed":
+        manager = await world.open()
+        await manager.note_running(8, synced=True)
+        manager.abandon()
+        world.disk.kill()
+    world.disk.remove("data/t-0/partition.metadata")
+    for _ in range(2):
+        manager = await world.open()
+        assert not manager.kept_everything
+        manager.abandon()
+        world.disk.kill()
+
+
 @pytest.mark.parametrize("seed", range(10))
 async def test_what_is_synced_stays_though_its_directory_is_of_a_process_that_was_killed(seed: int) -> None:
     """The new process finds the directory, which may be in the page cache only."""

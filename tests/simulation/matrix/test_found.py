@@ -111,6 +111,37 @@ def test_it_dies_before_it_hears_of_its_registration(flush: str, how: str):
     run(scenario, 0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_topic_id_of_a_log_could_not_be_synced_and_the_power_goes_under_the_next_process(seed: int):
+    """The next process could read it, and synced it once more, which says nothing. It had confirmed what nobody knew
+    any more to be of the topic."""
+
+    async def scenario() -> None:
+        async with SimulatedCluster(settings={"ottla.flush": "synced"}) as cluster:
+            cluster.disk_errors(3, on="sync", path_contains="orders-0/partition.metadata", times=1)
+            async with cluster.admin() as admin:
+                await admin.create_topics([NewTopic("orders", 1, 3)])
+            async with cluster.traffic("orders", 1, interval=0.02) as traffic:
+                await cluster.until(lambda: not cluster.nodes[3].alive, "the failure has ended the node", within=30)
+                cluster.start(3)
+                await cluster.until(lambda: cluster.full("orders"), "every replica is in sync", within=30)
+                await cluster.advance(1)
+                cluster.kill(1)
+                await cluster.advance(3)
+                cluster.kill(2)
+                cluster.power_off(3)
+                for node_id in (1, 3):
+                    cluster.start(node_id)
+                await cluster.advance(20)
+                cluster.start(2)
+                await traffic.start_reading()
+                await traffic.stop_writing(within=60)
+                await traffic.read_everything()
+                assert traffic.ledger.verdict().clean
+
+    run(scenario, seed)
+
+
 @pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
 def test_it_loses_everything_if_all_three_look_the_same(flush: str, how: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Running, "decode", lambda _data: Running())
