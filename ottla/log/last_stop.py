@@ -61,7 +61,7 @@ class LastStop:
         try:
             self._write_note(self.broker_epoch, synced=True)
         except DiskError as error:
-            # A node has to come up on a full disk, too. Then a loss of power from here on counts as a loss of records.
+            # A node has to come up also if it cannot write. Then a loss of power from here on counts as one of records.
             log.warning("clean_stop_not_noted", epoch=self.broker_epoch, error=str(error))
 
     def before_cut(self, torn: bool) -> None:
@@ -74,9 +74,7 @@ class LastStop:
         """Something is missing that may have been answered for. That is noted durably, as the process after this one
         will not see it, and this one may not live to tell. Raises DiskError."""
         self.kept_promises = False
-        if self._disk.exists(self._running):
-            self._disk.remove(self._running)
-            self._disk.sync_dir(self._directory)
+        self._remove_note()
 
     def note_running(self, broker_epoch: int, *, synced: bool) -> None:
         """Durably note under which registration this process runs. Raises DiskError, and then nothing is noted."""
@@ -84,13 +82,27 @@ class LastStop:
             self._write_note(broker_epoch, synced=synced)
         except DiskError:
             # What the note before says may hold for this process no longer.
-            if self._disk.exists(self._running):
-                self._disk.remove(self._running)
-                self._disk.sync_dir(self._directory)
+            self._remove_note()
             raise
 
     def _write_note(self, broker_epoch: int, *, synced: bool) -> None:
-        self._disk.write_atomic(self._running, Running(self._disk.boot_id(), broker_epoch, synced).encode())
+        note = Running(self._disk.boot_id(), broker_epoch, synced).encode()
+        if synced:
+            self._disk.write_atomic(self._running, note)
+            return
+        # In the place of the one before, which a full disk has room for. If it is torn it promises nothing.
+        file = self._disk.open(self._running, create=True)
+        try:
+            file.truncate(0)
+            file.append((note,))
+            file.sync()
+        finally:
+            file.close()
+
+    def _remove_note(self) -> None:
+        if self._disk.exists(self._running):
+            self._disk.remove(self._running)
+            self._disk.sync_dir(self._directory)
 
     def mark_clean(self, broker_epoch: int) -> None:
         """Every log is closed, and all of it is durable. Raises DiskError."""

@@ -21,7 +21,7 @@ from ottla.log.last_stop import LastStop
 from ottla.log.offset_files import OffsetFiles, Offsets
 from ottla.log.partition_log import PartitionLog
 from ottla.log.removal import DELETED, STRAY, Removal
-from ottla.log.topic_ids import read_topic_id, renew_topic_id, sync_topic_id, write_topic_id
+from ottla.log.topic_ids import read_topic_id, sync_topic_id, write_topic_id
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +160,7 @@ class LogManager:
             log.error("log_without_topic_id", topic=key[0], partition=key[1])
         if not self.was_clean and topic_id is not None:
             # Who made it may have been killed before its names were durable.
-            opened.before_durable = functools.partial(renew_topic_id, self._disk, self.directory, path, topic_id)
+            opened.before_durable = functools.partial(sync_topic_id, self._disk, self.directory, path, topic_id)
         self._adopt(key, opened)
 
     def _adopt(self, key: TopicPartition, opened: PartitionLog) -> None:
@@ -252,7 +252,7 @@ class LogManager:
             existing = PartitionLog.open(self._disk, path, config, clean=False, now_ms=self._clock())
             self._adopt(key, existing)
         existing.config = config
-        existing.before_durable = functools.partial(sync_topic_id, self._disk, self.directory, path)
+        existing.before_durable = functools.partial(sync_topic_id, self._disk, self.directory, path, topic_id)
         self._unsettled.append(existing)
         return existing
 

@@ -39,19 +39,17 @@ def write_topic_id(disk: Disk, path: str, topic_id: UUID) -> None:
         file.close()
 
 
-def sync_topic_id(disk: Disk, parent: str, path: str) -> None:
-    """Make the directory `path`, which lies in `parent`, and the topic id in it durable. Raises DiskError."""
+def sync_topic_id(disk: Disk, parent: str, path: str, topic_id: UUID) -> None:
+    """Make the directory `path`, which lies in `parent`, and the topic id in it durable. Raises DiskError.
+
+    It is written once more: a process before this one may have failed to sync it, and after that a sync alone says
+    nothing, as the disk only seems to hold it. In its place, so that it takes no room.
+    """
     disk.sync_dir(parent)
     file = disk.open(f"{path}/{PARTITION_METADATA_FILE}")
     try:
+        file.pwrite(0, encode_partition_metadata(topic_id))
         file.sync()
     finally:
         file.close()
     disk.sync_dir(path)
-
-
-def renew_topic_id(disk: Disk, parent: str, path: str, topic_id: UUID) -> None:
-    """The same for a topic id that another process has written. It may have failed to sync it, and after that a sync
-    says nothing: the disk only seems to hold it. Raises DiskError."""
-    disk.sync_dir(parent)
-    disk.write_atomic(f"{path}/{PARTITION_METADATA_FILE}", encode_partition_metadata(topic_id))

@@ -256,6 +256,20 @@ async def test_a_topic_id_that_could_not_be_synced_is_written_anew_by_the_next_p
     assert manager.create_log("t", ONE, 0, CONFIG).log_end_offset == 1
 
 
+async def test_a_full_disk_is_flushed_after_a_kill(world: World) -> None:
+    manager = await world.open()
+    log = manager.create_log("t", ONE, 0, CONFIG)
+    lead(log, batch())
+    log.flush()
+    lead(log, batch())
+    manager.abandon()
+    world.disk.kill()
+    world.disk.capacity = world.disk.used()
+    manager = await world.open()
+    found = manager.get("t", 0)
+    assert found is not None and found.flush() == 2
+
+
 @pytest.mark.parametrize("ended", ["closed", "killed"])
 async def test_who_has_records_of_an_unknown_topic_has_not_kept_everything(world: World, ended: str) -> None:
     manager = await world.open()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from ottla.log import Crashed, DiskFull, GroupCommit, LogConfig, LogManager, ModelledDisk
+from ottla.log import Crashed, DiskError, GroupCommit, LogConfig, LogManager, ModelledDisk
 from ottla.log.checkpoints import Running
 from tests.log.batches import batch, lead
 
@@ -92,22 +92,29 @@ def test_a_registration_that_cannot_be_noted_ends_what_the_note_before_promises(
         disk = ModelledDisk(random.Random(1))
         await (await opened(disk)).close(7)
         manager = await opened(disk)
-        disk.capacity = disk.used()
-        with pytest.raises(DiskFull):
+        disk.fail_next("append", times=0)
+        with pytest.raises(DiskError):
             await manager.note_running(8, synced=False)
+        disk.mend()
         disk.kill()
         assert not (await opened(disk)).kept_everything
 
     asyncio.run(scenario())
 
 
-def test_a_full_disk_is_opened_after_a_clean_stop() -> None:
+def test_a_full_disk_is_opened_after_a_clean_stop_and_has_room_for_the_next_note() -> None:
     async def scenario() -> None:
         disk = ModelledDisk(random.Random(1))
-        await (await opened(disk)).close(7)
+        manager = await opened(disk)
+        await manager.note_running(7, synced=False)
+        await manager.close(7)
         disk.capacity = disk.used()
         manager = await opened(disk)
         assert (manager.was_clean, manager.kept_everything, manager.last_broker_epoch) == (True, True, 7)
+        await manager.note_running(8, synced=False)
+        disk.kill()
+        manager = await opened(disk)
+        assert (manager.kept_everything, manager.last_broker_epoch) == (True, 8)
 
     asyncio.run(scenario())
 
