@@ -11,13 +11,14 @@ from tests.compatibility.aio import Aio
 from tests.compatibility.background import BackgroundLoop
 from tests.compatibility.cluster import Cluster
 from tests.compatibility.confluent import Confluent
-from tests.compatibility.kafka_python import KafkaPython
+from tests.compatibility.kafka_python import KafkaPython, make_response_classes
 from tests.compatibility.members import SESSION_MS
 from tests.compatibility.model import Library
 
 LAST_LINES = 80
 _clusters: list[Cluster] = []
 _numbers = itertools.count(1)
+make_response_classes()
 
 
 @pytest.fixture(scope="package")

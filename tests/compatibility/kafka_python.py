@@ -10,6 +10,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
+from kafka.protocol.api_header import ResponseClassRegistry  # type: ignore[import-untyped]
 
 from tests.compatibility.model import (
     DELIVERY_S,
@@ -26,6 +27,19 @@ from tests.compatibility.model import (
     Seen,
     nobody,
 )
+
+
+def make_response_classes() -> None:
+    """Every version of every response, before there are threads that would.
+
+    kafka-python (3.0.12) makes the class for a version when it is first used, and refers weakly to the last one made
+    for an API. Where two threads make the same one, that may be the one which is not kept: then no response of this API
+    is understood in the process any more (ReferenceError in its `get_response_class`).
+    """
+    for response_class in list(ResponseClassRegistry._response_class_registry.values()):
+        primary = response_class[None]
+        for version in range(primary.min_version, primary.max_version + 1):
+            assert primary[version] is not None
 
 
 class KafkaPython:
