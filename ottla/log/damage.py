@@ -17,7 +17,7 @@ import contextlib
 
 import structlog
 
-from ottla.log.disk import Disk
+from ottla.log.disk import Disk, overwrite
 from ottla.log.epochs import EpochCache
 from ottla.log.errors import CorruptFile, DiskError
 from ottla.log.segment import Segment
@@ -67,13 +67,7 @@ def leave_mark(disk: Disk, directory: str, name: str, why: str) -> None:
 
 def mark_sparse(disk: Disk, directory: str) -> None:
     """Durably say that offsets may be missing. Raises DiskError: then none may."""
-    file = disk.open(f"{directory}/{COMPACTED_FILE}", create=True)
-    try:
-        file.truncate(0)
-        file.append((b"offsets may be missing\n",))
-        file.sync()
-    finally:
-        file.close()
+    overwrite(disk, f"{directory}/{COMPACTED_FILE}", b"offsets may be missing\n", synced=True)
     disk.sync_dir(directory)
 
 

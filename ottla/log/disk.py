@@ -107,12 +107,14 @@ class Disk(Protocol):
         """What stays the same as long as the page cache does, and never comes again; "" if that cannot be told."""
 
 
-def overwrite(disk: Disk, path: str, data: bytes) -> None:
-    """Replace a file that can be rebuilt: neither atomic nor synced."""
+def overwrite(disk: Disk, path: str, data: bytes, *, synced: bool = False) -> None:
+    """Replace the contents of a file that can be rebuilt, or need not be whole. Not atomic; its name is not synced."""
     file = disk.open(path, create=True)
     try:
         file.truncate(0)
         file.append((data,))
+        if synced:
+            file.sync()
     finally:
         file.close()
 

@@ -11,7 +11,7 @@ from ottla.log.checkpoints import (
     decode_clean_shutdown,
     encode_clean_shutdown,
 )
-from ottla.log.disk import Disk
+from ottla.log.disk import Disk, overwrite
 from ottla.log.errors import DiskError
 
 log = structlog.get_logger(__name__)
@@ -91,13 +91,7 @@ class LastStop:
             self._disk.write_atomic(self._running, note)
             return
         # In the place of the one before, which a full disk has room for. If it is torn it promises nothing.
-        file = self._disk.open(self._running, create=True)
-        try:
-            file.truncate(0)
-            file.append((note,))
-            file.sync()
-        finally:
-            file.close()
+        overwrite(self._disk, self._running, note, synced=True)
 
     def _remove_note(self) -> None:
         if self._disk.exists(self._running):

@@ -113,17 +113,16 @@ class LogManager:
         for key, path in self._found():
             checkpoints = (recovery_points.get(key, 0), log_starts.get(key, 0), self.high_watermarks.get(key, 0))
             self._open_log(key, path, config_of(key[0]), *checkpoints)
-        self._miss(recovery_points)
+        if self.was_clean:
+            self._miss(recovery_points)
 
     def _miss(self, recovery_points: Offsets) -> None:
         """After a clean stop every log is there that was closed: who took one away has taken what was answered for."""
-        missing = [key for key, point in recovery_points.items() if point and not self._has(key)]
-        if self.was_clean and missing:
+        there = self._logs.keys() | self.offline.keys()
+        missing = [key for key, point in recovery_points.items() if point and key not in there]
+        if missing:
             self._stop.note_loss()
             log.error("logs_missing", logs=[f"{topic}-{partition}" for topic, partition in missing])
-
-    def _has(self, key: TopicPartition) -> bool:
-        return key in self._logs or key in self.offline
 
     def _open_log(
         self,

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from ottla.log.checkpoints import PARTITION_METADATA_FILE, decode_partition_metadata, encode_partition_metadata
-from ottla.log.disk import Disk
+from ottla.log.disk import Disk, overwrite
 from ottla.log.errors import CorruptFile
 
 log = structlog.get_logger(__name__)
@@ -31,12 +31,7 @@ def read_topic_id(disk: Disk, path: str, *, was_clean: bool) -> UUID | None:
 
 def write_topic_id(disk: Disk, path: str, topic_id: UUID) -> None:
     """Not synced: see `sync_topic_id`. Raises DiskError."""
-    file = disk.open(f"{path}/{PARTITION_METADATA_FILE}", create=True)
-    try:
-        file.truncate(0)
-        file.append([encode_partition_metadata(topic_id)])
-    finally:
-        file.close()
+    overwrite(disk, f"{path}/{PARTITION_METADATA_FILE}", encode_partition_metadata(topic_id))
 
 
 def sync_topic_id(disk: Disk, parent: str, path: str, topic_id: UUID) -> None:
