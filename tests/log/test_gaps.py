@@ -88,6 +88,40 @@ def test_without_the_mark_there_is_no_gap(operation, error):
         assert log.failure is not None
 
 
+def killed_at_its_sync(operation, path):
+    if operation == "sync" and path.endswith(COMPACTED_FILE):
+        raise Crashed(path)
+
+
+@pytest.mark.parametrize("ended", ["its sync failed", "killed before its sync"])
+def test_a_mark_that_the_process_before_did_not_sync_is_synced_before_the_next_gap(ended):
+    """It reads it from the page cache, which a loss of power takes."""
+    for seed in range(20):
+        disk = ModelledDisk(random.Random(seed))
+        log = open_log(disk, KEEPING)
+        log.append_as_follower(batch(base_offset=0, leader_epoch=0))
+        log.flush()
+        late = batch(base_offset=7, leader_epoch=0)
+        if ended == "its sync failed":
+            disk.fail_next("sync", DiskError(errno.EIO, "broken"), path_contains=COMPACTED_FILE)
+            with pytest.raises(DiskError):
+                log.append_as_follower(late, gaps=True)
+        else:
+            disk.on_operation = killed_at_its_sync
+            with pytest.raises(Crashed):
+                log.append_as_follower(late, gaps=True)
+            disk.on_operation = None
+        log.abandon()
+        disk.kill()
+        second = open_log(disk, KEEPING, recovery_point=1)
+        assert disk.exists(f"{second.directory}/{COMPACTED_FILE}") and second.log_end_offset == 1
+        second.append_as_follower(late, gaps=True)
+        second.flush()
+        second.abandon()
+        disk.crash()
+        assert open_log(disk, KEEPING, recovery_point=1).log_end_offset == 8
+
+
 def test_who_does_not_expect_a_gap_gets_none():
     log = open_log(ModelledDisk(random.Random(1)), KEEPING)
     with pytest.raises(OffsetsOutOfOrder):
