@@ -19,7 +19,7 @@ class Plan:
 
     `seconds` is how long the faults go on, in virtual time; `rate` is operations (sends and polls) per second of all
     clients. With `groups` there are consumers in groups besides, with `transactions` clients that write and copy
-    in transactions. `kinds` restricts what a schedule is drawn from, and
+    in transactions, with `tables` clients of a compacted topic. `kinds` restricts what a schedule is drawn from, and
     is without meaning beside a `schedule`.
     """
 
@@ -32,6 +32,7 @@ class Plan:
     settings: Mapping[str, str] | None = None
     groups: bool = False
     transactions: bool = False
+    tables: bool = False
 
     def to_json(self) -> str:
         """Indented, one fault on a line, so that people can take lines out."""
@@ -91,10 +92,10 @@ class Report:
     `plan` is complete: what was drawn from the seed is in it. `lasted` is virtual seconds, `cpu` real ones.
     `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written. The run is
     `conclusive` if nearly all operations that no fault disturbed were ok; otherwise it says little. `faults` counts
-    those that did harm by kind, `group_work` and `transaction_work` what those clients did, `elections` those of
-    controllers and of leaders of partitions, `voter_changes` those that were committed. `began_at` is the virtual
-    second at which the faults began; the timeline has loop time, see `Happening`. `history` is that of the clients with
-    transactions, if there are some.
+    those that did harm by kind, `group_work`, `transaction_work` and `table_work` what those clients did, `elections`
+    those of controllers and of leaders of partitions, `voter_changes` those that were committed. `began_at` is the
+    virtual second at which the faults began; the timeline has loop time, see `Happening`. `history` is that of the
+    clients with transactions, if there are some.
     """
 
     plan: Plan
@@ -113,6 +114,7 @@ class Report:
     truncations: int = 0
     group_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
     transaction_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    table_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
     healed_in: float | None = None
     callbacks: int = 0
     fingerprint: str = ""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from ottla.simulation import groups as in_groups
+from ottla.simulation import tables as in_tables
 from ottla.simulation import transactions as in_transactions
 from ottla.simulation.checker import Finding, Progress, check, progress
 from ottla.simulation.cluster import SimulatedCluster
@@ -24,9 +25,10 @@ from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import nothing_moves, nothing_too_much, replicas_are_equal, settled
+from ottla.simulation.tables import TableWorkload, tables_are_equal, tables_settled
 from ottla.simulation.transactions import TransactionWorkload
 from ottla.simulation.upkeep import RESTART_S, kept_up
-from ottla.simulation.whims import NEARBY, draw_rate, draw_readers, draw_repairs, draw_settings
+from ottla.simulation.whims import NEARBY, draw_cleaning, draw_rate, draw_readers, draw_repairs, draw_settings
 from ottla.simulation.workload import Workload
 from ottla.simulation.world import World
 
@@ -52,6 +54,7 @@ def storm(
     settings: Mapping[str, str] | None = None,
     groups: bool = False,
     transactions: bool = False,
+    tables: bool = False,
 ) -> Report:
     """Run a plan (see there for what the arguments mean). Raises Anomaly, which has the report with all that is known
     and shows the last events."""
@@ -66,6 +69,7 @@ def storm(
             settings,
             groups,
             transactions,
+            tables,
         )
     )
     if error is not None:
@@ -105,6 +109,8 @@ def _complete(plan: Plan, world: World) -> Plan:
         settings = draw_settings(world.rng("settings"), synced=synced) | draw_readers(world.rng("readers"))
         if moves_replicas(kinds):
             settings |= draw_repairs(world.rng("repairs"))
+    if plan.groups or plan.transactions or plan.tables:
+        settings = {**draw_cleaning(world.rng("cleaning")), **settings}
     if plan.groups:
         settings = {**in_groups.SETTINGS, **settings}
     if plan.transactions:
@@ -124,6 +130,7 @@ class _Storm:
         self._workload: Workload | None = None
         self._groups: GroupWorkload | None = None
         self._transactions: TransactionWorkload | None = None
+        self._tables: TableWorkload | None = None
         self._progress = Progress(0, 0)
         self._began_at = 0.0
         self._ended_at = 0.0
@@ -139,8 +146,9 @@ class _Storm:
             async with SimulatedCluster(nodes=plan.nodes, settings=settings, racks=NEARBY in settings) as cluster:
                 partitions = PARTITIONS_FOR_GROUPS if plan.groups else PARTITIONS
                 await cluster.create_topic(TOPIC, partitions)
-                coordinating = in_transactions.COORDINATING if plan.transactions else ()
-                self._nemesis = Nemesis(cluster, TOPIC, partitions, coordinating)
+                besides = in_tables.LEADING if plan.tables else ()
+                besides += in_transactions.COORDINATING if plan.transactions else ()
+                self._nemesis = Nemesis(cluster, TOPIC, partitions, besides)
                 self._began_at = world.loop.time()
                 try:
                     async with AsyncExitStack() as stack:
@@ -151,6 +159,8 @@ class _Storm:
                         if plan.transactions:
                             await TransactionWorkload.create_topics(cluster)
                             self._transactions = await stack.enter_async_context(TransactionWorkload(cluster))
+                        if plan.tables:
+                            self._tables = await stack.enter_async_context(TableWorkload(cluster))
                         await self._nemesis.play(plan.schedule, plan.seconds)
                         world.trace.note("simulation", "no more faults")
                         await stack.enter_async_context(kept_up(cluster))
@@ -160,6 +170,7 @@ class _Storm:
                         await check_everything(cluster, workload, self._groups, partitions)
                         if self._transactions is not None:
                             await _check_transactions(cluster, self._transactions)
+                        await _check_tables(cluster, self._tables)
                 finally:
                     self._ended_at = world.loop.time()
                     self._voter_changes = cluster.invariants.raft.voter_changes
@@ -200,6 +211,7 @@ class _Storm:
             voter_changes=self._voter_changes,
             group_work={} if self._groups is None else self._groups.counts,
             transaction_work={} if self._transactions is None else self._transactions.counts,
+            table_work={} if self._tables is None else self._tables.counts,
             truncations=counts["log_truncated"] + counts["log_restarted"],
             healed_in=self._healed_in,
             callbacks=world.loop.callbacks,
@@ -299,6 +311,17 @@ async def _check_transactions(cluster: SimulatedCluster, transactions: Transacti
         done = functools.partial(settled, cluster, topic, in_transactions.PARTITIONS)
         await cluster.until(done, f"every high watermark of {topic} is at the end", within=HEALED_S)
         replicas_are_equal(cluster, topic, in_transactions.PARTITIONS)
+
+
+async def _check_tables(cluster: SimulatedCluster, tables: TableWorkload | None) -> None:
+    """Also of coordinators."""
+    if tables is not None:
+        await tables.finish(within=HEALED_S)
+        if tables.findings:
+            raise Anomaly("\n".join(tables.findings[:_SHOWN]))
+    done = functools.partial(tables_settled, cluster)
+    await cluster.until(done, "every replica of a compacted topic has what is committed", within=HEALED_S)
+    tables_are_equal(cluster)
 
 
 def _judge(findings: Sequence[Finding]) -> None:

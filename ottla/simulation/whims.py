@@ -49,6 +49,18 @@ def draw_repairs(rng: random.Random) -> dict[str, str]:
     return {"ottla.repair.after.ms": rng.choice(("500", "3000")), "ottla.repair.partitions": rng.choice(("1", "20"))}
 
 
+def draw_cleaning(rng: random.Random) -> dict[str, str]:
+    """In a part of the runs the topics of coordinators are compacted all the time."""
+    if rng.random() < 0.4:
+        return {}
+    return {
+        "offsets.topic.segment.bytes": rng.choice(("2000", "20000")),
+        "transaction.state.log.segment.bytes": rng.choice(("2000", "20000")),
+        "log.cleaner.backoff.ms": rng.choice(("300", "3000")),
+        "log.cleaner.min.cleanable.ratio": rng.choice(("0.01", "0.5")),
+    }
+
+
 def draw_rate(rng: random.Random) -> float:
     """Records per second."""
     return rng.choices(list(RATES), list(RATES.values()))[0]

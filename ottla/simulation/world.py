@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -104,11 +105,16 @@ class World:
                 process.tidy()
             self.loop.kill(process)
         self.loop.set_exception_handler(lambda _loop, _context: None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for process in self.loop.processes:
-                process.bury()
-            gc.collect()
+        # Whatever code trips over whose world is gone is expected.
+        told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for process in self.loop.processes:
+                    process.bury()
+                gc.collect()
+        finally:
+            sys.unraisablehook = told
         self.loop.close()
 
 

@@ -11,6 +11,7 @@ from ottla.cli.common import add_format, positive
 if TYPE_CHECKING:
     from ottla.simulation.plan import Plan
 
+_BESIDES = ("groups", "transactions", "tables")
 _EPILOG = """\
 examples:
   ottla simulate                                   a hundred seeds, five virtual minutes each
@@ -37,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)")
     what.add_argument(
         "--workload",
-        choices=("clients", "groups", "transactions"),
-        help="who works: producers and consumers (default), or besides them consumers in groups, or clients that write "
-        "and copy in transactions",
+        choices=("clients", *_BESIDES),
+        help="who works: producers and consumers (default), or besides them consumers in groups, clients that write "
+        "and copy in transactions, or clients of a compacted topic",
     )
     one = parser.add_argument_group("one run again")
     one.add_argument("--seed", metavar="SEED", help="run only this seed")
@@ -100,7 +101,7 @@ def _plans(args: argparse.Namespace) -> tuple[list[Plan], bool]:
         raise CommandError(str(error), status=2) from error
     seeds = [_seed(args.seed)] if single else range(args.first_seed, args.first_seed + (args.seeds or 100))
     nodes, seconds = args.nodes or 3, 60 * (args.minutes or 5.0)
-    besides = {"groups": args.workload == "groups", "transactions": args.workload == "transactions"}
+    besides = {name: args.workload == name for name in _BESIDES}
     return [Plan(seed, nodes, seconds, kinds, None, args.rate, None, **besides) for seed in seeds], single
 
 

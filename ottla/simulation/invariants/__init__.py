@@ -33,7 +33,8 @@ class Invariants:
     that was ever below a high watermark; high watermarks never go back; replicas are equal below them; nothing is
     committed that fewer than min.insync.replicas or not all of the ISR hold, or twice; last stable offsets never go
     back, and stand where open transactions and markers that are not committed put them; what a committed marker has
-    aborted is in the index of each replica, and nothing else is. A node that has left has no replica, and no vote.
+    aborted is in the index of each replica, and nothing else is. A compacted log has nothing but what was committed,
+    and loses nothing of it before that. A node that has left has no replica, and no vote.
     """
 
     def __init__(self, cluster: SimulatedCluster) -> None:

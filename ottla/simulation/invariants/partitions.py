@@ -9,30 +9,29 @@ from ottla.broker import LeaderState, Partition
 from ottla.log import ModelledDisk, PartitionLog
 from ottla.records import LOG_OVERHEAD, CorruptBatch, verify_batch
 from ottla.simulation.errors import Anomaly
+from ottla.simulation.invariants.compacted import BATCH, Batch, Found, Place, Unreadable, walk
 from ottla.simulation.invariants.metadata import MetadataTruth
 from ottla.simulation.invariants.transactions import StableReplica, TransactionTruth
 
-# Base offset, length, leader epoch, magic, CRC, attributes, last offset delta.
-_BATCH = Struct(">qiibIhi")
 # Producer id, its epoch, sequence of the first record.
 _PRODUCER, _PRODUCER_AT = Struct(">qhi"), 43
-
-Batch = tuple[int, int, int, int]
-"""Base offset, next offset, leader epoch, CRC."""
+_COUNT, _COUNT_AT = Struct(">i"), 57
 
 
 class PartitionTruth:
     """All batches that were ever below the high watermark of a leader, up to `end`; up to `unseen_end` they were
     committed by a leader whose copy cannot be read any more.
 
-    `loose`: nothing can be said about the records (unclean elections are permitted, or the log is compacted).
+    `loose`: nothing can be said about the records (unclean elections are permitted). `compacted`: whatever is below a
+    replica's high watermark may have lost records; `records` are all batches as they were when they were committed.
     """
 
     def __init__(self, topic: str, index: int, metadata: MetadataTruth) -> None:
         self.name = f"{topic}-{index}"
         self.topic = topic
         self.index = index
-        self.loose = False
+        self.loose = self.compacted = False
+        self.records: list[bytes] = []
         self.metadata = metadata
         self.batches: list[Batch] = []
         self.bases: list[int] = []
@@ -52,6 +51,15 @@ class PartitionTruth:
     def add(self, batch: Batch, contents: bytearray, position: int) -> None:
         """One more batch is committed. Raises Anomaly when it follows not on the last, or is there already."""
         base, end, _, _ = batch
+        if self.compacted:
+            (count,) = _COUNT.unpack_from(contents, position + _COUNT_AT)
+            if base < self.unseen_end and (base != self.end or count != end - base):
+                self.loose = True  # what was there before the cleaner came, nobody knows
+                return
+            if count not in (0, end - base):  # coordinators begin with a batch without records
+                raise Anomaly(
+                    f"{self.name}: of the {end - base} records from {base} on {count} are left when committed"
+                )
         if base != self.end and self.batches:
             raise Anomaly(f"{self.name}: offset {base} is committed, {self.end} is not")
         producer = _PRODUCER.unpack_from(contents, position + _PRODUCER_AT)
@@ -66,6 +74,15 @@ class PartitionTruth:
         self.bases.append(base)
         self.end = end
         self.transactions.add(base, end, contents, position)
+        if self.compacted:
+            self.records.append(
+                bytes(contents[position : position + BATCH.unpack_from(contents, position)[1] + LOG_OVERHEAD])
+            )
+
+    def has(self, batch: Batch) -> bool:
+        """Whether there was such a batch, whatever its records are by now."""
+        at = bisect_left(self.bases, batch[0])
+        return at < len(self.batches) and self.batches[at][:3] == batch[:3]
 
     def end_in(self, epoch: int) -> int:
         """Up to where leaders of this epoch and of earlier ones have committed."""
@@ -102,6 +119,7 @@ class Replica:
         self._stable = StableReplica(partition, log)
         self._rotten = False
         self._path = ""
+        self._place: Place | None = None
         self._base = self._position = self._at = 0
         before = truth.replicas.get(node)
         # What a machine that lost its power had not synced is gone, as it may. Until it has all of it again, this
@@ -137,6 +155,8 @@ class Replica:
             state = truth.metadata.latest.partition(truth.topic, truth.index)
             if state is not None and self.node in state.replicas:
                 truth.replicas[self.node] = self
+        if log.config.cleanup_policy != "delete":
+            truth.compacted = True
         role = partition.role
         if role is not self.role:
             last = self.role
@@ -144,7 +164,7 @@ class Replica:
                 # It moved and the leadership ended in one step.
                 self._commits(last, last.high_watermark)
                 self.high_watermark = last.high_watermark
-            if log.config.cleanup_policy != "delete" or truth.metadata.permits_loss(truth.topic):
+            if truth.metadata.permits_loss(truth.topic):
                 truth.loose = True
             self.role = role
             self._takes_role(role)
@@ -160,7 +180,8 @@ class Replica:
         if now > self.high_watermark:
             self._commits(role, now)
         self.high_watermark = now
-        if not truth.loose:
+        if not truth.loose and (not truth.compacted or now >= truth.end):
+            # Of a transaction whose records were cleaned away nothing is open, until what comes after it is copied.
             self._stable.look(truth.transactions, now, truth.end, self)
         if self.lossy and self.held >= truth.end:
             self.lossy = False
@@ -188,6 +209,7 @@ class Replica:
     def _was_cut(self, before: int) -> None:
         truth = self.truth
         if truth.loose:
+            self._place = None
             self._seek(min(self.offset, self.end))
             return
         if self.end < self.offset:
@@ -259,16 +281,19 @@ class Replica:
     def _compare(self, end: int, *, extend: bool) -> None:
         """The log up to `end` with the truth; with `extend` what goes beyond that becomes true."""
         truth = self.truth
+        if truth.compacted:
+            self._compare_compacted(end, extend=extend)
+            return
         batches = truth.batches
         if self.offset < self.log.log_start_offset:
             self._seek(self.log.log_start_offset)
         while self.offset < end and not self._rotten:
             contents, position = self._disk.peek(self._path), self._position
-            if position + _BATCH.size > len(contents):
+            if position + BATCH.size > len(contents):
                 if position < len(contents) or not self._goes_on():
                     self._rotten = True
                 continue
-            base, length, epoch, _, crc, _, delta = _BATCH.unpack_from(contents, position)
+            base, length, epoch, _, crc, _, delta = BATCH.unpack_from(contents, position)
             batch = (base, base + delta + 1, epoch, crc)
             if self._at < len(batches):
                 if batches[self._at] != batch:
@@ -288,9 +313,35 @@ class Replica:
             self._position = position + length + LOG_OVERHEAD
             self.offset = batch[1]
 
+    def _compare_compacted(self, end: int, *, extend: bool) -> None:
+        """Nothing above the high watermark is ever cleaned, so what becomes true is there as it was written."""
+        try:
+            for found in walk(self.log, self._disk, max(self.offset, self.log.log_start_offset), self._place):
+                if found.batch[0] >= end or self._rotten:
+                    return
+                if not self._agrees(found, extend=extend):
+                    return
+                self._place, self.offset = found.next, found.batch[1]
+        except Unreadable:
+            self._rotten = True
+
+    def _agrees(self, found: Found, *, extend: bool) -> bool:
+        truth, batch = self.truth, found.batch
+        if batch[0] >= truth.end:
+            if extend:
+                truth.add(batch, found.contents, found.position)
+            return extend
+        if not truth.has(batch) and not truth.loose:
+            raise Anomaly(
+                f"{self}: has the batch (base, end, epoch, CRC) {batch} below its high watermark, never committed"
+            )
+        if batch[0] in truth.transactions.ended:
+            self._stable.passes(truth.transactions, batch[0], self, compacted=True)
+        return True
+
     def _reads(self, contents: bytearray) -> bool:
         """Whether a batch can begin here: a length that rotted leads anywhere."""
-        if self._position + _BATCH.size > len(contents):
+        if self._position + BATCH.size > len(contents):
             self._rotten = True
         return not self._rotten
 
@@ -324,7 +375,7 @@ class Replica:
         self.offset = segment.base_offset
         contents = self._disk.peek(self._path)
         while self._position < segment.size and self._reads(contents):
-            base, length, _, _, _, _, delta = _BATCH.unpack_from(contents, self._position)
+            base, length, _, _, _, _, delta = BATCH.unpack_from(contents, self._position)
             if base + delta + 1 > offset:
                 break
             self._position += length + LOG_OVERHEAD

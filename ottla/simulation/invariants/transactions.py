@@ -86,13 +86,15 @@ class StableReplica:
         if stable != expected and expected >= self._log.log_start_offset:
             raise Anomaly(f"{who}: its last stable offset is {stable}, by its transactions {expected}")
 
-    def passes(self, truth: TransactionTruth, base: int, who: object) -> None:
-        """It holds the committed batch at `base`. Raises Anomaly when its index says otherwise of what that ended."""
+    def passes(self, truth: TransactionTruth, base: int, who: object, *, compacted: bool = False) -> None:
+        """It holds the committed batch at `base`. Raises Anomaly when its index says otherwise of what that ended; of a
+        compacted log only if it calls aborted what is not, as nothing may be left of what was."""
         ended = truth.ended.get(base)
         if ended is None or base < self._log.segments[-1].base_offset or ended[1] < self._log.log_start_offset:
             return
         producer_id, first, aborted = ended
         row = (producer_id, first)
-        if (row in self._log.aborted_transactions(base, base + 1)) is not aborted:
+        found = row in self._log.aborted_transactions(base, base + 1)
+        if found is not aborted and (found or not compacted):
             outcome = "aborted" if aborted else "committed"
             raise Anomaly(f"{who}: the transaction {row}, {outcome} at {base}, is not so in its index")
