@@ -190,7 +190,8 @@ class ModelledDisk:
         try:
             failure = self.step(operation, path)
         except Crashed:
-            node.change(at, data)  # under way when the power went: any part of it may be there
+            # Under way when the process was killed, or the power went; then any part of this may be there.
+            node.change(at, data[: self._reached(at, len(data))])
             raise
         error: DiskError | None = None
         fits = len(data)
@@ -205,6 +206,13 @@ class ModelledDisk:
                 node.change(at, data[:fits])
         if error is not None:
             raise error
+
+    def _reached(self, at: int, size: int) -> int:
+        """Up to where a write got whose process was killed: the kernel looks for that after each page. Those here are
+        small, for batches in simulations are."""
+        pages = range(SECTOR - at % SECTOR, size, SECTOR)
+        reached: int = self._rng.choice((0, *pages, size))
+        return reached
 
     def sync_node(self, path: str, node: Contents) -> None:
         """Keep what was written before the call; what comes while it runs may wait for the next one."""

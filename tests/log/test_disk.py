@@ -172,3 +172,19 @@ def test_the_model_fills_fails_flips_and_calls_back() -> None:
             file.truncate(0)
     file.truncate(0)
     assert seen == ["mkdir", "open", "append", "pwrite", "sync", "read", "truncate", "truncate", "truncate"]
+
+
+def test_of_a_write_whose_process_is_killed_the_beginning_may_be_there() -> None:
+    data = random.Random(0).randbytes(2000)
+    found = set()
+    for seed in range(60):
+        disk = ModelledDisk(random.Random(seed))
+        file = disk.open("f", create=True)
+        file.append((b"x" * 100,))
+        disk.crash_at = disk.operations + 1
+        with pytest.raises(Crashed):
+            file.append((data,))
+        disk.kill()
+        assert disk.read("f") == b"x" * 100 + data[: disk.files()["f"] - 100]
+        found.add(disk.files()["f"])
+    assert found == {100, 512, 1024, 1536, 2048, 2100}

@@ -65,6 +65,11 @@ class Invariants:
             self.partitions[topic_id, partition] = found
         return found
 
+    def committed(self, topic: str, partition: int) -> int:
+        """Up to which offset; 0 if there is no such topic yet."""
+        topic_id = self.metadata.topic_id(topic)
+        return 0 if topic_id is None else self.truth_of(topic, topic_id, partition).end
+
     def left(self, node: int) -> None:
         """It is none of the cluster any more, and never comes back. Raises Anomaly when it still has a part in it."""
         self.metadata.leaves(node)
