@@ -19,8 +19,8 @@ class Plan:
 
     `seconds` is how long the faults go on, in virtual time; `rate` is operations (sends and polls) per second of all
     clients. With `groups` there are consumers in groups besides, with `transactions` clients that write and copy
-    in transactions, with `tables` clients of a compacted topic. `kinds` restricts what a schedule is drawn from, and
-    is without meaning beside a `schedule`.
+    in transactions, with `tables` clients of a compacted topic, with `retention` clients of one that loses its
+    beginning. `kinds` restricts what a schedule is drawn from, and is without meaning beside a `schedule`.
     """
 
     seed: int | str
@@ -33,6 +33,7 @@ class Plan:
     groups: bool = False
     transactions: bool = False
     tables: bool = False
+    retention: bool = False
 
     def to_json(self) -> str:
         """Indented, one fault on a line, so that people can take lines out."""
@@ -92,7 +93,7 @@ class Report:
     `plan` is complete: what was drawn from the seed is in it. `lasted` is virtual seconds, `cpu` real ones.
     `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written. The run is
     `conclusive` if nearly all operations that no fault disturbed were ok; otherwise it says little. `faults` counts
-    those that did harm by kind, `group_work`, `transaction_work` and `table_work` what those clients did, `elections`
+    those that did harm by kind, `group_work`, `transaction_work` and `burst_work` what those clients did, `elections`
     those of controllers and of leaders of partitions, `voter_changes` those that were committed. `began_at` is the
     virtual second at which the faults began; the timeline has loop time, see `Happening`. `history` is that of the
     clients with transactions, if there are some.
@@ -114,7 +115,7 @@ class Report:
     truncations: int = 0
     group_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
     transaction_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    table_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    burst_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
     healed_in: float | None = None
     callbacks: int = 0
     fingerprint: str = ""

@@ -42,17 +42,21 @@ def nothing_too_much(cluster: SimulatedCluster) -> None:
 
 
 def replicas_are_equal(cluster: SimulatedCluster, topic: str, partitions: int) -> None:
-    """Every replica holds the same bytes below its high watermark, and knows the same epochs. Raises Anomaly."""
+    """Every replica holds the same bytes below its high watermark, and knows the same epochs; from where on all have
+    something, for each goes by its own retention. Raises Anomaly."""
     for index in range(partitions):
+        logs = [found.log for found in _replicas(cluster, topic, index).values() if found.log is not None]
+        start = max((log.log_start_offset for log in logs), default=0)
         copies: dict[int, bytes] = {}
         epochs: dict[int, tuple[tuple[int, int], ...]] = {}
         for node_id, found in _replicas(cluster, topic, index).items():
             if found.log is not None:
                 if any(path.startswith(found.log.directory + "/") for path in cluster.nodes[node_id].disk.rotten):
                     continue  # nobody has read there since a bit flipped, or it was written only lately
-                copies[node_id] = _contents(found.log, found.high_watermark)
+                copies[node_id] = _contents(found.log, start, found.high_watermark)
                 # An epoch without a record is known to its leader only.
-                epochs[node_id] = tuple(entry for entry in found.log.epochs if entry[1] < found.high_watermark)
+                known = (entry for entry in found.log.epochs if entry[1] < found.high_watermark)
+                epochs[node_id] = tuple(entry for entry in known if entry[1] > start or not start)
         if len(set(copies.values())) > 1:
             sizes = {node_id: len(copy) for node_id, copy in copies.items()}
             raise Anomaly(f"replicas of {topic}-{index} differ below the high watermark; bytes: {sizes}")
@@ -65,8 +69,8 @@ def _replicas(cluster: SimulatedCluster, topic: str, index: int) -> dict[int, Pa
     return {node_id: replica for node_id, replica in found.items() if replica is not None}
 
 
-def _contents(log: PartitionLog, end: int) -> bytes:
-    chunks, at = [], log.log_start_offset
+def _contents(log: PartitionLog, start: int, end: int) -> bytes:
+    chunks, at = [], start
     while at < end:
         chunk = log.read(at, _CHUNK, up_to=end)
         chunks.append(chunk)

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from ottla.simulation import groups as in_groups
+from ottla.simulation import retention as in_retention
 from ottla.simulation import tables as in_tables
 from ottla.simulation import transactions as in_transactions
+from ottla.simulation.bursts import BurstWorkload
 from ottla.simulation.checker import Finding, Progress, check, progress
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly, SimulationError
@@ -25,10 +27,18 @@ from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import nothing_moves, nothing_too_much, replicas_are_equal, settled
-from ottla.simulation.tables import TableWorkload, tables_are_equal, tables_settled
+from ottla.simulation.tables import tables_are_equal, tables_settled
 from ottla.simulation.transactions import TransactionWorkload
 from ottla.simulation.upkeep import RESTART_S, kept_up
-from ottla.simulation.whims import NEARBY, draw_cleaning, draw_rate, draw_readers, draw_repairs, draw_settings
+from ottla.simulation.whims import (
+    NEARBY,
+    draw_cleaning,
+    draw_rate,
+    draw_readers,
+    draw_repairs,
+    draw_retention,
+    draw_settings,
+)
 from ottla.simulation.workload import Workload
 from ottla.simulation.world import World
 
@@ -55,6 +65,7 @@ def storm(
     groups: bool = False,
     transactions: bool = False,
     tables: bool = False,
+    retention: bool = False,
 ) -> Report:
     """Run a plan (see there for what the arguments mean). Raises Anomaly, which has the report with all that is known
     and shows the last events."""
@@ -70,6 +81,7 @@ def storm(
             groups,
             transactions,
             tables,
+            retention,
         )
     )
     if error is not None:
@@ -111,6 +123,8 @@ def _complete(plan: Plan, world: World) -> Plan:
             settings |= draw_repairs(world.rng("repairs"))
     if plan.groups or plan.transactions or plan.tables:
         settings = {**draw_cleaning(world.rng("cleaning")), **settings}
+    if plan.retention:
+        settings = {**draw_retention(world.rng("retention")), **settings}
     if plan.groups:
         settings = {**in_groups.SETTINGS, **settings}
     if plan.transactions:
@@ -118,6 +132,13 @@ def _complete(plan: Plan, world: World) -> Plan:
     if rate is None:
         rate = draw_rate(world.rng("rate"))
     return dataclasses.replace(plan, kinds=kinds, schedule=faults, settings=settings, rate=rate)
+
+
+def _besides(plan: Plan) -> tuple[tuple[str, int], ...]:
+    """Partitions besides the usual ones whose leaders are worth a fault."""
+    found = in_transactions.COORDINATING if plan.transactions else ()
+    found += in_tables.PARTITIONS if plan.tables else ()
+    return found + (in_retention.PARTITIONS if plan.retention else ())
 
 
 class _Storm:
@@ -130,7 +151,7 @@ class _Storm:
         self._workload: Workload | None = None
         self._groups: GroupWorkload | None = None
         self._transactions: TransactionWorkload | None = None
-        self._tables: TableWorkload | None = None
+        self._bursts: BurstWorkload | None = None
         self._progress = Progress(0, 0)
         self._began_at = 0.0
         self._ended_at = 0.0
@@ -146,9 +167,7 @@ class _Storm:
             async with SimulatedCluster(nodes=plan.nodes, settings=settings, racks=NEARBY in settings) as cluster:
                 partitions = PARTITIONS_FOR_GROUPS if plan.groups else PARTITIONS
                 await cluster.create_topic(TOPIC, partitions)
-                besides = in_tables.LEADING if plan.tables else ()
-                besides += in_transactions.COORDINATING if plan.transactions else ()
-                self._nemesis = Nemesis(cluster, TOPIC, partitions, besides)
+                self._nemesis = Nemesis(cluster, TOPIC, partitions, _besides(plan))
                 self._began_at = world.loop.time()
                 try:
                     async with AsyncExitStack() as stack:
@@ -159,8 +178,9 @@ class _Storm:
                         if plan.transactions:
                             await TransactionWorkload.create_topics(cluster)
                             self._transactions = await stack.enter_async_context(TransactionWorkload(cluster))
-                        if plan.tables:
-                            self._tables = await stack.enter_async_context(TableWorkload(cluster))
+                        if plan.tables or plan.retention:
+                            bursts = in_tables.TableWorkload if plan.tables else in_retention.RetentionWorkload
+                            self._bursts = await stack.enter_async_context(bursts(cluster))
                         await self._nemesis.play(plan.schedule, plan.seconds)
                         world.trace.note("simulation", "no more faults")
                         await stack.enter_async_context(kept_up(cluster))
@@ -170,7 +190,7 @@ class _Storm:
                         await check_everything(cluster, workload, self._groups, partitions)
                         if self._transactions is not None:
                             await _check_transactions(cluster, self._transactions)
-                        await _check_tables(cluster, self._tables)
+                        await _check_bursts(cluster, self._bursts)
                 finally:
                     self._ended_at = world.loop.time()
                     self._voter_changes = cluster.invariants.raft.voter_changes
@@ -211,7 +231,7 @@ class _Storm:
             voter_changes=self._voter_changes,
             group_work={} if self._groups is None else self._groups.counts,
             transaction_work={} if self._transactions is None else self._transactions.counts,
-            table_work={} if self._tables is None else self._tables.counts,
+            burst_work={} if self._bursts is None else self._bursts.counts,
             truncations=counts["log_truncated"] + counts["log_restarted"],
             healed_in=self._healed_in,
             callbacks=world.loop.callbacks,
@@ -313,12 +333,17 @@ async def _check_transactions(cluster: SimulatedCluster, transactions: Transacti
         replicas_are_equal(cluster, topic, in_transactions.PARTITIONS)
 
 
-async def _check_tables(cluster: SimulatedCluster, tables: TableWorkload | None) -> None:
-    """Also of coordinators."""
-    if tables is not None:
-        await tables.finish(within=HEALED_S)
-        if tables.findings:
-            raise Anomaly("\n".join(tables.findings[:_SHOWN]))
+async def _check_bursts(cluster: SimulatedCluster, bursts: BurstWorkload | None) -> None:
+    """And all compacted topics, also those of coordinators."""
+    if bursts is not None:
+        await bursts.finish(within=HEALED_S)
+        if bursts.findings:
+            raise Anomaly("\n".join(bursts.findings[:_SHOWN]))
+        topic, partitions = bursts.partitions[0].topic, len(bursts.partitions)
+        done = functools.partial(settled, cluster, topic, partitions)
+        await cluster.until(done, f"every high watermark of {topic} is at the end", within=HEALED_S)
+        if isinstance(bursts, in_retention.RetentionWorkload):
+            replicas_are_equal(cluster, topic, partitions)
     done = functools.partial(tables_settled, cluster)
     await cluster.until(done, "every replica of a compacted topic has what is committed", within=HEALED_S)
     tables_are_equal(cluster)

@@ -22,7 +22,7 @@ class Totals:
     faults: Counter[str] = field(default_factory=Counter)
     elections: Counter[str] = field(default_factory=Counter)
     transactions: Counter[str] = field(default_factory=Counter)
-    tables: Counter[str] = field(default_factory=Counter)
+    bursts: Counter[str] = field(default_factory=Counter)
     inconclusive: int = 0
     failures: list[Report] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class Totals:
         self.faults.update(report.faults)
         self.elections.update(report.elections)
         self.transactions.update(report.transaction_work)
-        self.tables.update(report.table_work)
+        self.bursts.update(report.burst_work)
         if report.anomaly is not None:
             self.failures.append(report)
 

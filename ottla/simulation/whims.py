@@ -61,6 +61,11 @@ def draw_cleaning(rng: random.Random) -> dict[str, str]:
     }
 
 
+def draw_retention(rng: random.Random) -> dict[str, str]:
+    """How soon what may go is gone."""
+    return {"log.retention.check.interval.ms": rng.choice(("300", "3000"))}
+
+
 def draw_rate(rng: random.Random) -> float:
     """Records per second."""
     return rng.choices(list(RATES), list(RATES.values()))[0]

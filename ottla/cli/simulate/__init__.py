@@ -11,7 +11,7 @@ from ottla.cli.common import add_format, positive
 if TYPE_CHECKING:
     from ottla.simulation.plan import Plan
 
-_BESIDES = ("groups", "transactions", "tables")
+_BESIDES = ("groups", "transactions", "tables", "retention")
 _EPILOG = """\
 examples:
   ottla simulate                                   a hundred seeds, five virtual minutes each

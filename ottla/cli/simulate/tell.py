@@ -33,7 +33,7 @@ def summary(totals: Totals, planned: int, wall: float) -> str:
         ("elections", f"{totals.elections.total():,}: {_counts(totals.elections)}"),
         ("changes of voters", f"{totals.voter_changes:,}"),
         *([("transactions", _counts(totals.transactions))] if totals.transactions else []),
-        *([("tables", _counts(totals.tables))] if totals.tables else []),
+        *([("bursts", _counts(totals.bursts))] if totals.bursts else []),
         ("truncations", f"{totals.truncations:,}"),
         ("simulated", f"{totals.simulated / 3600:,.2f} hours"),
         ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core; {_rate(totals, wall)} by the clock"),
@@ -106,6 +106,7 @@ def again(plan: Plan, *, faults: str | None, rate: float | None) -> str:
     words += ["--workload", "groups"] if plan.groups else []
     words += ["--workload", "transactions"] if plan.transactions else []
     words += ["--workload", "tables"] if plan.tables else []
+    words += ["--workload", "retention"] if plan.retention else []
     return shlex.join(words)
 
 
@@ -137,7 +138,7 @@ def as_json(totals: Totals, planned: int, wall: float, failures: Iterable[Mappin
         "elections": dict(totals.elections),
         "voter_changes": totals.voter_changes,
         "transactions": dict(totals.transactions),
-        "tables": dict(totals.tables),
+        "bursts": dict(totals.bursts),
         "truncations": totals.truncations,
         "simulated_seconds": round(totals.simulated, 3),
         "cpu_seconds": round(totals.cpu, 3),

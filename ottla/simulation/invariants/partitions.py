@@ -175,8 +175,8 @@ class Replica:
         now = role.high_watermark
         if now < self.high_watermark and not truth.loose:
             raise Anomaly(f"{self}: the high watermark went back from {self.high_watermark} to {now}")
-        if now > self.end:
-            raise Anomaly(f"{self}: the high watermark is {now}, the log ends at {self.end}")
+        if not log.log_start_offset <= now <= self.end:
+            raise Anomaly(f"{self}: the high watermark is {now}, the log from {log.log_start_offset} to {self.end}")
         if now > self.high_watermark:
             self._commits(role, now)
         self.high_watermark = now

@@ -1,0 +1,64 @@
+"""Clients of a topic that loses its beginning, under faults, and mistakes in our own code that have to be found."""
+
+from dataclasses import replace
+
+import pytest
+
+from ottla.broker import ReplicaManager
+from ottla.broker.replication import leading
+from ottla.log import PartitionLog
+from ottla.simulation.storm import attempt
+from tests.simulation.mutants import Mutant
+
+SETTINGS = {"log.retention.check.interval.ms": "200"}
+
+
+def plan(seed, kinds, seconds=10.0):
+    mutant = Mutant(lambda _: None, kinds, 1, seconds, rate=2.0, settings=SETTINGS)
+    return replace(mutant.plan(seed), retention=True)
+
+
+def delete_above_the_high_watermark(patch):
+    original = PartitionLog.delete_old_segments
+
+    def delete(self, now_ms, _high_watermark, **options):
+        return original(self, now_ms, 2**62, **options)
+
+    patch.setattr(PartitionLog, "delete_old_segments", delete)
+
+
+def go_on_with_what_is_left(patch):
+    """Whoever asks for what is gone is not told."""
+
+    def read(partition, want, **options):
+        if want.replica_id < 0:
+            want = replace(want, offset=max(want.offset, partition.log.log_start_offset))
+        return leading.read(partition, want, **options)
+
+    patch.setattr(ReplicaManager, "read", staticmethod(read))
+
+
+MUTANTS = {
+    "delete above the high watermark": (delete_above_the_high_watermark, ("late", "isolate"), 4),
+    "go on with what is left": (go_on_with_what_is_left, ("slow links",), 8),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught_within_so_many_seeds(name):
+    mutate, kinds, seeds = MUTANTS[name]
+    for seed in range(seeds):
+        with pytest.MonkeyPatch.context() as patch:
+            mutate(patch)
+            found = attempt(plan(seed, kinds)).anomaly
+        if found is not None:
+            assert attempt(plan(seed, kinds)).anomaly is None, "without the mutation it is clean"
+            return
+    pytest.fail(f"{name} survived {seeds} seeds")
+
+
+def test_the_same_seed_gives_the_same_run():
+    one, other = (attempt(plan(3, ("kill",), seconds=5.0)) for _ in range(2))
+    assert one.fingerprint == other.fingerprint
+    assert one.burst_work == other.burst_work and one.burst_work["written"] > 0 and one.burst_work["read"] > 0
+    assert one.anomaly is None and attempt(replace(one.plan, retention=False)).burst_work == {}
