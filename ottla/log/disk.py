@@ -81,7 +81,8 @@ class Disk(Protocol):
     def read(self, path: str) -> bytes: ...
 
     def write_atomic(self, path: str, data: bytes) -> None:
-        """Replace the whole file durably: after a crash it holds the old or the new contents, never a mixture."""
+        """Replace the whole file durably: after a crash it holds the old or the new contents, never a mixture. Whoever
+        fails leaves nothing that takes room."""
 
     def rename(self, source: str, target: str) -> None: ...
 
@@ -272,10 +273,16 @@ class OsDisk:
     def write_atomic(self, path: str, data: bytes) -> None:
         temporary = path + ".tmp"
         with _translated(path):
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                # On a full disk half a file takes room.
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
             os.replace(temporary, path)
         self.sync_dir(os.path.dirname(path) or ".")
 

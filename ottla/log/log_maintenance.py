@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, encode_epochs
 from ottla.log.damage import DAMAGED_FILE, UNSYNCED_FILE, leave_mark
-from ottla.log.errors import CorruptFile, DiskError, LogOffline
+from ottla.log.disk import overwrite
+from ottla.log.errors import CorruptFile, DiskError, DiskFull, LogOffline
 from ottla.log.reader import header_at, locate
 from ottla.log.retention import count_deletable
 from ottla.log.scan import scan_headers
@@ -168,16 +169,21 @@ class LogMaintenance(LogSwapping):
                 self._fail(error, "settle")
                 raise
 
-    def _write_epochs(self) -> None:
+    def _write_epochs(self, *, in_place: bool = False) -> None:
         """Before the recovery point moves: batches below it are not scanned again for their epochs.
 
-        An epoch without a record is left out; whoever leads next begins one of its own.
+        An epoch without a record is left out; whoever leads next begins one of its own. `in_place` takes no room.
         """
         with self._epochs_lock:
             end = self.log_end_offset
             data = encode_epochs([entry for entry in self._epochs.entries if entry[1] < end])
             if data != self._epochs_written:
-                self._disk.write_atomic(f"{self.directory}/{LEADER_EPOCH_FILE}", data)
+                path = f"{self.directory}/{LEADER_EPOCH_FILE}"
+                if in_place:
+                    self._epochs_written = None
+                    overwrite(self._disk, path, data, synced=True)
+                else:
+                    self._disk.write_atomic(path, data)
                 self._epochs_written = data
 
     # --- retention
@@ -218,10 +224,12 @@ class LogMaintenance(LogSwapping):
     def purge(self) -> None:
         """Remove the files of segments that retention let go of, oldest first, each durably. For an executor.
 
-        A crash before leaves them in the log, to be let go of again; never a hole.
+        What they show of epochs is written down first: no scan would find it again. A crash before leaves them in the
+        log, to be let go of again; never a hole.
         """
         with self._purge_lock:
             if self._detached:
+                self._keep_epochs()
                 # The names of the segments that stay must be durable before the last of the others goes.
                 self._disk.sync_dir(self.directory)
             while self._detached:
@@ -231,6 +239,13 @@ class LogMaintenance(LogSwapping):
                 self._disk.sync_dir(self.directory)
                 self._detached[0].remove_files()
                 del self._detached[0]
+
+    def _keep_epochs(self) -> None:
+        try:
+            self._write_epochs()
+        except DiskFull:
+            # Else nothing could go to make room. Torn, it makes the next start scan a log that still has everything.
+            self._write_epochs(in_place=True)
 
     # --- end
 

@@ -7,6 +7,7 @@ asked to keep while reads still show it. All from one seed. Rename is atomic, as
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import posixpath
 import random
@@ -272,9 +273,14 @@ class ModelledDisk:
     def write_atomic(self, path: str, data: bytes) -> None:
         path = posixpath.normpath(path)
         file = self.open(path + ".tmp", create=True)
-        file.truncate(0)
-        file.append((data,))
-        file.sync()
+        try:
+            file.truncate(0)
+            file.append((data,))
+            file.sync()
+        except DiskError:
+            with contextlib.suppress(DiskError):
+                self.remove(path + ".tmp")
+            raise
         self.rename(path + ".tmp", path)
         self.sync_dir(posixpath.dirname(path))
 
