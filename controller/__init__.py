@@ -72,6 +72,7 @@ from ottla.controller.raft import (
     VoterSet,
 )
 from ottla.controller.rpc import (
+    MAX_REPLICA_LOGS,
     REQUESTS,
     AddRaftVoter,
     Address,
@@ -135,6 +136,7 @@ from ottla.controller.rpc import (
     RegisterBroker,
     RegisterBrokerResponse,
     RemoveRaftVoter,
+    ReplicaLogModel,
     RpcClient,
     RpcError,
     RpcRequest,
@@ -158,6 +160,7 @@ __all__ = [
     "GROUP_CONFIGS",
     "GROUP_VERSION",
     "LONG_MAX",
+    "MAX_REPLICA_LOGS",
     "NO_LEADER",
     "REQUESTS",
     "TOPIC_CONFIGS",
@@ -262,6 +265,7 @@ __all__ = [
     "RegisterBrokerResponse",
     "RemoveRaftVoter",
     "RepairSettings",
+    "ReplicaLogModel",
     "Resolved",
     "Role",
     "RpcClient",

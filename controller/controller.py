@@ -1,6 +1,7 @@
 """ActiveController: answers the requests of `ottla.controller.rpc` while this node leads the metadata quorum."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,8 @@ import structlog
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.active import Consensus, Reign, Repairs, RepairSettings
-from ottla.controller.metadata import MAX_REBALANCE, Decision, MetadataImage, Policy, decide, rebalance
+from ottla.controller.metadata import MAX_REBALANCE, Decision, MetadataImage, Policy, Record, decide, rebalance
+from ottla.controller.metadata.records import BrokerChanged, PartitionChanged
 from ottla.controller.raft import NotLeader, Overloaded, RaftStatus, RaftStopped
 from ottla.controller.rpc.models.base import AnyRequest, RpcResponse
 from ottla.controller.rpc.models.brokers import (
@@ -156,7 +158,11 @@ class ActiveController:
             return _refuse(request, ErrorCode.request_timed_out, str(error))
 
     def _decide(self, reign: Reign, request: AnyRequest) -> Decision[Any]:
-        live = isinstance(request, RegisterBroker) and reign.sessions.live(request.node_id, reign.now())
+        now = reign.now()
+        if isinstance(request, Heartbeat):
+            reign.reports.note(request, reign.image, now)
+            return decide(reign.image, reign.policy, request, reign.rng, reports=reign.reports.by(now))
+        live = isinstance(request, RegisterBroker) and reign.sessions.live(request.node_id, now)
         return decide(reign.image, reign.policy, request, reign.rng, session_live=live)
 
     async def _commit(self, reign: Reign, request: AnyRequest, decision: Decision[Any]) -> RpcResponse:
@@ -175,7 +181,7 @@ class ActiveController:
             # The caller may give up waiting; the entry is in the log all the same.
             offset = await asyncio.shield(waiting)
         if decision.records:
-            _tell(request, response, self._view.image)
+            _tell(request, decision, self._view.image)
         return type(response)(**{**vars(response), "offset": offset})
 
     def _sign_of_life(self, reign: Reign, request: RegisterBroker | Heartbeat) -> None:
@@ -225,8 +231,9 @@ def _refuse(request: AnyRequest, code: ErrorCode, message: str) -> RpcResponse:
     return request.response_type(error=code.value, message=message)
 
 
-def _tell(request: AnyRequest, response: RpcResponse, image: MetadataImage) -> None:
+def _tell(request: AnyRequest, decision: Decision[Any], image: MetadataImage) -> None:
     """One event for each thing that an operator would ask about."""
+    response = decision.response
     match request:
         case RegisterBroker():
             assert isinstance(response, RegisterBrokerResponse)
@@ -248,11 +255,25 @@ def _tell(request: AnyRequest, response: RpcResponse, image: MetadataImage) -> N
         case Heartbeat(want_shutdown=True):
             log.info("broker_leaves", broker=request.node_id)
         case Heartbeat():
-            log.info("broker_unfenced", broker=request.node_id)
+            if any(isinstance(record, BrokerChanged) for record in decision.records):
+                log.info("broker_unfenced", broker=request.node_id)
+            _tell_recovered(request, decision.records, image)
         case CreateTopics():
             log.info("topics_created", topics=_done(response), offset=image.offset)
         case DeleteTopics():
             log.info("topics_deleted", topics=_done(response), offset=image.offset)
+
+
+def _tell_recovered(request: Heartbeat, records: Sequence[Record], image: MetadataImage) -> None:
+    """Leaders of partitions of which nobody was known to have everything, by what replicas have told."""
+    waited = {(each.topic_id, each.partition) for each in request.logs}
+    found = [
+        f"{image.topic_names[record.topic_id]}-{record.partition}: {record.leader}"
+        for record in records
+        if isinstance(record, PartitionChanged) and (record.topic_id, record.partition) in waited
+    ]
+    if found:
+        log.warning("leaders_by_log", partitions=found[:MAX_NAMED], count=len(found))
 
 
 def _done(response: RpcResponse) -> list[str | None]:

@@ -23,7 +23,15 @@ from ottla.broker.replication.on_disk import clear_strays, find_log
 from ottla.broker.replication.partition import Acks, Partition
 from ottla.broker.replication.produce_wait import ProduceWait
 from ottla.broker.replication.throttle import Throttle
-from ottla.controller import Delta, MetadataImage, PartitionImage, TopicImage
+from ottla.controller import (
+    MAX_REPLICA_LOGS,
+    NO_LEADER,
+    Delta,
+    MetadataImage,
+    PartitionImage,
+    ReplicaLogModel,
+    TopicImage,
+)
 from ottla.log import (
     Appended,
     CleanerStatus,
@@ -71,6 +79,7 @@ class ReplicaManager:
         self._image = MetadataImage(cluster_id="")
         self._eligible: Mapping[int, int] = {}
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self._unled: set[tuple[str, int]] = set()
         self._on_storage_failure = on_storage_failure
         lag_s = config.replica_lag_time_max_ms / 1000
         self._lag_clock = LagClock(loop, min(1.0, lag_s / 10))
@@ -162,6 +171,23 @@ class ReplicaManager:
         hears of a move of the high watermark within `news_within` seconds."""
         return FetchWait(self._loop, min_bytes, deadline, news_within)
 
+    def unled_logs(self) -> tuple[ReplicaLogModel, ...]:
+        """What is here of partitions whose ISR and ELR are empty: nobody may lead them before their replicas tell."""
+        found = []
+        for key in sorted(self._unled)[:MAX_REPLICA_LOGS]:
+            partition = self._partitions[key]
+            if partition.log is not None and partition.failure is None:
+                found.append(
+                    ReplicaLogModel(
+                        topic_id=partition.topic_id,
+                        partition=partition.index,
+                        leader_epoch=partition.leader_epoch,
+                        last_epoch=partition.log.last_epoch,
+                        end=partition.log_end_offset,
+                    )
+                )
+        return tuple(found)
+
     # Metadata
 
     def apply(self, image: MetadataImage, delta: Delta | None = None) -> None:
@@ -201,6 +227,10 @@ class ReplicaManager:
                 self._remove(key)
             return
         partition = found if found is not None else self._open(topic, index, settings)
+        if state.last_known_leader == NO_LEADER:
+            self._unled.discard(key)
+        else:
+            self._unled.add(key)
         if partition.failure is not None:
             return
         try:
@@ -262,6 +292,7 @@ class ReplicaManager:
     def _remove(self, key: tuple[str, int]) -> None:
         """This broker is no replica any more: its log goes, and whoever waits is told to look elsewhere."""
         partition = self._partitions.pop(key)
+        self._unled.discard(key)
         self._fetchers.remove(partition)
         partition.retire()
         log.info("replica_removed", topic=partition.topic, partition=partition.index, topic_id=str(partition.topic_id))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ottla.controller.active.consensus import Consensus
+from ottla.controller.active.log_reports import LogReports
 from ottla.controller.active.sessions import Sessions
 from ottla.controller.metadata import MetadataImage, Policy, Record, apply, encode_records, fence
 from ottla.controller.raft import NotLeader, Overloaded, RaftStopped
@@ -36,6 +37,7 @@ class Reign:
         self.policy = policy
         self.rng = rng
         self.sessions = Sessions(policy.session_timeout_ms / 1000)
+        self.reports = LogReports(policy.session_timeout_ms / 1000)
         self._consensus = consensus
         self._view = view
         self._loop = asyncio.get_running_loop()

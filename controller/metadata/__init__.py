@@ -36,6 +36,7 @@ from ottla.controller.metadata.image import (
 from ottla.controller.metadata.layout import Key, Layout, Site
 from ottla.controller.metadata.limits import Limits
 from ottla.controller.metadata.records import BrokerAway, Record, decode_records, encode_records
+from ottla.controller.metadata.recovery import ReplicaLog, Reported, Reports
 from ottla.controller.metadata.repair import repair
 from ottla.controller.metadata.resolve import Candidate, Resolved, resolve, resolve_group, resolve_one
 from ottla.controller.metadata.snapshot import SnapshotMismatch, decode_snapshot, encode_snapshot
@@ -73,6 +74,9 @@ __all__ = [
     "Plan",
     "Policy",
     "Record",
+    "ReplicaLog",
+    "Reported",
+    "Reports",
     "Resolved",
     "Site",
     "SnapshotMismatch",

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from kio.schema.errors import ErrorCode
 
 from ottla.controller.metadata.decision import Decision, Policy
-from ottla.controller.metadata.election import elect_leaderless, take_out
+from ottla.controller.metadata.election import NO_REPORTS, elect_leaderless, take_out
 from ottla.controller.metadata.image import CORDONED, BrokerImage, MetadataImage
 from ottla.controller.metadata.min_insync import pin_min_insync
 from ottla.controller.metadata.records import (
@@ -16,6 +16,7 @@ from ottla.controller.metadata.records import (
     ProducerIdsAllocated,
     Record,
 )
+from ottla.controller.metadata.recovery import Reports
 from ottla.controller.rpc.models.brokers import (
     AllocateProducerIds,
     AllocateProducerIdsResponse,
@@ -101,8 +102,11 @@ def _same_registration(before: BrokerImage, record: BrokerRegistered) -> bool:
     )
 
 
-def heartbeat(image: MetadataImage, policy: Policy, request: Heartbeat) -> Decision[HeartbeatResponse]:
-    """Unfences a broker that has caught up with its registration, and sees a leaving one off.
+def heartbeat(
+    image: MetadataImage, policy: Policy, request: Heartbeat, reports: Reports = NO_REPORTS
+) -> Decision[HeartbeatResponse]:
+    """Unfences a broker that has caught up with its registration, sees a leaving one off, and elects leaders once
+    enough replicas have told of their logs, by `reports`, which has what comes with this heartbeat.
 
     A broker that wants to shut down loses its leaderships and its places in ISRs and is fenced in one entry; the
     answer, given after that is committed, lets it go. Where it was the last of an ISR the partition has no leader
@@ -121,10 +125,12 @@ def heartbeat(image: MetadataImage, policy: Policy, request: Heartbeat) -> Decis
     if broker.fenced and request.applied_offset >= broker.epoch:
         unfenced = BrokerChanged(id=broker.id, epoch=broker.epoch, fenced=False)
         return Decision(
-            (unfenced, *elect_leaderless(image, policy, returned=broker.id)),
+            (unfenced, *elect_leaderless(image, policy, returned=broker.id, reports=reports)),
             HeartbeatResponse(fenced=False, session_ms=session_ms),
         )
-    return Decision((), HeartbeatResponse(fenced=broker.fenced, session_ms=session_ms))
+    topics = {topic.name for each in request.logs if (topic := image.topic_by_id(each.topic_id)) is not None}
+    elected = elect_leaderless(image, policy, topics=sorted(topics), reports=reports)
+    return Decision(tuple(elected), HeartbeatResponse(fenced=broker.fenced, session_ms=session_ms))
 
 
 def _see_off(image: MetadataImage, policy: Policy, broker: BrokerImage) -> list[Record]:

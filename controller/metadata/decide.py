@@ -11,11 +11,12 @@ from ottla.controller.metadata.brokers import (
 from ottla.controller.metadata.client_quotas import alter_client_quotas
 from ottla.controller.metadata.configs import alter_configs
 from ottla.controller.metadata.decision import Decision, Policy
-from ottla.controller.metadata.election import elect_leaders
+from ottla.controller.metadata.election import NO_REPORTS, elect_leaders
 from ottla.controller.metadata.features import update_features
 from ottla.controller.metadata.image import MetadataImage
 from ottla.controller.metadata.isr import alter_partition
 from ottla.controller.metadata.reassignment import alter_reassignments
+from ottla.controller.metadata.recovery import Reports
 from ottla.controller.metadata.topic_create import create_partitions, create_topics
 from ottla.controller.metadata.topic_delete import delete_topics
 from ottla.controller.rpc.models.base import AnyRequest
@@ -36,15 +37,22 @@ if TYPE_CHECKING:
 
 
 def decide(
-    image: MetadataImage, policy: Policy, request: AnyRequest, rng: "Random", *, session_live: bool = False
+    image: MetadataImage,
+    policy: Policy,
+    request: AnyRequest,
+    rng: "Random",
+    *,
+    session_live: bool = False,
+    reports: Reports = NO_REPORTS,
 ) -> Decision[Any]:
     """Records and answer for any request of `ottla.controller.rpc.models`; the answer is of its `response_type`.
 
-    `session_live`, for RegisterBroker: whether the registered incarnation has lately been heard of.
+    `session_live`, for RegisterBroker: whether the registered incarnation has lately been heard of. `reports`, for
+    Heartbeat: what replicas have told of their logs.
     """
     match request:
         case Heartbeat():
-            return heartbeat(image, policy, request)
+            return heartbeat(image, policy, request, reports)
         case AlterPartition():
             return alter_partition(image, policy, request)
         case RegisterBroker():

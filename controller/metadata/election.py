@@ -1,8 +1,10 @@
-"""Who leads a partition: from its ISR in order of preference, then from the eligible leader replicas (KIP-966), and
-outside of both only where the topic asks for that.
+"""Who leads a partition: from its ISR in order of preference, then from the eligible leader replicas (KIP-966), where
+both are empty whoever has the most, and outside of that only where the topic asks for it.
 """
 
 from collections.abc import Collection, Iterable
+from types import MappingProxyType
+from typing import Final
 
 from kio.schema.errors import ErrorCode
 
@@ -10,10 +12,12 @@ from ottla.controller.metadata.decision import Decision, Policy
 from ottla.controller.metadata.image import NO_LEADER, MetadataImage, PartitionImage
 from ottla.controller.metadata.partition_change import Eligible, change_partition, eligible_leaders
 from ottla.controller.metadata.records import PartitionChanged
+from ottla.controller.metadata.recovery import Reports, most_complete
 from ottla.controller.rpc.models.partitions import ElectLeaders, ElectLeadersResponse, PartitionResult
 
 # As many partitions are moved in one pass of the rebalance, so that no entry grows without bound.
 MAX_REBALANCE = 1000
+NO_REPORTS: Final[Reports] = MappingProxyType({})
 
 
 def take_out(
@@ -56,11 +60,17 @@ def _last(state: PartitionImage, eligible: Eligible, lost: Collection[int]) -> t
 
 
 def elect_leaderless(
-    image: MetadataImage, policy: Policy, *, returned: int | None = None, topics: Iterable[str] | None = None
+    image: MetadataImage,
+    policy: Policy,
+    *,
+    returned: int | None = None,
+    topics: Iterable[str] | None = None,
+    reports: Reports = NO_REPORTS,
 ) -> list[PartitionChanged]:
     """Leaders for partitions that have none and can have one, of these topics (None: all).
 
-    `returned` is a broker that counts as eligible already, though the image does not show it yet.
+    `returned` is a broker that counts as eligible already, though the image does not show it yet. `reports` are what
+    replicas have told of their logs.
     """
 
     def eligible(broker_id: int) -> bool:
@@ -74,7 +84,15 @@ def elect_leaderless(
                 continue
             unclean = policy.unclean(image, name)
             elr = eligible_leaders(state, state.isr, policy.min_insync(image, name)) if state.elr else ()
-            change = change_partition(topic, partition, isr=state.isr, elr=elr, eligible=eligible, unclean=unclean)
+            change = change_partition(
+                topic,
+                partition,
+                isr=state.isr,
+                elr=elr,
+                eligible=eligible,
+                unclean=unclean,
+                most_complete=most_complete(image, state, reports.get((topic.id, partition)), eligible),
+            )
             if change is not None:
                 changes.append(change)
     return changes

@@ -69,7 +69,7 @@ class PartitionImage:
     `leader_epoch` grows with every change of leader and whenever a replica is dropped, `partition_epoch` with every
     change at all. `elr` are the eligible leader replicas of KIP-966: not in the ISR, but known to have every committed
     record, because nothing has been committed since the ISR fell below min.insync.replicas. ISR and ELR are empty only
-    when the last that was in them may have lost records: that is `last_known_leader`, who leads again when it is back.
+    when the last that was in them may have lost records: that is `last_known_leader`, without whom nobody leads again.
 
     While a reassignment is under way (KIP-455) `replicas` are the wanted ones, in their order, and behind them those
     that will go. `adding` are the replicas that were none when it began, `removing` those that are not wanted; in both

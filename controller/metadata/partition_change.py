@@ -46,12 +46,13 @@ def change_partition(
     unclean: bool = False,
     prefer_first: bool = False,
     assignment: Assignment | None = None,
+    most_complete: int = NO_LEADER,
 ) -> PartitionChanged | None:
     """The partition with this ISR, this ELR and the best leader in them, or None when that is what it has.
 
     The present leader stays while it is eligible, unless `prefer_first`. Without an eligible member of the ISR, one of
-    the ELR begins a new ISR, and those before remain eligible; where both are empty, the last known leader. Without
-    that either it becomes NO_LEADER, or with `unclean` any eligible replica, which then is the whole ISR.
+    the ELR begins a new ISR, and those before remain eligible; where both are empty, `most_complete`. Without that
+    either it becomes NO_LEADER, or with `unclean` any eligible replica, which then is the whole ISR.
 
     `assignment` None is the present one. A reassignment is completed in the same step when the ISR allows it.
     """
@@ -66,8 +67,8 @@ def change_partition(
         if leader != NO_LEADER:
             complete = {*isr, *elr} - {leader}
             isr, elr = (leader,), tuple(replica for replica in plan.replicas if replica in complete)
-    if leader == NO_LEADER and last != NO_LEADER and eligible(last):
-        leader, isr = last, (last,)
+    if leader == NO_LEADER and not isr and most_complete in plan.replicas:
+        leader, isr = most_complete, (most_complete,)
     if leader == NO_LEADER and unclean:
         leader = next((replica for replica in _by_age(plan) if eligible(replica)), NO_LEADER)
         if leader != NO_LEADER:

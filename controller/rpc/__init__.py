@@ -15,6 +15,7 @@ from ottla.controller.rpc.http_client import RpcClient
 from ottla.controller.rpc.identity import ClusterIdentity
 from ottla.controller.rpc.models.base import AnyRequest, RpcModel, RpcRequest, RpcResponse
 from ottla.controller.rpc.models.brokers import (
+    MAX_REPLICA_LOGS,
     AllocateProducerIds,
     AllocateProducerIdsResponse,
     Heartbeat,
@@ -22,6 +23,7 @@ from ottla.controller.rpc.models.brokers import (
     ListenerModel,
     RegisterBroker,
     RegisterBrokerResponse,
+    ReplicaLogModel,
     UnregisterBroker,
     UnregisterBrokerResponse,
 )
@@ -82,6 +84,7 @@ from ottla.controller.rpc.transport import RaftTransport
 from ottla.controller.rpc.watch import PeerWatch
 
 __all__ = [
+    "MAX_REPLICA_LOGS",
     "REQUESTS",
     "AddRaftVoter",
     "Address",
@@ -145,6 +148,7 @@ __all__ = [
     "RegisterBroker",
     "RegisterBrokerResponse",
     "RemoveRaftVoter",
+    "ReplicaLogModel",
     "RpcClient",
     "RpcError",
     "RpcModel",

@@ -156,6 +156,7 @@ class BrokerPart:
             heartbeat_interval=config.broker_heartbeat_interval_ms / 1000,
             session_timeout=config.broker_session_timeout_ms / 1000,
             on_registered=self._note_running,
+            logs=lambda: () if self.replicas is None else self.replicas.unled_logs(),
         )
 
     async def _note_running(self, epoch: int) -> None:
@@ -197,6 +198,7 @@ class BrokerPart:
         if any(kind == "broker" for kind, _ in delta.configs):
             self._reconfigure(image)
         self.replicas.apply(image, delta)
+        self.registration.tell_logs()
         assert self._broker is not None
         self._broker.apply(image, delta)
 

@@ -22,6 +22,7 @@ from ottla.controller import (
     PeerRejected,
     RegisterBroker,
     RegisterBrokerResponse,
+    ReplicaLogModel,
     RpcError,
 )
 from ottla.node.errors import NodeError
@@ -51,7 +52,8 @@ class Advertisement:
 
 
 class Registration:
-    """Keeps one broker registered. `on_registered` is told each new broker epoch."""
+    """Keeps one broker registered. `on_registered` is told each new broker epoch. `logs` are those that the controller
+    has to know of before anybody may lead the partition."""
 
     def __init__(
         self,
@@ -61,8 +63,11 @@ class Registration:
         heartbeat_interval: float,
         session_timeout: float,
         on_registered: Callable[[int], Awaitable[None]],
+        logs: Callable[[], tuple[ReplicaLogModel, ...]] = tuple,
     ) -> None:
         self._on_registered = on_registered
+        self._logs = logs
+        self._told: tuple[ReplicaLogModel, ...] = ()
         self._quorum = quorum
         self._advertisement = advertisement
         self._interval = heartbeat_interval
@@ -173,13 +178,21 @@ class Registration:
         if broker is not None and broker.fenced and broker.epoch == self.epoch and not self.fenced:
             self._beat_now.set()
 
+    def tell_logs(self) -> None:
+        """Do not sit out the interval either while somebody waits for what this broker has."""
+        logs = self._logs()
+        if logs and logs != self._told:
+            self._beat_now.set()
+
     async def _beat(self, *, want_shutdown: bool = False) -> HeartbeatResponse | None:
         """One heartbeat; None when no controller took it."""
+        self._told = self._logs()
         request = Heartbeat(
             node_id=self._advertisement.node_id,
             epoch=self.epoch,
             applied_offset=self.view.image.offset,
             want_shutdown=want_shutdown,
+            logs=self._told,
         )
         try:
             response = await self._quorum.controller.call(request, timeout=CALL_S)

@@ -2,13 +2,26 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from kio.schema.errors import ErrorCode
 
-from ottla.controller.metadata import Delta, MetadataImage, Policy, Record, apply, decide, fence
+from ottla.controller.active import LogReports
+from ottla.controller.metadata import (
+    NO_LEADER,
+    Delta,
+    MetadataImage,
+    Policy,
+    Record,
+    ReplicaLog,
+    Reported,
+    Reports,
+    apply,
+    decide,
+    fence,
+)
 from ottla.controller.metadata.records import decode_records, encode_records
 from ottla.controller.raft import NotLeader, OutcomeUnknown, Overloaded
 from ottla.controller.rpc import (
@@ -26,6 +39,7 @@ from ottla.controller.rpc import (
     Reassignment,
     RegisterBroker,
     RegisterBrokerResponse,
+    ReplicaLogModel,
     RpcRequest,
     RpcResponse,
 )
@@ -33,6 +47,37 @@ from ottla.controller.rpc import (
 CLUSTER_ID = "cluster-of-the-tests"
 
 R = TypeVar("R", bound=RpcResponse)
+
+
+def told_by(
+    image: MetadataImage, node_id: int, logs: Mapping[tuple[str, int, int], tuple[int, int]] | None = None
+) -> tuple[ReplicaLogModel, ...]:
+    """What a broker says with a heartbeat of the partitions that wait for it. `logs`: (topic, partition, broker) ->
+    epoch of the last record, and the offset after it; (0, 0) if nothing is said."""
+    found = []
+    for topic, partition, state in image.all_partitions():
+        if node_id in state.replicas and state.last_known_leader != NO_LEADER:
+            epoch, end = (logs or {}).get((topic.name, partition, node_id), (0, 0))
+            found.append(
+                ReplicaLogModel(
+                    topic_id=topic.id,
+                    partition=partition,
+                    leader_epoch=state.leader_epoch,
+                    last_epoch=epoch,
+                    end=end,
+                )
+            )
+    return tuple(found)
+
+
+def alone(image: MetadataImage, request: object) -> Reports:
+    """That with this heartbeat the last known leader has waited long enough for others to tell of their logs."""
+    if not isinstance(request, Heartbeat):
+        return {}
+    return {
+        (topic.id, partition): Reported({request.node_id: ReplicaLog(request.epoch, state.leader_epoch, 0, 0)}, True)
+        for topic, partition, state in image.all_partitions()
+    }
 
 
 def registration(node_id: int, incarnation: str = "first", *, rack: str | None = None, port: int = 0) -> RegisterBroker:
@@ -55,6 +100,9 @@ class Cluster:
         self.rng = random.Random(seed)
         self.entries: list[bytes] = []
         self.delta = Delta()
+        self.now = 0.0
+        self.reports = LogReports(self.policy.session_timeout_ms / 1000)
+        self.logs: dict[tuple[str, int, int], tuple[int, int]] = {}
 
     def commit(self, records: Sequence[Record]) -> None:
         if records:
@@ -62,7 +110,10 @@ class Cluster:
             self.image, self.delta = apply(self.image, decode_records(self.entries[-1]), self.image.offset + 1)
 
     def ask(self, request: RpcRequest[R], *, session_live: bool = False) -> R:
-        decision = decide(self.image, self.policy, request, self.rng, session_live=session_live)
+        if isinstance(request, Heartbeat):
+            self.reports.note(request, self.image, self.now)
+        reports = self.reports.by(self.now)
+        decision = decide(self.image, self.policy, request, self.rng, session_live=session_live, reports=reports)
         self.commit(decision.records)
         return cast(R, decision.response)
 
@@ -76,6 +127,7 @@ class Cluster:
                 epoch=self.image.brokers[node_id].epoch,
                 applied_offset=self.image.offset if applied is None else applied,
                 want_shutdown=want_shutdown,
+                logs=told_by(self.image, node_id, self.logs),
             )
         )
 
@@ -141,7 +193,7 @@ def check_invariants(image: MetadataImage) -> None:
     for topic, partition, state in image.all_partitions():
         where = (topic.name, partition, state)
         assert bool(state.isr) != (state.last_known_leader in state.replicas), where
-        assert state.isr or not (state.elr or image.eligible(state.last_known_leader)), where
+        assert state.isr or not state.elr, where
         assert len(set(state.isr)) == len(state.isr), where
         assert set(state.isr) <= set(state.replicas), where
         assert len(set(state.replicas)) == len(state.replicas), where

@@ -22,7 +22,7 @@ from ottla.controller.rpc import (
     RpcRequest,
     RpcResponse,
 )
-from tests.metadata.cluster import CLUSTER_ID, FakeRaft, check_invariants, registration
+from tests.metadata.cluster import CLUSTER_ID, FakeRaft, check_invariants, registration, told_by
 
 R = TypeVar("R", bound=RpcResponse)
 
@@ -65,8 +65,9 @@ class Node:
 
     def beat(self, broker: int, **changes: Any) -> "Coroutine[Any, Any, HeartbeatResponse]":
         epoch = changes.pop("epoch", None) or self.view.image.brokers[broker].epoch
-        applied = self.view.image.offset
-        return self.ask(Heartbeat(node_id=broker, epoch=epoch, applied_offset=applied, **changes))
+        image = self.view.image
+        logs = told_by(image, broker)
+        return self.ask(Heartbeat(node_id=broker, epoch=epoch, applied_offset=image.offset, logs=logs, **changes))
 
     async def up(self, *brokers: int) -> None:
         for broker in brokers:
@@ -365,6 +366,9 @@ async def test_after_a_restart_of_all_nobody_waits_for_a_session_to_end() -> Non
     for broker in (1, 2, 3):
         assert not (await node.ask(registration(broker, "second"))).error
         assert not (await node.beat(broker)).fenced
+    for broker in (1, 2):
+        assert node.leader("t") == -1
+        await node.beat(broker)
     assert node.leader("t") == 3
 
 

@@ -78,6 +78,9 @@ def test_without_any_other_the_last_member_stays_whatever_happened_to_it(cluster
     cluster.fence(1, 2, 3)
     for node_id in (1, 2, 3):
         back(cluster, node_id, clean=False)
+    for node_id in (1, 2):
+        assert cluster.state("t")[:2] == (-1, ())
+        cluster.beat(node_id)
     assert cluster.state("t")[:2] == (3, (3,))
     assert elr(cluster) == ()
 

@@ -42,6 +42,7 @@ from ottla.controller.rpc import Heartbeat, NewTopic
 from ottla.log import GroupCommit, LogConfig, LogManager, OsDisk
 from ottla.records import Record, encode_batch, verify_batch
 from ottla.wire import KafkaServer
+from tests.metadata.cluster import alone
 from tests.replication.waiting import errors_of
 
 CLUSTER = "cluster"
@@ -69,7 +70,7 @@ class Metadata:
         return self.decide(request)
 
     def decide(self, request: Any) -> Any:
-        decision = decide(self.image, Policy(), request, self.rng)
+        decision = decide(self.image, Policy(), request, self.rng, reports=alone(self.image, request))
         self.commit(decision.records)
         return decision.response
 

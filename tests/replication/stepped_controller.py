@@ -8,6 +8,7 @@ from typing import Any
 from ottla.controller import ListenerModel, MetadataImage, Policy, RegisterBroker
 from ottla.controller.metadata import apply, decide, fence
 from ottla.controller.rpc import Heartbeat
+from tests.metadata.cluster import alone
 from tests.replication.stepped_node import TOPIC, Node
 
 
@@ -21,7 +22,7 @@ class SteppedController:
         self.image = MetadataImage(cluster_id="c")
 
     def decide_on(self, request: Any) -> Any:
-        decision = decide(self.image, self.policy, request, self.rng)
+        decision = decide(self.image, self.policy, request, self.rng, reports=alone(self.image, request))
         self.commit(decision.records)
         return decision.response
 

@@ -1,8 +1,13 @@
 """Brokers that register and live, and what they ask for beside."""
 
+from uuid import UUID
+
 from pydantic import Field
 
 from ottla.controller.rpc.models.base import RpcModel, RpcRequest, RpcResponse
+
+# In one heartbeat; more than that of one broker wait for those to get leaders.
+MAX_REPLICA_LOGS = 10_000
 
 
 class ListenerModel(RpcModel):
@@ -45,14 +50,27 @@ class HeartbeatResponse(RpcResponse):
     session_ms: int = 0
 
 
+class ReplicaLogModel(RpcModel):
+    """What a broker has of a partition that waits for its replicas to tell that, in its present leader epoch:
+    `last_epoch` is that of the last record, -1 for none, and `end` the offset after it."""
+
+    topic_id: UUID
+    partition: int = Field(ge=0)
+    leader_epoch: int
+    last_epoch: int
+    end: int = Field(ge=0)
+
+
 class Heartbeat(RpcRequest[HeartbeatResponse]):
-    """`applied_offset`: Raft index up to which the broker has applied the metadata."""
+    """`applied_offset`: Raft index up to which the broker has applied the metadata. `logs`: of partitions whose ISR and
+    ELR are empty."""
 
     response_type = HeartbeatResponse
     node_id: int
     epoch: int
     applied_offset: int
     want_shutdown: bool = False
+    logs: tuple[ReplicaLogModel, ...] = Field(default=(), max_length=MAX_REPLICA_LOGS)
 
 
 class AllocateProducerIdsResponse(RpcResponse):

@@ -1,8 +1,12 @@
 """Storms with faults of disks that found something, each with what it was."""
 
+from collections.abc import Callable
+
 import pytest
 
 from ottla.client import NewTopic
+from ottla.controller import NO_LEADER, MetadataImage, PartitionImage
+from ottla.controller.metadata import election
 from ottla.log.checkpoints import Running
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.errors import Anomaly
@@ -142,9 +146,51 @@ def test_the_topic_id_of_a_log_could_not_be_synced_and_the_power_goes_under_the_
     run(scenario, seed)
 
 
+def the_last_of_the_isr_is_wiped(seed: int, how: str) -> None:
+    """The others have everything, but are not in the ISR any more; nothing was written since."""
+
+    async def scenario() -> None:
+        async with SimulatedCluster(settings={"ottla.flush": "os"}) as cluster:
+            await cluster.create_topic("orders", min_insync_replicas="1")
+            async with cluster.producer() as producer:
+                for number in range(50):
+                    await producer.send_and_wait("orders", b"%d" % number)
+            for node_id in (1, 2):
+                await _end(cluster, node_id, how)
+                await cluster.advance(5)
+            cluster.wipe(3)
+            for node_id in (1, 2, 3):
+                cluster.start(node_id)
+            await cluster.until(lambda: cluster.full("orders"), "every replica is in sync", within=30)
+            async with cluster.consumer("orders", auto_offset_reset="earliest") as consumer:
+                assert [int((await consumer.getone()).value or b"") for _ in range(50)] == list(range(50))
+
+    run(scenario, seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_the_last_of_the_isr_is_wiped_and_others_still_have_everything(seed: int, how: str):
+    the_last_of_the_isr_is_wiped(seed, how)
+
+
+def _as_kafka(image: MetadataImage, state: PartitionImage, _reported: object, eligible: Callable[[int], bool]) -> int:
+    last = state.last_known_leader
+    return last if last in image.brokers and eligible(last) else NO_LEADER
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_it_leads_with_nothing_if_nobody_compares_the_logs(how: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(election, "most_complete", _as_kafka)
+    with pytest.raises((Anomaly, TimeoutError)):
+        for seed in range(4):
+            the_last_of_the_isr_is_wiped(seed, how)
+
+
 @pytest.mark.parametrize(("flush", "how"), [("os", "kill"), ("synced", "power_off")])
 def test_it_loses_everything_if_all_three_look_the_same(flush: str, how: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Running, "decode", lambda _data: Running())
+    monkeypatch.setattr(election, "most_complete", _as_kafka)
     with pytest.raises((Anomaly, TimeoutError)):
         for seed in range(20):
             two_go_down_and_the_third_is_wiped(seed, flush, how)
