@@ -7,6 +7,8 @@ import pytest
 from ottla.broker import ReplicaManager
 from ottla.broker.replication import leading
 from ottla.log import PartitionLog
+from ottla.simulation import SimulatedCluster, run
+from ottla.simulation.errors import Anomaly
 from ottla.simulation.storm import attempt
 from tests.simulation.mutants import Mutant
 
@@ -62,3 +64,47 @@ def test_the_same_seed_gives_the_same_run():
     assert one.fingerprint == other.fingerprint
     assert one.burst_work == other.burst_work and one.burst_work["written"] > 0 and one.burst_work["read"] > 0
     assert one.anomaly is None and attempt(replace(one.plan, retention=False)).burst_work == {}
+
+
+def emptied(cluster, end):
+    logs = [cluster.partition_on(node_id, "recent").log for node_id in cluster.nodes]
+    return all(log.log_start_offset == log.log_end_offset == end and not log.has_detached for log in logs)
+
+
+def an_epoch_of_which_nothing_is_left(seed):
+    """The disks know of an older one; of this one only the node that is stopped cleanly has told its disk, but for what
+    retention does."""
+
+    async def scenario():
+        async with SimulatedCluster(settings=SETTINGS | {"ottla.flush": "os"}) as cluster:
+            await cluster.create_topic("recent", segment_bytes="300", retention_ms="1000")
+            async with cluster.producer() as producer:
+                for end in (5, 10):
+                    for _ in range(5):
+                        await producer.send_and_wait("recent", b"x" * 100)
+                    for node_id in cluster.nodes if end == 5 else ():
+                        await cluster.stop(node_id)
+                        cluster.start(node_id)
+                        await cluster.until(lambda: cluster.full("recent"), "every replica is in sync", within=30)
+                await cluster.until(lambda: emptied(cluster, 10), "retention has removed everything", within=30)
+                last = cluster.leader("recent")
+                await cluster.stop(last)
+                for node_id in set(cluster.nodes) - {last}:
+                    cluster.kill(node_id)
+                for node_id in sorted(cluster.nodes, key=lambda node_id: node_id == last):
+                    cluster.start(node_id)
+                await cluster.until(lambda: cluster.full("recent"), "every replica is in sync", within=30)
+                assert (await producer.send_and_wait("recent", b"on")).offset == 10
+
+    run(scenario, seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_leader_whose_records_are_gone_knows_what_epoch_they_were_of(seed):
+    an_epoch_of_which_nothing_is_left(seed)
+
+
+def test_else_it_has_members_of_the_isr_cut_what_is_committed(monkeypatch):
+    monkeypatch.setattr(PartitionLog, "_keep_epochs", lambda _: None)
+    with pytest.raises(Anomaly, match="was cut from 10 to"):
+        an_epoch_of_which_nothing_is_left(0)
