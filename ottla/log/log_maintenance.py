@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ottla.log.checkpoints import LEADER_EPOCH_FILE, encode_epochs
 from ottla.log.damage import DAMAGED_FILE, UNSYNCED_FILE, leave_mark
 from ottla.log.disk import overwrite
@@ -10,7 +12,14 @@ from ottla.log.reader import header_at, locate
 from ottla.log.retention import count_deletable
 from ottla.log.scan import scan_headers
 from ottla.log.segment import Segment
-from ottla.log.snapshots import list_snapshots, remove_snapshots, restore, write_snapshot
+from ottla.log.snapshots import (
+    is_sound,
+    keep_snapshot,
+    list_snapshots,
+    remove_snapshots,
+    restore,
+    write_snapshot,
+)
 from ottla.log.swapping import LogSwapping
 
 
@@ -206,6 +215,7 @@ class LogMaintenance(LogSwapping):
         if count and count == len(self._segments):
             self.roll(now_ms)
         if count:
+            self._standing_for_detached = self._snapshot_above(self._bases[count])
             self._detached.extend(self._segments[:count])
             with self._state_lock:
                 self._segments[:count] = []
@@ -224,12 +234,13 @@ class LogMaintenance(LogSwapping):
     def purge(self) -> None:
         """Remove the files of segments that retention let go of, oldest first, each durably. For an executor.
 
-        What they show of epochs is written down first: no scan would find it again. A crash before leaves them in the
-        log, to be let go of again; never a hole.
+        What they show of epochs and producers is made durable first: no scan would find it again. A crash before leaves
+        them in the log, to be let go of again; never a hole.
         """
         with self._purge_lock:
             if self._detached:
                 self._keep_epochs()
+                keep_snapshot(self._disk, self.directory, self._standing_for_detached)
                 # The names of the segments that stay must be durable before the last of the others goes.
                 self._disk.sync_dir(self.directory)
             while self._detached:
@@ -239,6 +250,16 @@ class LogMaintenance(LogSwapping):
                 self._disk.sync_dir(self.directory)
                 self._detached[0].remove_files()
                 del self._detached[0]
+
+    def _snapshot_above(self, base: int) -> int:
+        """The offset of a snapshot that has what producers have written below `base`. Raises DiskError."""
+        end = self.log_end_offset
+        if not self.producers.entries or is_sound(self._disk, self.directory, base):
+            return base
+        # A crash took it, and the log has replaced it, which it cannot any more. On a full disk it goes all the same.
+        with contextlib.suppress(DiskFull):
+            write_snapshot(self._disk, self.directory, self.producers, end)
+        return end
 
     def _keep_epochs(self) -> None:
         try:

@@ -62,6 +62,7 @@ class LogState:
         self._epochs = recovered.epochs
         self._epochs_written = recovered.epochs_file
         self._detached: list[Segment] = []
+        self._standing_for_detached = 0
         self._open_old: deque[Segment] = deque()
         self._failure: BaseException | None = None
         self._closed = False

@@ -28,8 +28,30 @@ def snapshot_path(directory: str, offset: int) -> str:
 
 
 def write_snapshot(disk: Disk, directory: str, state: ProducerState, offset: int) -> None:
-    """Not synced: its CRC tells whether it arrived, and the log can always replace it."""
+    """Not synced: its CRC tells whether it arrived, and the log can replace it, as long as it has what is in it."""
     overwrite(disk, snapshot_path(directory, offset), state.snapshot())
+
+
+def is_sound(disk: Disk, directory: str, offset: int) -> bool:
+    """Whether there is a snapshot of this offset that arrived. Raises DiskError."""
+    path = snapshot_path(directory, offset)
+    if not disk.exists(path):
+        return False
+    try:
+        ProducerState.from_snapshot(disk.read(path), offset)
+    except CorruptFile:
+        return False
+    return True
+
+
+def keep_snapshot(disk: Disk, directory: str, offset: int) -> None:
+    """Make the snapshot of this offset durable, but for its name: what is below will not be in the log any more.
+
+    It is written once more, for a sync of it may have failed, and the next would only say that it has not.
+    """
+    path = snapshot_path(directory, offset)
+    if disk.exists(path):
+        overwrite(disk, path, disk.read(path), synced=True)
 
 
 def remove_snapshots(disk: Disk, directory: str, offsets: Iterable[int]) -> None:

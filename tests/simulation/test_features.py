@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from kio.schema.errors import ErrorCode
 
-from ottla.client import Admin, BrokerResponseError, FeatureUpdate, Producer, TopicPartition
+from ottla.client import Admin, BrokerResponseError, FeatureMetadata, FeatureUpdate, Producer, TopicPartition
 from ottla.simulation import SimulatedCluster
 
 TXN = "transaction.version"
@@ -37,6 +37,16 @@ async def reconnected(cluster: SimulatedCluster) -> None:
         await cluster.until(lambda: cluster.full("old") and cluster.full("new"), "all are in sync again")
 
 
+async def told(cluster: SimulatedCluster, admin: Admin, level: int) -> FeatureMetadata:
+    """What a broker tells of the features once it has heard of this level: another one than answered may be asked."""
+    for _ in range(20):
+        described = await admin.describe_features()
+        if described.finalized_features[TXN].max_version_level == level:
+            return described
+        await cluster.advance(0.1)
+    raise AssertionError(f"nobody tells of level {level}: {described}")
+
+
 async def test_producers_go_by_the_level_of_transaction_version(simulated_cluster: SimulatedCluster) -> None:
     cluster = simulated_cluster
     await cluster.create_topic("old")
@@ -44,15 +54,14 @@ async def test_producers_go_by_the_level_of_transaction_version(simulated_cluste
     async with cluster.admin() as admin, cluster.producer(transactional_id="old") as old:
         assert await bumps(admin, old, "old")
         await admin.update_features({TXN: FeatureUpdate(1, "safe_downgrade")})
-        described = await admin.describe_features()
-        assert described.finalized_features[TXN].max_version_level == 1
+        described = await told(cluster, admin, 1)
         async with cluster.producer(transactional_id="new") as new:
             assert not await bumps(admin, new, "new")
             assert await bumps(admin, old, "old"), "it has not heard of it, and is served"
             await reconnected(cluster)
             assert not await bumps(admin, old, "old")
             await admin.update_features({TXN: 2})
-            later = await admin.describe_features()
+            later = await told(cluster, admin, 2)
             assert (later.finalized_features_epoch or 0) > (described.finalized_features_epoch or 0)
             await reconnected(cluster)
             assert await bumps(admin, new, "new")
