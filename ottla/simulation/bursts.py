@@ -16,6 +16,7 @@ from ottla.client import Consumer, KafkaError, Producer, TopicPartition
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.reading import consumer_options
 from ottla.simulation.user import producer_options
+from ottla.tasks import stop_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +68,7 @@ class BurstWorkload(abc.ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
 
     def begin(self, work: Any, name: str) -> None:
         """What is to end by itself once there is `stopping`."""

@@ -21,6 +21,7 @@ from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.history import History
 from ottla.simulation.reading import Shared
 from ottla.simulation.user import Client
+from ottla.tasks import stop_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +85,7 @@ class Workload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
 
     async def write_everywhere(self, *, within: float) -> None:
         """New clients write to every partition until they are told that a record stays. Raises TimeoutError."""

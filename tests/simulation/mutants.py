@@ -31,6 +31,7 @@ from ottla.log import ModelledDisk
 from ottla.log.producers import NEW, ProducerState
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
+from ottla.simulation.storm import attempt
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -57,6 +58,18 @@ class Mutant:
             at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
         settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250", **self.settings}
         return Plan(seed, self.nodes, self.seconds, None, tuple(faults), self.rate, settings)
+
+
+def catch(mutate: Patch, plan: Callable[[int], Plan], seeds: int) -> None:
+    """Fails unless the mistake is found within so many seeds, in a run that is clean without it."""
+    for seed in range(seeds):
+        with pytest.MonkeyPatch.context() as patch:
+            mutate(patch)
+            found = attempt(plan(seed)).anomaly
+        if found is not None:
+            assert attempt(plan(seed)).anomaly is None, "without the mutation it is clean"
+            return
+    pytest.fail(f"survived {seeds} seeds")
 
 
 # -- replication

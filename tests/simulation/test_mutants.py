@@ -4,21 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ottla.simulation.storm import attempt
-from tests.simulation.mutants import MUTANTS, TOLD
+from tests.simulation.mutants import MUTANTS, TOLD, catch
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught_within_so_many_seeds(name: str):
     mutant = MUTANTS[name]
-    for seed in range(mutant.seeds):
-        with pytest.MonkeyPatch.context() as patch:
-            mutant.patch(patch)
-            found = attempt(mutant.plan(seed)).anomaly
-        if found is not None:
-            assert attempt(mutant.plan(seed)).anomaly is None, "without the mutation it is clean"
-            return
-    pytest.fail(f"{name} survived {mutant.seeds} seeds")
+    catch(mutant.patch, mutant.plan, mutant.seeds)
 
 
 @pytest.mark.parametrize("name", TOLD)

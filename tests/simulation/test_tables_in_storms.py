@@ -13,6 +13,7 @@ from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
 from ottla.simulation.storm import attempt
 from ottla.simulation.tables import table
+from tests.simulation.mutants import catch
 
 CLEANING = {
     "log.cleaner.backoff.ms": "200",
@@ -66,14 +67,7 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught_within_so_many_seeds(name):
     mutate, kinds, seeds, besides = MUTANTS[name]
-    for seed in range(seeds):
-        with pytest.MonkeyPatch.context() as patch:
-            mutate(patch)
-            found = attempt(plan(seed, kinds, besides)).anomaly
-        if found is not None:
-            assert attempt(plan(seed, kinds, besides)).anomaly is None, "without the mutation it is clean"
-            return
-    pytest.fail(f"{name} survived {seeds} seeds")
+    catch(mutate, lambda seed: plan(seed, kinds, besides), seeds)
 
 
 def test_the_same_seed_gives_the_same_run():

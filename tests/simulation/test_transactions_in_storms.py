@@ -17,6 +17,7 @@ from ottla.client.consumer.chunk import Chunk
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
 from ottla.simulation.storm import attempt
+from tests.simulation.mutants import catch
 
 
 def plan(seed, kinds, seconds=10.0):
@@ -128,14 +129,7 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught_within_so_many_seeds(name):
     mutate, kinds, seeds = MUTANTS[name]
-    for seed in range(seeds):
-        with pytest.MonkeyPatch.context() as patch:
-            mutate(patch)
-            found = attempt(plan(seed, kinds)).anomaly
-        if found is not None:
-            assert attempt(plan(seed, kinds)).anomaly is None, "without the mutation it is clean"
-            return
-    pytest.fail(f"{name} survived {seeds} seeds")
+    catch(mutate, lambda seed: plan(seed, kinds), seeds)
 
 
 def test_the_same_seed_gives_the_same_run():

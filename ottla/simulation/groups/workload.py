@@ -26,6 +26,7 @@ from ottla.simulation.groups.check import check_groups
 from ottla.simulation.groups.members import At, ClassicMember, ConsumerMember, Member, Trouble
 from ottla.simulation.groups.programs import PROGRAMS, run_program
 from ottla.simulation.groups.told import Assigned, Commit, Fetched, Held, Outcome, Told
+from ottla.tasks import stop_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -97,9 +98,7 @@ class GroupWorkload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
 
     @property
     def counts(self) -> dict[str, int]:
