@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
@@ -31,8 +32,9 @@ from ottla.wire import (
 )
 
 PRODUCE: Final = 0
-PRODUCE_VERSIONS: Final = (3, 12)
+PRODUCE_VERSIONS: Final = (3, 13)
 ADDS_PARTITIONS: Final = 12
+TOPIC_IDS: Final = 13
 INIT_PRODUCER_ID: Final = 22
 INIT_PRODUCER_ID_VERSIONS: Final = (0, 4)
 MAX_IN_FLIGHT: Final = 5
@@ -175,19 +177,34 @@ class Sender:
             else:
                 topics[topic] = [entry]
         timeout = self._network.options.request_timeout
-        version = pick(connection, PRODUCE, PRODUCE_VERSIONS if self._transactions is None else self._versions())
+        version, ids = self._version(connection, topics)
         body = encode_produce_request(
             version,
             list(topics.items()),
             acks=self._acks,
             timeout_ms=int(timeout * 1000),
             transactional_id=self._transactional_id,
+            topic_ids=ids,
         )
         if self._acks == 0:
             connection.send(PRODUCE, version, body)
             self._soon(call, Answer(ErrorCode.none))
             return
-        connection.call_then(PRODUCE, version, body, partial(self._answered, call, version), timeout=timeout)
+        names = dict(zip(ids, topics, strict=True)) if ids else None
+        connection.call_then(PRODUCE, version, body, partial(self._answered, call, version, names), timeout=timeout)
+
+    def _version(self, connection: KafkaConnection, topics: Collection[str]) -> tuple[int, list[UUID]]:
+        """And the ids of the topics, if it has ids: then a request that arrives late, when there is another topic of
+        the name, is refused (KIP-516)."""
+        low, high = PRODUCE_VERSIONS if self._transactions is None else self._versions()
+        version = pick(connection, PRODUCE, (low, high))
+        if version < TOPIC_IDS:
+            return version, []
+        known = self._network.metadata.topics
+        ids = [topic_id for name in topics if name in known and (topic_id := known[name].topic_id)]
+        if len(ids) == len(topics):
+            return version, ids
+        return pick(connection, PRODUCE, (low, TOPIC_IDS - 1)), []
 
     def _versions(self) -> tuple[int, int]:
         """From version 12 on a Produce also adds its partitions to the transaction (KIP-890)."""
@@ -206,14 +223,16 @@ class Sender:
 
         asyncio.get_running_loop().call_soon(settle)
 
-    def _answered(self, call: Call, version: int, answer: memoryview | Exception) -> None:
+    def _answered(
+        self, call: Call, version: int, names: Mapping[UUID, str] | None, answer: memoryview | Exception
+    ) -> None:
         if not self._stepper.running:
             return  # after `stop`
         try:
             try:
                 if not isinstance(answer, memoryview):
                     raise answer
-                outcomes = self._outcomes(call, decode_produce_response(answer, version))
+                outcomes = self._outcomes(call, decode_produce_response(answer, version), names)
             except (ConnectionLost, RequestTimedOut, ProtocolError):
                 outcomes = self._core.on_lost(call, asyncio.get_running_loop().time())
                 self._network.request_refresh()
@@ -245,11 +264,13 @@ class Sender:
             )
         return batch.payload
 
-    def _outcomes(self, call: Call, response: ProduceResponse) -> list[Outcome]:
-        """What the answer means, all of which is read before any of it is believed. Raises ProtocolError."""
+    def _outcomes(self, call: Call, response: ProduceResponse, names: Mapping[UUID, str] | None) -> list[Outcome]:
+        """What the answer means, all of which is read before any of it is believed; `names` of the ids in it, if it has
+        ids. Raises ProtocolError."""
         now = asyncio.get_running_loop().time()
         answers: dict[tuple[str, int], ProducePartitionResponse] = {}
-        for topic, partitions in response.topics:
+        for at, (name, partitions) in enumerate(response.topics):
+            topic = name if names is None else names.get(response.topic_ids[at], "")
             for partition in partitions:
                 answers[topic, partition.partition] = partition
         told: list[Answer] = []

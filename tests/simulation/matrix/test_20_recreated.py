@@ -3,7 +3,8 @@
 import pytest
 
 from ottla.client import NewTopic, TopicPartition
-from ottla.simulation import SimulatedCluster, run
+from ottla.client.producer import sender
+from ottla.simulation import CLIENTS, SimulatedCluster, run
 from tests.simulation.matrix.harness import SMALL
 
 
@@ -43,3 +44,40 @@ def test_records_of_an_older_namesake_do_not_come_back(how: str, seed: int):
             assert not any(node.failures for node in cluster.nodes.values())
 
     run(scenario, seed)
+
+
+def what_comes_late(seed: int) -> int:
+    """A request arrives when its records were acknowledged by another leader, and there is another topic of the name.
+
+    Returns how much that one has then.
+    """
+
+    async def scenario() -> int:
+        async with SimulatedCluster() as cluster:
+            await cluster.create_topic("news")
+            async with cluster.producer() as producer, cluster.admin() as admin:
+                await producer.send_and_wait("news", b"in time")
+                held = cluster.hold("Produce", source=CLIENTS)
+                waiting = await producer.send("news", b"late")
+                await held.caught()
+                leader = cluster.leader("news")
+                order = [*sorted(set(cluster.nodes) - {leader}), leader]
+                await admin.alter_partition_reassignments({TopicPartition("news", 0): order})
+                await admin.elect_leaders()
+                assert (await waiting).offset == 1
+                await admin.delete_topics(["news"])
+                await admin.create_topics([NewTopic("news", replica_assignments={0: order[::-1]})])
+                held.release()
+                await cluster.advance(1)
+                return cluster.invariants.committed("news", 0)
+
+    return run(scenario, seed)
+
+
+def test_a_request_that_arrives_late_is_for_the_topic_that_was_meant():
+    assert what_comes_late(0) == 0
+
+
+def test_by_the_name_it_would_be_written_to_the_next_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sender, "PRODUCE_VERSIONS", (3, sender.TOPIC_IDS - 1))
+    assert what_comes_late(0) > 0
