@@ -23,6 +23,10 @@ SECTOR = 512
 CHANGES = frozenset({"open", "append", "pwrite", "truncate", "sync", "rename", "remove", "mkdir", "sync_dir"})
 
 
+_NameChange = tuple[str, str, str | None, Contents | None]
+"""Kind, path, target of a rename, node of a new name."""
+
+
 @dataclass(slots=True)
 class _Failure:
     operation: str
@@ -51,7 +55,7 @@ class ModelledDisk:
         self._rng = rng
         self._names: dict[str, Contents | None] = {}  # None: a directory
         self._durable_names: dict[str, Contents | None] = {}
-        self._name_changes: list[tuple[str, str, str | None, Contents | None]] = []  # (kind, path, target, node)
+        self._name_changes: list[_NameChange] = []
         self._failures: list[_Failure] = []
 
     # --- faults
@@ -326,12 +330,15 @@ class ModelledDisk:
         path = posixpath.normpath(path)
         self.step("sync_dir", path)
         with self.mutex:
-            rest = []
+            rest: list[_NameChange] = []
             for change in self._name_changes:
                 kind, name, target, node = change
                 here = posixpath.dirname(name) == path or (target is not None and posixpath.dirname(target) == path)
                 if here:
                     _rename_in(self._durable_names, kind, name, target, node)
+                    if target is not None:
+                        # What was changed in a directory before it was moved has moved with it.
+                        rest = [_moved(each, name, target) for each in rest]
                 else:
                     rest.append(change)
             self._name_changes = rest
@@ -366,6 +373,15 @@ class ModelledDisk:
         return node
 
 
+def _moved(change: _NameChange, source: str, target: str) -> _NameChange:
+    kind, path, to, node = change
+
+    def new(name: str) -> str:
+        return target + name[len(source) :] if name.startswith(source + "/") else name
+
+    return kind, new(path), None if to is None else new(to), node
+
+
 def _rename_in(
     names: dict[str, Contents | None], kind: str, path: str, target: str | None, node: Contents | None
 ) -> None:
@@ -375,6 +391,10 @@ def _rename_in(
         if parent in ("", "/", ".") or parent in names:
             names[path] = node
     elif kind == "unlink":
+        if path in names and names[path] is None:
+            # Of a directory: it was empty, so what was in it has gone before it.
+            for name in [name for name in names if name.startswith(path + "/")]:
+                del names[name]
         names.pop(path, None)
     elif target is not None and path in names:
         for name in [name for name in names if name == path or name.startswith(path + "/")]:

@@ -188,3 +188,36 @@ def test_of_a_write_whose_process_is_killed_the_beginning_may_be_there() -> None
         assert disk.read("f") == b"x" * 100 + data[: disk.files()["f"] - 100]
         found.add(disk.files()["f"])
     assert found == {100, 512, 1024, 1536, 2048, 2100}
+
+
+def test_when_the_power_goes_no_file_outlives_its_directory() -> None:
+    left = set()
+    for seed in range(40):
+        disk = ModelledDisk(random.Random(seed))
+        disk.mkdir("root/d")
+        for name in ("f", "g"):
+            disk.write_atomic(f"root/d/{name}", b"x")
+        for directory in ("root/d", "root", "."):
+            disk.sync_dir(directory)
+        disk.remove_tree("root/d")
+        disk.crash()
+        left.add(tuple(sorted(path.removeprefix("root/") for path in disk.files())))
+        assert disk.exists("root/d") or not disk.files()
+    assert left == {(), ("d/f",), ("d/g",), ("d/f", "d/g")}
+
+
+def test_what_was_in_a_directory_that_was_moved_is_in_none_that_gets_its_name() -> None:
+    kept = set()
+    for seed in range(20):
+        disk = ModelledDisk(random.Random(seed))
+        disk.mkdir("root/d")
+        disk.sync_dir("root")
+        disk.open("root/d/old", create=True)
+        disk.rename("root/d", "root/away")
+        disk.sync_dir("root")
+        disk.mkdir("root/d")
+        disk.sync_dir("root")
+        disk.crash()
+        assert disk.listdir("root/d") == []
+        kept.add(disk.exists("root/away/old"))
+    assert kept == {True, False}
