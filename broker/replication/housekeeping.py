@@ -86,7 +86,7 @@ class Housekeeping:
         """Settle new logs, and write down all high watermarks, and log starts that moved. Raises DiskError."""
         await self._group.run_blocking(self._logs.settle)
         offsets = {
-            (partition.topic, partition.index): partition.high_watermark
+            (partition.topic, partition.index): (partition.log, partition.high_watermark)
             for partition in self._partitions()
             if partition.log is not None
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import random
 import re
@@ -49,7 +50,7 @@ class LogManager:
         self._commits = commits
         self._stop = LastStop(disk, directory)
         self._offsets = OffsetFiles(disk, directory)
-        self._removal = Removal(disk, directory, rng)
+        self._removal = Removal(disk, directory, rng, asyncio.get_running_loop().time)
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
         """replication-offset-checkpoint as it was found; empty when missing or torn."""
@@ -267,7 +268,7 @@ class LogManager:
         doomed = self._logs.get((topic, partition))
         target = self._take_away(topic, partition, DELETED)
         if target is not None:
-            self._removal.doom(target, self._clock() + (doomed.config.file_delete_delay_ms if doomed else 0))
+            self._removal.doom(target, doomed.config.file_delete_delay_ms if doomed else 0)
         log.info("log_deleted", topic=topic, partition=partition)
 
     def set_aside(self, topic: str, partition: int) -> None:
@@ -288,9 +289,12 @@ class LogManager:
 
     # --- checkpoints
 
-    def write_high_watermarks(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Write replication-offset-checkpoint unless nothing changed. Blocks; for an executor."""
-        self._offsets.write(HIGH_WATERMARK_FILE, lambda: offsets)
+    def write_high_watermarks(self, offsets: Mapping[TopicPartition, tuple[PartitionLog, int]]) -> None:
+        """Write replication-offset-checkpoint unless nothing changed: those of logs that are still what they were when
+        this was asked for, so that a namesake does not get them. Blocks; for an executor."""
+        self._offsets.write(
+            HIGH_WATERMARK_FILE, lambda: {key: mark for key, (of, mark) in offsets.items() if self._logs.get(key) is of}
+        )
 
     def checkpoint(self) -> None:
         """Write recovery points and log start offsets; nothing when they did not change. Blocks; for an executor."""
@@ -329,7 +333,7 @@ class LogManager:
 
     async def removal_pass(self) -> None:
         """Remove the directories of deleted logs that have waited for file.delete.delay.ms. Raises DiskError."""
-        for path in self._removal.due(self._clock()):
+        for path in self._removal.due():
             await self._commits.run_blocking(functools.partial(self._removal.remove, path))
 
     async def cooling_pass(self) -> None:

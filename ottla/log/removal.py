@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from ottla.log.disk import Disk
 
@@ -10,13 +11,14 @@ DELETED, STRAY = "-delete", "-stray"
 
 
 class Removal:
-    """Times are ms since the epoch."""
+    """`time` is seconds of a clock that only goes forward: files shall not stay because a wall clock was set back."""
 
-    def __init__(self, disk: Disk, directory: str, rng: random.Random) -> None:
+    def __init__(self, disk: Disk, directory: str, rng: random.Random, time: Callable[[], float]) -> None:
         self._disk = disk
         self._directory = directory
         self._rng = rng
-        self._doomed: list[tuple[int, str]] = []
+        self._time = time
+        self._doomed: list[tuple[float, str]] = []
 
     def take_away(self, name: str, suffix: str) -> str | None:
         """Durably give the directory of a log a name that is not a log's; its new path, None when there is none."""
@@ -30,14 +32,15 @@ class Removal:
         self._disk.sync_dir(self._directory)
         return target
 
-    def doom(self, path: str, at_ms: int) -> None:
-        """Let the directory go at that time."""
-        self._doomed.append((at_ms, path))
+    def doom(self, path: str, after_ms: int) -> None:
+        """Let the directory go after that time."""
+        self._doomed.append((self._time() + after_ms / 1000, path))
 
-    def due(self, now_ms: int) -> list[str]:
+    def due(self) -> list[str]:
         """What is to be removed now; it is not named again."""
-        due = [path for at, path in self._doomed if at <= now_ms]
-        self._doomed = [(at, path) for at, path in self._doomed if at > now_ms]
+        now = self._time()
+        due = [path for at, path in self._doomed if at <= now]
+        self._doomed = [(at, path) for at, path in self._doomed if at > now]
         return due
 
     def remove(self, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 from uuid import UUID
@@ -19,6 +20,7 @@ from ottla.log import (
     LogManager,
     ModelledDisk,
 )
+from ottla.log.checkpoints import HIGH_WATERMARK_FILE, decode_offsets
 from tests.log.batches import batch, headers, lead, read_all
 
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -54,7 +56,7 @@ async def test_a_clean_stop_is_known_and_the_marker_goes_first(world: World) -> 
     log = manager.create_log("t", ONE, 3, CONFIG)
     for _ in range(10):
         lead(log, batch([b"x" * 50]))
-    manager.write_high_watermarks({("t", 3): 7})
+    manager.write_high_watermarks({("t", 3): (log, 7)})
     assert await manager.close(broker_epoch=42)
     world.disk.crash()
     assert world.disk.read("data/recovery-point-offset-checkpoint").startswith(b"0\n2\nt 3 10\n")
@@ -122,7 +124,12 @@ async def test_an_older_namesake_is_never_taken_for_the_topic(world: World) -> N
         manager.create_log("t", ONE, 0, CONFIG)
 
 
-async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(world: World) -> None:
+async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, passed = asyncio.get_running_loop(), 0.0
+    began = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: began + passed)
     manager = await world.open()
     for partition in range(2):
         lead(manager.create_log("a.topic-1", ONE, partition, CONFIG), batch())
@@ -131,7 +138,7 @@ async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(world: Wor
     assert doomed.startswith("a.topic-1-0.")
     await manager.removal_pass()
     assert doomed in world.disk.listdir("data")
-    world.now = 1000
+    world.now, passed = -3_600_000, 1.0  # somebody has set the wall clock back
     await manager.removal_pass()
     assert doomed not in world.disk.listdir("data")
     manager.delete_log("a.topic-1", 1)
@@ -141,6 +148,15 @@ async def test_deleted_logs_go_after_their_delay_or_at_the_next_start(world: Wor
     assert len(manager) == 0
     await manager.removal_pass()
     assert not [name for name in world.disk.listdir("data") if name.startswith("a.topic-1")]
+
+
+async def test_a_checkpoint_asked_for_before_gives_a_namesake_nothing(world: World) -> None:
+    manager = await world.open()
+    old, other = (manager.create_log(topic, ONE, 0, CONFIG) for topic in ("t", "u"))
+    manager.delete_log("t", 0)
+    manager.create_log("t", TWO, 0, CONFIG)
+    manager.write_high_watermarks({("t", 0): (old, 7), ("u", 0): (other, 5)})
+    assert decode_offsets(world.disk.read(f"data/{HIGH_WATERMARK_FILE}"), "marks") == {("u", 0): 5}
 
 
 async def test_a_log_set_aside_keeps_its_files_and_is_no_log_any_more(world: World) -> None:
