@@ -6,11 +6,15 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ottla.simulation.faults import FAULTS, GROUPS, Fault
 from ottla.simulation.history import Entry
 from ottla.simulation.trace import Happening
+
+WORKLOADS: Final = ("groups", "transactions", "tables", "retention", "topics")
+"""Who may work besides the usual producers and consumers: consumers in groups, clients that write and copy in
+transactions, clients of a compacted topic, of one that loses its beginning, of topics that come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +22,8 @@ class Plan:
     """One run: two runs of equal plans are equal to the byte. What is None is drawn from the seed.
 
     `seconds` is how long the faults go on, in virtual time; `rate` is operations (sends and polls) per second of all
-    clients. With `groups` there are consumers in groups besides, with `transactions` clients that write and copy
-    in transactions, with `tables` clients of a compacted topic, with `retention` clients of one that loses its
-    beginning. `kinds` restricts what a schedule is drawn from, and is without meaning beside a `schedule`.
+    clients; `workload` is who works besides them, see `WORKLOADS`. `kinds` restricts what a schedule is drawn from, and
+    is without meaning beside a `schedule`.
     """
 
     seed: int | str
@@ -30,10 +33,7 @@ class Plan:
     schedule: tuple[Fault, ...] | None = None
     rate: float | None = None
     settings: Mapping[str, str] | None = None
-    groups: bool = False
-    transactions: bool = False
-    tables: bool = False
-    retention: bool = False
+    workload: str | None = None
 
     def to_json(self) -> str:
         """Indented, one fault on a line, so that people can take lines out."""
@@ -56,6 +56,8 @@ class Plan:
                 fields["schedule"] = tuple(_fault(each) for each in fields["schedule"])
             if fields.get("kinds") is not None:
                 fields["kinds"] = tuple(known_kinds(fields["kinds"]))
+            if fields.get("workload") not in (None, *WORKLOADS):
+                raise ValueError(f"there is no workload {fields['workload']!r}; there are: {', '.join(WORKLOADS)}")
             return cls(**fields)
         except TypeError as error:
             raise ValueError(str(error).replace("Plan.__init__() ", "")) from error
@@ -93,7 +95,7 @@ class Report:
     `plan` is complete: what was drawn from the seed is in it. `lasted` is virtual seconds, `cpu` real ones.
     `operations` counts by outcome (ok, fail, info: indeterminate), `acknowledged` only the records written. The run is
     `conclusive` if nearly all operations that no fault disturbed were ok; otherwise it says little. `faults` counts
-    those that did harm by kind, `group_work`, `transaction_work` and `burst_work` what those clients did, `elections`
+    those that did harm by kind, `work_besides` what the clients of the workload did, `elections`
     those of controllers and of leaders of partitions, `voter_changes` those that were committed. `began_at` is the
     virtual second at which the faults began; the timeline has loop time, see `Happening`. `history` is that of the
     clients with transactions, if there are some.
@@ -113,9 +115,7 @@ class Report:
     elections: Mapping[str, int] = dataclasses.field(default_factory=dict)
     voter_changes: int = 0
     truncations: int = 0
-    group_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    transaction_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    burst_work: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    work_besides: Mapping[str, int] = dataclasses.field(default_factory=dict)
     healed_in: float | None = None
     callbacks: int = 0
     fingerprint: str = ""

@@ -7,27 +7,20 @@ import dataclasses
 import functools
 import time
 import traceback
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from ottla.simulation import groups as in_groups
-from ottla.simulation import retention as in_retention
-from ottla.simulation import tables as in_tables
-from ottla.simulation import transactions as in_transactions
-from ottla.simulation.bursts import BurstWorkload
-from ottla.simulation.checker import Finding, Progress, check, progress
+from ottla.simulation import besides
+from ottla.simulation.checker import Progress, check, judge, progress
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly, SimulationError
 from ottla.simulation.faults import Fault, draw, kinds_for, moves_replicas, needs_sync, swarm
-from ottla.simulation.groups import GroupWorkload, check_groups
 from ottla.simulation.history import Entry
 from ottla.simulation.loop import START
 from ottla.simulation.nemesis import Nemesis
 from ottla.simulation.node import SimulatedNode
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.replicas import nothing_moves, nothing_too_much, replicas_are_equal, settled
-from ottla.simulation.tables import tables_are_equal, tables_settled
 from ottla.simulation.transactions import TransactionWorkload
 from ottla.simulation.upkeep import RESTART_S, kept_up
 from ottla.simulation.whims import (
@@ -50,7 +43,6 @@ HEALED_S = 30.0
 # Virtual seconds of undisturbed work before the last check; after a fault ends, its effects may last so long.
 CALM_S = 2.0
 AFTERMATH_S = 5.0
-_SHOWN = 20
 
 
 def storm(
@@ -62,10 +54,7 @@ def storm(
     schedule: Sequence[Fault] | None = None,
     rate: float | None = None,
     settings: Mapping[str, str] | None = None,
-    groups: bool = False,
-    transactions: bool = False,
-    tables: bool = False,
-    retention: bool = False,
+    workload: str | None = None,
 ) -> Report:
     """Run a plan (see there for what the arguments mean). Raises Anomaly, which has the report with all that is known
     and shows the last events."""
@@ -78,10 +67,7 @@ def storm(
             None if schedule is None else tuple(schedule),
             rate,
             settings,
-            groups,
-            transactions,
-            tables,
-            retention,
+            workload,
         )
     )
     if error is not None:
@@ -113,7 +99,7 @@ def _complete(plan: Plan, world: World) -> Plan:
     rng = world.rng("nemesis")
     kinds = plan.kinds
     if kinds is None:
-        kinds = tuple(swarm(rng, [*kinds_for(plan.nodes), *(in_transactions.KINDS if plan.transactions else ())]))
+        kinds = tuple(swarm(rng, [*kinds_for(plan.nodes), *besides.KINDS.get(plan.workload, ())]))
     faults = plan.schedule if plan.schedule is not None else draw(rng, kinds, plan.seconds)
     synced = needs_sync({*kinds, *(fault.kind for fault in faults)})
     settings, rate = plan.settings, plan.rate
@@ -121,24 +107,14 @@ def _complete(plan: Plan, world: World) -> Plan:
         settings = draw_settings(world.rng("settings"), synced=synced) | draw_readers(world.rng("readers"))
         if moves_replicas(kinds):
             settings |= draw_repairs(world.rng("repairs"))
-    if plan.groups or plan.transactions or plan.tables:
+    if plan.workload in ("groups", "transactions", "tables"):
         settings = {**draw_cleaning(world.rng("cleaning")), **settings}
-    if plan.retention:
+    if plan.workload == "retention":
         settings = {**draw_retention(world.rng("retention")), **settings}
-    if plan.groups:
-        settings = {**in_groups.SETTINGS, **settings}
-    if plan.transactions:
-        settings = {**in_transactions.SETTINGS, **settings}
+    settings = {**besides.SETTINGS.get(plan.workload, {}), **settings}
     if rate is None:
         rate = draw_rate(world.rng("rate"))
     return dataclasses.replace(plan, kinds=kinds, schedule=faults, settings=settings, rate=rate)
-
-
-def _besides(plan: Plan) -> tuple[tuple[str, int], ...]:
-    """Partitions besides the usual ones whose leaders are worth a fault."""
-    found = in_transactions.COORDINATING if plan.transactions else ()
-    found += in_tables.PARTITIONS if plan.tables else ()
-    return found + (in_retention.PARTITIONS if plan.retention else ())
 
 
 class _Storm:
@@ -149,9 +125,7 @@ class _Storm:
         self._plan = plan
         self._nemesis: Nemesis | None = None
         self._workload: Workload | None = None
-        self._groups: GroupWorkload | None = None
-        self._transactions: TransactionWorkload | None = None
-        self._bursts: BurstWorkload | None = None
+        self._besides: besides.Besides | None = None
         self._progress = Progress(0, 0)
         self._began_at = 0.0
         self._ended_at = 0.0
@@ -165,32 +139,23 @@ class _Storm:
         try:
             settings = plan.settings or {}
             async with SimulatedCluster(nodes=plan.nodes, settings=settings, racks=NEARBY in settings) as cluster:
-                partitions = PARTITIONS_FOR_GROUPS if plan.groups else PARTITIONS
+                partitions = PARTITIONS_FOR_GROUPS if plan.workload == "groups" else PARTITIONS
                 await cluster.create_topic(TOPIC, partitions)
-                self._nemesis = Nemesis(cluster, TOPIC, partitions, _besides(plan))
+                self._nemesis = Nemesis(cluster, TOPIC, partitions, besides.PLACES.get(plan.workload, ()))
                 self._began_at = world.loop.time()
                 try:
                     async with AsyncExitStack() as stack:
                         workload = Workload(cluster, TOPIC, partitions, rate=plan.rate)
                         self._workload = await stack.enter_async_context(workload)
-                        if plan.groups:
-                            self._groups = await stack.enter_async_context(GroupWorkload(cluster, TOPIC, partitions))
-                        if plan.transactions:
-                            await TransactionWorkload.create_topics(cluster)
-                            self._transactions = await stack.enter_async_context(TransactionWorkload(cluster))
-                        if plan.tables or plan.retention:
-                            bursts = in_tables.TableWorkload if plan.tables else in_retention.RetentionWorkload
-                            self._bursts = await stack.enter_async_context(bursts(cluster))
+                        self._besides = await besides.begin(plan.workload, cluster, stack, TOPIC, partitions)
                         await self._nemesis.play(plan.schedule, plan.seconds)
                         world.trace.note("simulation", "no more faults")
                         await stack.enter_async_context(kept_up(cluster))
                         self._healed_in = await _heal(cluster, workload)
                         world.trace.note("simulation", "healed")
                         self._progress = await self._calm(workload)
-                        await check_everything(cluster, workload, self._groups, partitions)
-                        if self._transactions is not None:
-                            await _check_transactions(cluster, self._transactions)
-                        await _check_bursts(cluster, self._bursts)
+                        await check_everything(cluster, workload, partitions)
+                        await besides.check(self._besides, cluster, TOPIC, partitions, within=HEALED_S)
                 finally:
                     self._ended_at = world.loop.time()
                     self._voter_changes = cluster.invariants.raft.voter_changes
@@ -229,9 +194,7 @@ class _Storm:
             faults={} if self._nemesis is None else dict(sorted(self._nemesis.done.items())),
             elections={"controllers": counts["active_controller"], "leaders": counts["became_leader"]},
             voter_changes=self._voter_changes,
-            group_work={} if self._groups is None else self._groups.counts,
-            transaction_work={} if self._transactions is None else self._transactions.counts,
-            burst_work={} if self._bursts is None else self._bursts.counts,
+            work_besides={} if self._besides is None else self._besides.counts,
             truncations=counts["log_truncated"] + counts["log_restarted"],
             healed_in=self._healed_in,
             callbacks=world.loop.callbacks,
@@ -242,7 +205,7 @@ class _Storm:
 
     def _history(self) -> tuple[Entry, ...]:
         """Where there are transactions, theirs."""
-        told = self._transactions or self._workload
+        told = self._besides if isinstance(self._besides, TransactionWorkload) else self._workload
         return () if told is None else tuple(told.history)
 
 
@@ -281,9 +244,7 @@ async def _is_ready(node: SimulatedNode) -> None:
         await asyncio.sleep(RESTART_S)
 
 
-async def check_everything(
-    cluster: SimulatedCluster, workload: Workload, groups: GroupWorkload | None = None, partitions: int = PARTITIONS
-) -> None:
+async def check_everything(cluster: SimulatedCluster, workload: Workload, partitions: int) -> None:
     """After healing: what clients were told fits together, and the replicas are the same bytes.
 
     Raises Anomaly, TimeoutError (no liveness).
@@ -297,60 +258,8 @@ async def check_everything(
         await cluster.until(lambda: cluster.full(TOPIC), "every replica is in sync again", within=HEALED_S)
         await cluster.until(done, "every high watermark is at the end again", within=HEALED_S)
     except TimeoutError:
-        _judge(check(workload.history, unfinished=True))
+        judge(check(workload.history, unfinished=True))
         raise
-    _judge(check(workload.history))
+    judge(check(workload.history))
     replicas_are_equal(cluster, TOPIC, partitions)
     nothing_too_much(cluster)
-    if groups is not None:
-        await _check_groups(cluster, groups, partitions)
-
-
-async def _check_groups(cluster: SimulatedCluster, groups: GroupWorkload, partitions: int) -> None:
-    ends = {}
-    for index in range(partitions):
-        found = cluster.partition_on(cluster.leader(TOPIC, index), TOPIC, index)
-        assert found is not None
-        ends[TOPIC, index] = found.log_end_offset
-    try:
-        await groups.finish(ends, within=HEALED_S)
-    except TimeoutError:
-        _judge(check_groups(groups.told, {}))
-        raise
-    _judge(groups.findings(ends))
-
-
-async def _check_transactions(cluster: SimulatedCluster, transactions: TransactionWorkload) -> None:
-    try:
-        await transactions.finish(within=HEALED_S)
-    except TimeoutError:
-        _judge(transactions.findings(finished=False))
-        raise
-    _judge(transactions.findings(finished=True))
-    for topic in in_transactions.TOPICS:
-        done = functools.partial(settled, cluster, topic, in_transactions.PARTITIONS)
-        await cluster.until(done, f"every high watermark of {topic} is at the end", within=HEALED_S)
-        replicas_are_equal(cluster, topic, in_transactions.PARTITIONS)
-
-
-async def _check_bursts(cluster: SimulatedCluster, bursts: BurstWorkload | None) -> None:
-    """And all compacted topics, also those of coordinators."""
-    if bursts is not None:
-        await bursts.finish(within=HEALED_S)
-        if bursts.findings:
-            raise Anomaly("\n".join(bursts.findings[:_SHOWN]))
-        topic, partitions = bursts.partitions[0].topic, len(bursts.partitions)
-        done = functools.partial(settled, cluster, topic, partitions)
-        await cluster.until(done, f"every high watermark of {topic} is at the end", within=HEALED_S)
-        if isinstance(bursts, in_retention.RetentionWorkload):
-            replicas_are_equal(cluster, topic, partitions)
-    done = functools.partial(tables_settled, cluster)
-    await cluster.until(done, "every replica of a compacted topic has what is committed", within=HEALED_S)
-    tables_are_equal(cluster)
-
-
-def _judge(findings: Sequence[Finding]) -> None:
-    if findings:
-        kinds = Counter(finding.kind for finding in findings)
-        shown = "\n".join(map(str, findings[:_SHOWN]))
-        raise Anomaly(f"{', '.join(f'{count} {kind}' for kind, count in kinds.items())}\n{shown}")

@@ -21,8 +21,7 @@ class Totals:
     operations: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     elections: Counter[str] = field(default_factory=Counter)
-    transactions: Counter[str] = field(default_factory=Counter)
-    bursts: Counter[str] = field(default_factory=Counter)
+    work_besides: Counter[str] = field(default_factory=Counter)
     inconclusive: int = 0
     failures: list[Report] = field(default_factory=list)
 
@@ -37,8 +36,7 @@ class Totals:
         self.operations.update(report.operations)
         self.faults.update(report.faults)
         self.elections.update(report.elections)
-        self.transactions.update(report.transaction_work)
-        self.bursts.update(report.burst_work)
+        self.work_besides.update(report.work_besides)
         if report.anomaly is not None:
             self.failures.append(report)
 

@@ -13,7 +13,7 @@ from ottla.cli.main import main
 from ottla.cli.simulate import runner, tell
 from ottla.simulation.campaign import DIED, HUNG, run_all
 from ottla.simulation.faults import FAULTS, Fault
-from ottla.simulation.plan import Plan, Report
+from ottla.simulation.plan import WORKLOADS, Plan, Report
 from ottla.simulation.totals import Totals
 from ottla.simulation.trace import Happening
 
@@ -136,6 +136,23 @@ def test_the_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--list-faults"]) == 0
     out = capsys.readouterr().out
     assert all(f"{name}  " in out and kind.doc in out for name, kind in FAULTS.items())
+
+
+@pytest.mark.parametrize("workload", [None, *WORKLOADS])
+def test_who_works_besides_is_in_the_plan_and_in_the_command_that_runs_it_again(
+    workload: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = pretend(monkeypatch, lambda _: "lost")
+    words = [] if workload is None else ["--workload", workload]
+    assert main(["simulate", "--seeds", "1", "--no-shrink", *words]) == 1
+    assert [plan.workload for plan in ran] == [workload]
+    assert Plan.from_json(ran[0].to_json()) == ran[0]
+    assert (f"--workload {workload}" in tell.again(ran[0], faults=None, rate=None)) == (workload is not None)
+
+
+def test_a_plan_with_an_unknown_workload_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no workload 'idlers'; there are: groups, transactions"):
+        Plan.from_json(Plan(1, workload="idlers").to_json())
 
 
 def test_totals_add_up() -> None:

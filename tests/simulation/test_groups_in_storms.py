@@ -113,5 +113,5 @@ def test_a_mutant_is_caught_within_so_many_seeds(name):
 def test_the_same_seed_gives_the_same_run():
     one, other = (attempt(plan(3, ("kill",), 3.0)) for _ in range(2))
     assert one.fingerprint == other.fingerprint
-    assert one.group_work == other.group_work and one.group_work["commits"] > 0
-    assert one.anomaly is None and attempt(replace(one.plan, groups=False)).group_work == {}
+    assert one.work_besides == other.work_besides and one.work_besides["commits"] > 0
+    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}

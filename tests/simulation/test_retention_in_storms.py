@@ -17,7 +17,7 @@ SETTINGS = {"log.retention.check.interval.ms": "200"}
 
 def plan(seed, kinds, seconds=10.0):
     mutant = Mutant(lambda _: None, kinds, 1, seconds, rate=2.0, settings=SETTINGS)
-    return replace(mutant.plan(seed), retention=True)
+    return replace(mutant.plan(seed), workload="retention")
 
 
 def delete_above_the_high_watermark(patch):
@@ -55,8 +55,8 @@ def test_a_mutant_is_caught_within_so_many_seeds(name):
 def test_the_same_seed_gives_the_same_run():
     one, other = (attempt(plan(3, ("kill",), seconds=5.0)) for _ in range(2))
     assert one.fingerprint == other.fingerprint
-    assert one.burst_work == other.burst_work and one.burst_work["written"] > 0 and one.burst_work["read"] > 0
-    assert one.anomaly is None and attempt(replace(one.plan, retention=False)).burst_work == {}
+    assert one.work_besides == other.work_besides and one.work_besides["written"] > 0 and one.work_besides["read"] > 0
+    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}
 
 
 def emptied(cluster, end):

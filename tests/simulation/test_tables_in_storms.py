@@ -73,8 +73,8 @@ def test_a_mutant_is_caught_within_so_many_seeds(name):
 def test_the_same_seed_gives_the_same_run():
     one, other = (attempt(plan(3, ("kill",), seconds=3.0)) for _ in range(2))
     assert one.fingerprint == other.fingerprint
-    assert one.burst_work == other.burst_work and one.burst_work["written"] > 0 and one.burst_work["read"] > 0
-    assert one.anomaly is None and attempt(replace(one.plan, tables=False)).burst_work == {}
+    assert one.work_besides == other.work_besides and one.work_besides["written"] > 0 and one.work_besides["read"] > 0
+    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}
 
 
 def at(offset, batch):

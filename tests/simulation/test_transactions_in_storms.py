@@ -29,7 +29,7 @@ def plan(seed, kinds, seconds=10.0):
         faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
         at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
     settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250"}
-    return Plan(seed, 3, seconds, None, tuple(faults), 2.0, settings, transactions=True)
+    return Plan(seed, 3, seconds, None, tuple(faults), 2.0, settings, "transactions")
 
 
 def show_what_is_not_stable(patch):
@@ -135,5 +135,5 @@ def test_a_mutant_is_caught_within_so_many_seeds(name):
 def test_the_same_seed_gives_the_same_run():
     one, other = (attempt(plan(3, ("kill",), 3.0)) for _ in range(2))
     assert one.fingerprint == other.fingerprint
-    assert one.transaction_work == other.transaction_work and one.transaction_work["committed"] > 0
-    assert one.anomaly is None and attempt(replace(one.plan, transactions=False)).transaction_work == {}
+    assert one.work_besides == other.work_besides and one.work_besides["committed"] > 0
+    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}

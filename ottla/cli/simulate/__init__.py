@@ -11,7 +11,7 @@ from ottla.cli.common import add_format, positive
 if TYPE_CHECKING:
     from ottla.simulation.plan import Plan
 
-_BESIDES = ("groups", "transactions", "tables", "retention")
+_WORKLOADS = ("groups", "transactions", "tables", "retention", "topics")
 _EPILOG = """\
 examples:
   ottla simulate                                   a hundred seeds, five virtual minutes each
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--rate", type=_rate, metavar="OPS", help="operations of clients per second (default: drawn)")
     what.add_argument(
         "--workload",
-        choices=("clients", *_BESIDES),
+        choices=("clients", *_WORKLOADS),
         help="who works: producers and consumers (default), or besides them consumers in groups, clients that write "
-        "and copy in transactions, or clients of a compacted topic",
+        "and copy in transactions, or clients of topics that are compacted, lose their beginning, or come and go",
     )
     one = parser.add_argument_group("one run again")
     one.add_argument("--seed", metavar="SEED", help="run only this seed")
@@ -101,8 +101,8 @@ def _plans(args: argparse.Namespace) -> tuple[list[Plan], bool]:
         raise CommandError(str(error), status=2) from error
     seeds = [_seed(args.seed)] if single else range(args.first_seed, args.first_seed + (args.seeds or 100))
     nodes, seconds = args.nodes or 3, 60 * (args.minutes or 5.0)
-    besides = {name: args.workload == name for name in _BESIDES}
-    return [Plan(seed, nodes, seconds, kinds, None, args.rate, None, **besides) for seed in seeds], single
+    workload = args.workload if args.workload in _WORKLOADS else None
+    return [Plan(seed, nodes, seconds, kinds, None, args.rate, None, workload) for seed in seeds], single
 
 
 def _from_file(args: argparse.Namespace) -> Plan:

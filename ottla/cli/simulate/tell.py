@@ -32,8 +32,7 @@ def summary(totals: Totals, planned: int, wall: float) -> str:
         ("faults", f"{totals.faults.total():,}: {_counts(dict(totals.faults.most_common()))}"),
         ("elections", f"{totals.elections.total():,}: {_counts(totals.elections)}"),
         ("changes of voters", f"{totals.voter_changes:,}"),
-        *([("transactions", _counts(totals.transactions))] if totals.transactions else []),
-        *([("bursts", _counts(totals.bursts))] if totals.bursts else []),
+        *([("work besides", _counts(totals.work_besides))] if totals.work_besides else []),
         ("truncations", f"{totals.truncations:,}"),
         ("simulated", f"{totals.simulated / 3600:,.2f} hours"),
         ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core; {_rate(totals, wall)} by the clock"),
@@ -103,10 +102,7 @@ def again(plan: Plan, *, faults: str | None, rate: float | None) -> str:
     words += ["--minutes", f"{plan.seconds / 60:.6g}"]
     words += [] if faults is None else ["--faults", faults]
     words += [] if rate is None else ["--rate", f"{rate:g}"]
-    words += ["--workload", "groups"] if plan.groups else []
-    words += ["--workload", "transactions"] if plan.transactions else []
-    words += ["--workload", "tables"] if plan.tables else []
-    words += ["--workload", "retention"] if plan.retention else []
+    words += [] if plan.workload is None else ["--workload", plan.workload]
     return shlex.join(words)
 
 
@@ -137,8 +133,7 @@ def as_json(totals: Totals, planned: int, wall: float, failures: Iterable[Mappin
         "faults": dict(totals.faults),
         "elections": dict(totals.elections),
         "voter_changes": totals.voter_changes,
-        "transactions": dict(totals.transactions),
-        "bursts": dict(totals.bursts),
+        "work_besides": dict(totals.work_besides),
         "truncations": totals.truncations,
         "simulated_seconds": round(totals.simulated, 3),
         "cpu_seconds": round(totals.cpu, 3),
