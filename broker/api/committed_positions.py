@@ -42,7 +42,7 @@ def sort_out(
             else:
                 offset: int = getattr(row, "committed_offset", -1)
                 epoch: int = getattr(row, "committed_leader_epoch", -1)
-                positions.append(Position(found.name, index, offset, epoch, metadata))
+                positions.append(Position(found.name, found.id, index, offset, epoch, metadata))
     return positions, errors
 
 

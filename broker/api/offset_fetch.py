@@ -6,7 +6,8 @@ v2 all topics, and an error for the group · v5 leader epochs (KIP-320) · v7 re
 Differences from Kafka: a coordinator that was replaced, and does not know it yet, tells nobody what it knows, but
 NOT_COORDINATOR, also when it cannot find out within offsets.commit.timeout.ms. An error of the group is told for each
 partition too, up to v7: aiokafka looks only there, and would begin anew. With require_stable a position is
-UNSTABLE_OFFSET_COMMIT from the moment that a transaction writes it until that is decided here.
+UNSTABLE_OFFSET_COMMIT from the moment that a transaction writes it until that is decided here. A position that was
+committed for a topic which is gone is not told for a new one of the same name, in whatever version it is asked for.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ def _answer(context: BrokerContext, request: Request, shards: Found) -> Answer:
 
 
 class _Rows:
-    """The positions of a group. `stable`: only those that no transaction is about to change (KIP-447)."""
+    """The positions of a group in the topics that there are now. `stable`: only those that no transaction is about to
+    change (KIP-447)."""
 
-    def __init__(self, shard: Shard, group_id: str, *, stable: bool) -> None:
-        self.committed = shard.offsets.of(group_id)
+    def __init__(self, context: BrokerContext, shard: Shard, group_id: str, *, stable: bool) -> None:
+        self._topics = context.view.image.topics
+        self._committed = shard.offsets.of(group_id)
         self._shard = shard
         self._group_id = group_id
         self._stable = stable
@@ -72,7 +75,15 @@ class _Rows:
     def row(self, at: At) -> dict[str, object]:
         if self._stable and self._shard.commits.is_undecided(self._group_id, at):
             return _row(at[1], None, ErrorCode.unstable_offset_commit)
-        return _row(at[1], self.committed.get(at))
+        return _row(at[1], self._value(at))
+
+    def known(self) -> list[At]:
+        return [at for at in self._committed if self._value(at) is not None]
+
+    def _value(self, at: At) -> OffsetValue | None:
+        """What was committed for an older topic of the name says nothing about this one."""
+        value, topic = self._committed.get(at), self._topics.get(at[0])
+        return None if value is not None and topic is not None and not value.is_of(topic.id) else value
 
 
 def _group(
@@ -84,7 +95,7 @@ def _group(
     error = shard.commits.check_fetch(group_id, getattr(wanted, "member_id", None), getattr(wanted, "member_epoch", -1))
     if error is not ErrorCode.none:
         return {"group_id": group_id, "topics": [], "error_code": error}
-    rows = _Rows(shard, group_id, stable=stable)
+    rows = _Rows(context, shard, group_id, stable=stable)
     topics: Iterable[object] | None = getattr(wanted, "topics", None)
     answer = (
         _all(context, rows, version) if topics is None else [_some(context, rows, each, version) for each in topics]
@@ -95,7 +106,7 @@ def _group(
 def _all(context: BrokerContext, rows: _Rows, version: int) -> list[dict[str, object]]:
     """Everything that is committed; by id only what still has one."""
     topics: dict[str, list[dict[str, object]]] = {}
-    for topic, partition in rows.committed:
+    for topic, partition in rows.known():
         topics.setdefault(topic, []).append(rows.row((topic, partition)))
     if version < _BY_ID:
         return [{"name": name, "partitions": partitions} for name, partitions in topics.items()]

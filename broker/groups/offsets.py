@@ -6,8 +6,9 @@ Pure: only `replay` changes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from ottla.broker.coordination import Place
 from ottla.broker.groups.records import OffsetKey, OffsetValue
@@ -19,9 +20,10 @@ NO_OFFSETS: Mapping[At, OffsetValue] = {}
 
 
 class Position(NamedTuple):
-    """One row of an OffsetCommit request."""
+    """One row of an OffsetCommit request; `topic_id` is that of the topic that has the name now."""
 
     topic: str
+    topic_id: UUID
     partition: int
     offset: int
     leader_epoch: int
@@ -117,7 +119,8 @@ class OffsetStore:
 def value_of(position: Position, now_ms: int, keep_ms: int) -> OffsetValue:
     """The record's value; `keep_ms` is the request's own retention (-1: the broker's), of before KIP-211."""
     expires_at = -1 if keep_ms < 0 else now_ms + keep_ms
-    return OffsetValue(position.offset, position.leader_epoch, position.metadata or "", now_ms, expires_at)
+    value = OffsetValue(position.offset, position.leader_epoch, position.metadata or "", now_ms, expires_at)
+    return value if keep_ms >= 0 else replace(value, topic_id=position.topic_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 A key begins with a 16-bit type, which is what Kafka calls the version of the key: 0 and 1 an offset commit, 2 the
 metadata of a classic group, 3 to 8 and 16 the parts of a KIP-848 group. A value begins with the 16-bit version of its
-schema; no value is a tombstone. Values are written in the version that Kafka 4 writes (offset commits v3, group
-metadata v3), and read in every version.
+schema; no value is a tombstone. Values are written in the versions that Kafka 4 writes (offset commits v4, and v3
+where the id of the topic is not known; group metadata v3), and read in every version.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ OFFSET_COMMIT: Final = 1
 GROUP_METADATA: Final = 2
 
 _OFFSET_COMMIT_VALUE: Final = 3
+_OFFSET_COMMIT_VALUE_WITH_TOPIC_ID: Final = 4
 _OFFSET_COMMIT_VALUE_WITH_EXPIRY: Final = 1
 _GROUP_METADATA_VALUE: Final = 3
 _LAST_VALUE: Final = 4
+_TOPIC_ID_TAG: Final = 0
 _ZERO_ID: Final = UUID(int=0)
 
 
@@ -39,7 +41,7 @@ class OffsetValue:
     """A committed position. `leader_epoch` is -1 when unknown; times are ms since the epoch.
 
     `expires_at` is only set by OffsetCommit requests of before KIP-211 (-1: by the broker's retention). `topic_id` is
-    read where Kafka wrote one (v4), and zero where not.
+    zero when unknown, as it always is beside an expiry.
     """
 
     offset: int
@@ -48,6 +50,10 @@ class OffsetValue:
     committed_at: int
     expires_at: int = -1
     topic_id: UUID = _ZERO_ID
+
+    def is_of(self, topic_id: UUID) -> bool:
+        """Whether it may be a position in this very topic, and not only in one of the same name."""
+        return self.topic_id in (topic_id, _ZERO_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +139,15 @@ def _encode_offset(value: OffsetValue) -> bytes:
         writer.int64(value.committed_at)
         writer.int64(value.expires_at)
         return writer.done()
-    writer.int16(_OFFSET_COMMIT_VALUE)
+    known = value.topic_id != _ZERO_ID
+    writer.int16(_OFFSET_COMMIT_VALUE_WITH_TOPIC_ID if known else _OFFSET_COMMIT_VALUE)
+    writer.flexible = known
     writer.int64(value.offset)
     writer.int32(value.leader_epoch)
     writer.string(value.metadata)
     writer.int64(value.committed_at)
+    if known:
+        writer.tagged_fields({_TOPIC_ID_TAG: value.topic_id.bytes})
     return writer.done()
 
 
@@ -197,7 +207,7 @@ def _decode_offset(data: bytes) -> OffsetValue:
     committed_at = reader.int64()
     expires_at = reader.int64() if version == 1 else -1
     value = OffsetValue(offset, epoch, metadata, committed_at, expires_at)
-    topic_id = reader.tagged_fields().get(0)
+    topic_id = reader.tagged_fields().get(_TOPIC_ID_TAG)
     return value if topic_id is None else replace(value, topic_id=UUID(bytes=topic_id))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,7 @@ def test_known_bytes() -> None:
     assert encode_key(key) == OFFSET_KEY
     assert encode_value(OffsetValue(42, 7, "m", 100)) == OFFSET_VALUE_3
     assert encode_value(OffsetValue(42, -1, "m", 100, 200)) == OFFSET_VALUE_1
+    assert encode_value(OffsetValue(42, 7, "m", 100, topic_id=UUID("11" * 16))) == OFFSET_VALUE_4
     assert encode_key(GroupKey("g")) == GROUP_KEY
     assert encode_value(STORED) == GROUP_VALUE_3
     assert decode(OFFSET_KEY, OFFSET_VALUE_3) == Entry(key, OffsetValue(42, 7, "m", 100))

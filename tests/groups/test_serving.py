@@ -143,7 +143,7 @@ async def test_a_group_from_the_first_join_to_its_end(world: World) -> None:
     assert (listed.group_id, listed.group_state, listed.group_type) == ("g", "Empty", "classic")
     values = [entry.value for entry in entries(partition)]
     assert [value.generation for value in values if isinstance(value, StoredGroup)] == [1, 2]
-    assert OffsetValue(5, -1, "note", NOW_MS) in values
+    assert OffsetValue(5, -1, "note", NOW_MS, topic_id=topic_id("t")) in values
     (deleted,) = (await world.call(DELETE, 2, {"groups_names": ["g"]})).results
     assert deleted.error_code is ErrorCode.none
     assert [entry.key for entry in entries(partition)[-2:]] == [OffsetKey("g", "t", 0), GroupKey("g")]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from ottla.broker.coordination import OFFSETS_TOPIC
+from ottla.broker.groups import OffsetValue
 from ottla.client import NewTopic, TopicPartition
 from ottla.client.producer import sender
 from ottla.simulation import CLIENTS, SimulatedCluster, run
@@ -81,3 +83,50 @@ def test_a_request_that_arrives_late_is_for_the_topic_that_was_meant():
 def test_by_the_name_it_would_be_written_to_the_next_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sender, "PRODUCE_VERSIONS", (3, sender.TOPIC_IDS - 1))
     assert what_comes_late(0) > 0
+
+
+def what_a_group_reads(seed: int) -> list[int]:
+    """Offsets of a topic that is made anew while the group's coordinator is down, which so has never heard of it."""
+
+    async def scenario() -> list[int]:
+        async with SimulatedCluster(settings={"offsets.topic.num.partitions": "1"}) as cluster:
+            await cluster.create_topic("news")
+            await read(cluster, await write(cluster, 5))
+            coordinator = cluster.kill(cluster.leader(OFFSETS_TOPIC))
+            async with cluster.admin() as admin:
+                await admin.delete_topics(["news"])
+                await admin.create_topics([NewTopic("news", 1, 3)])
+                cluster.start(coordinator)
+                await cluster.until(lambda: cluster.full("news"), "in sync", within=30)
+                assert await admin.list_consumer_group_offsets("readers") == {}
+            return await read(cluster, await write(cluster, 8))
+
+    return run(scenario, seed)
+
+
+async def write(cluster: SimulatedCluster, count: int) -> int:
+    async with cluster.producer() as producer:
+        for _ in range(count):
+            last = await producer.send_and_wait("news", b"")
+    return last.offset
+
+
+async def read(cluster: SimulatedCluster, last: int) -> list[int]:
+    """Up to that offset, and commit it."""
+    met: list[int] = []
+    async with cluster.consumer("news", group_id="readers", auto_offset_reset="earliest") as consumer:
+        while last not in met:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                met += [record.offset for record in records]
+        await consumer.commit()
+    return met
+
+
+def test_a_group_begins_a_new_topic_at_its_beginning():
+    assert what_a_group_reads(0) == [*range(8)]
+
+
+def test_without_the_topic_id_it_would_miss_the_first_records(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(OffsetValue, "is_of", lambda *_: True)
+    with pytest.raises(AssertionError, match="OffsetAndMetadata"):
+        what_a_group_reads(0)
