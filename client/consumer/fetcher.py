@@ -23,9 +23,9 @@ from ottla.client.errors import (
 )
 from ottla.client.logs import get_logger
 from ottla.client.network import Network
-from ottla.client.offsets import LATEST, epoch_ends_once, list_offsets_once
+from ottla.client.offsets import EARLIEST, LATEST, epoch_ends_once, list_offsets_once
 from ottla.client.stepping import Stepper
-from ottla.client.structs import ConsumerRecord, TopicPartition
+from ottla.client.structs import ConsumerRecord, PartitionMetadata, TopicPartition
 from ottla.records import CorruptBatch
 from ottla.wire import (
     ConnectionLost,
@@ -169,8 +169,8 @@ class Fetcher:
         metadata = self._network.metadata
         for tp, state in self.states.items():
             known = metadata.partition(tp)
-            if known is not None and known.leader_epoch > state.leader_epoch:
-                state.leader_changed(known.leader_epoch)
+            if known is not None and known is not state.known:
+                self._learn(state, known)
             if state.error is not None or state.looking_up:
                 continue
             if state.fetching is not None and state.fetching == state.preferred:
@@ -215,6 +215,24 @@ class Fetcher:
             self._network.request_refresh()
         wake_ups += looks
         return min(wake_ups, default=None)
+
+    def _learn(self, state: PartitionState, known: PartitionMetadata) -> None:
+        """The metadata say something new of a partition, or of another one of its topic.
+
+        All that is in a topic which was made anew comes after what was read, so it is read from its beginning, also
+        where the policy is "latest"; without a policy the program has to say so.
+        """
+        topic, index = state.tp
+        state.known = known
+        topic_id = self._network.metadata.topics[topic].topic_id
+        if topic_id in state.gone:
+            return  # a broker that lags
+        if topic_id is not None:
+            if state.topic_id is not None and state.topic_id != topic_id:
+                log.warning("topic_made_anew", topic=topic, partition=index, position=state.position)
+                state.made_anew(None if self._options.reset_to is None else EARLIEST)
+            state.topic_id = topic_id
+        state.leader_changed(known.leader_epoch)
 
     def _start_fetch(self, leader: int, states: list[PartitionState], now: float, wake_ups: list[float]) -> None:
         if self._sources.is_busy(leader):

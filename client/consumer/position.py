@@ -6,10 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from uuid import UUID
 
 from ottla.client.consumer.chunk import Chunk
 from ottla.client.errors import KafkaError, LogTruncationError
-from ottla.client.structs import ConsumerRecord, TopicPartition
+from ottla.client.structs import ConsumerRecord, PartitionMetadata, TopicPartition
 
 Reset = int | timedelta
 """A time to look up: ms since the epoch, LATEST or EARLIEST, or how long before now (KIP-1106)."""
@@ -43,6 +44,12 @@ class PartitionState:
     fetch_offset: int = -1
     fetch_epoch: int = -1
     leader_epoch: int = -1
+    topic_id: UUID | None = None
+    """Of the topic in which the position is, if that is known."""
+    gone: set[UUID] = field(default_factory=set)
+    """Of topics that had the name before."""
+    known: PartitionMetadata | None = None
+    """What the metadata said of the partition at the last look."""
     generation: int = 0
     paused: bool = False
     held: bool = False
@@ -114,6 +121,17 @@ class PartitionState:
         self._damages = self._damages + 1 if offset == self._damaged_at else 1
         self._damaged_at = offset
         return self._damages
+
+    def made_anew(self, to: Reset | None) -> None:
+        """There is another topic of the name: a position in the old one, and its epochs, say nothing about it. What was
+        not handed out is gone with the old one."""
+        if self.topic_id is not None:
+            self.gone.add(self.topic_id)
+        self.leader_epoch = -1
+        if self.phase in (Phase.FETCH, Phase.VALIDATE):
+            self.reset(to)
+        else:
+            self._drop()
 
     def leader_changed(self, epoch: int) -> None:
         """Metadata shows a newer leader epoch: what was read must be confirmed by the new leader."""

@@ -1,10 +1,12 @@
 """Row 20: a topic is deleted and made again under the same name while nodes die: no old record comes back."""
 
+import asyncio
+
 import pytest
 
 from ottla.broker.coordination import OFFSETS_TOPIC
 from ottla.broker.groups import OffsetValue
-from ottla.client import NewTopic, TopicPartition
+from ottla.client import NewTopic, NoOffsetForPartitionError, TopicPartition
 from ottla.client.producer import sender
 from ottla.simulation import CLIENTS, SimulatedCluster, run
 from tests.simulation.matrix.harness import SMALL
@@ -130,3 +132,48 @@ def test_without_the_topic_id_it_would_miss_the_first_records(monkeypatch: pytes
     monkeypatch.setattr(OffsetValue, "is_of", lambda *_: True)
     with pytest.raises(AssertionError, match="OffsetAndMetadata"):
         what_a_group_reads(0)
+
+
+async def read_on(cluster: SimulatedCluster, failovers: int, policy: str) -> list[int]:
+    """Offsets that a consumer which goes on meets when the topic is made anew, with 8 records, after it has read 5."""
+    for _ in range(failovers):
+        node = cluster.kill(cluster.leader("news"))
+        await cluster.advance(5)
+        cluster.start(node)
+        await cluster.until(lambda: cluster.full("news"), "in sync", within=30)
+    async with cluster.consumer(auto_offset_reset=policy) as consumer, cluster.admin() as admin:
+        consumer.assign([TopicPartition("news", 0)])
+        consumer.seek(TopicPartition("news", 0), 0)
+        met: list[int] = []
+        for last, count in ((4, 5), (7, 8)):
+            if count == 8:
+                await admin.delete_topics(["news"])
+                await admin.create_topics([NewTopic("news", 1, 3)])
+                met = []
+            await write(cluster, count)
+            async with asyncio.timeout(30):
+                while last not in met:
+                    for records in (await consumer.getmany(timeout_ms=500)).values():
+                        met += [record.offset for record in records]
+    return met
+
+
+@pytest.mark.parametrize("policy", ["earliest", "latest"])
+@pytest.mark.parametrize("failovers", [0, 2])
+def test_a_consumer_that_goes_on_reads_a_new_topic_from_its_beginning(failovers: int, policy: str):
+    async def scenario() -> None:
+        async with SimulatedCluster() as cluster:
+            await cluster.create_topic("news")
+            assert await read_on(cluster, failovers, policy) == [*range(8)]
+
+    run(scenario, 0)
+
+
+def test_without_a_policy_it_is_told():
+    async def scenario() -> None:
+        async with SimulatedCluster() as cluster:
+            await cluster.create_topic("news")
+            with pytest.raises(NoOffsetForPartitionError):
+                await read_on(cluster, 0, "none")
+
+    run(scenario, 0)
