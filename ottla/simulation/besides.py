@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -36,6 +36,12 @@ PLACES: Final[Mapping[str | None, Sequence[tuple[str, int]]]] = {
 }
 """Partitions besides the usual ones whose leaders are worth a fault."""
 
+_OF_THEIR_OWN: Final[Mapping[str, Callable[[SimulatedCluster], BurstWorkload | PassingWorkload]]] = {
+    "tables": TableWorkload,
+    "retention": RetentionWorkload,
+    "topics": PassingWorkload,
+}
+
 KINDS: Final[Mapping[str | None, Sequence[str]]] = {"transactions": transactions.KINDS}
 """Faults that only they make worth while."""
 
@@ -51,12 +57,9 @@ async def begin(
     if workload == "transactions":
         await TransactionWorkload.create_topics(cluster)
         return await stack.enter_async_context(TransactionWorkload(cluster))
-    if workload == "topics":
-        return await stack.enter_async_context(PassingWorkload(cluster))
-    if workload is not None:
-        bursts = TableWorkload if workload == "tables" else RetentionWorkload
-        return await stack.enter_async_context(bursts(cluster))
-    return None
+    if workload is None:
+        return None
+    return await stack.enter_async_context(_OF_THEIR_OWN[workload](cluster))
 
 
 async def check(

@@ -1,8 +1,9 @@
 """Topics that come and go under the same names, and grow while they are there, below clients that go on all the time.
 
 Whatever was acknowledged while only one topic of a name was known to any node is in that one: whoever reads it to its
-end before it is deleted must meet the record where it was acknowledged, and nobody may meet it in another topic. At the
-end all are deleted, and no node may have anything of them.
+end before it is deleted must meet the record where it was acknowledged, and nobody may meet it in another topic. A
+follower that goes on from topic to topic must have met what was acknowledged in the last one. At the end all are
+deleted, and no node may have anything of them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ottla.client import (
 )
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly
+from ottla.simulation.reading import consumer_options
 from ottla.simulation.user import producer_options
 from ottla.tasks import stop_tasks
 
@@ -44,6 +46,7 @@ _RETRY_S: Final = 0.2
 _PATIENCE_S: Final = 20.0
 # Directories are removed in rounds.
 _GONE_S: Final = 70.0
+_FOLLOWED_S: Final = 20.0
 _REQUEST_MS: Final = 3000
 
 
@@ -69,9 +72,12 @@ class PassingWorkload:
         self._homes: dict[bytes, UUID] = {}
         self._written = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._met: set[bytes] = set()
+        self._followers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         for name in NAMES:
+            self._followers.append(asyncio.create_task(self._follow(name, self._new_rng()), name=f"follower of {name}"))
             self._begin(self._own(name, self._new_rng()), f"owner of {name}")
             self._begin(self._write(name, self._new_rng()), f"writer to {name}")
         return self
@@ -79,7 +85,7 @@ class PassingWorkload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await stop_tasks(self._tasks)
+        await stop_tasks([*self._tasks, *self._followers])
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
@@ -96,7 +102,9 @@ class PassingWorkload:
             for life in list(self._lives.values()):
                 while not await self._read(life):
                     pass
+                await self._is_followed(life)
                 await self._delete(life)
+            await stop_tasks(self._followers)
         try:
             await self._cluster.until(self._is_all_gone, "nothing is left of what was deleted", within=_GONE_S)
         except TimeoutError as error:
@@ -247,6 +255,29 @@ class PassingWorkload:
         return life
 
     # -- readers
+
+    async def _follow(self, name: str, rng: random.Random) -> None:
+        """The first partition of whatever topic has the name."""
+        while True:
+            options = consumer_options(rng, self._cluster.racks)
+            try:
+                async with self._cluster.consumer(auto_offset_reset="earliest", **options) as consumer:
+                    consumer.assign([TopicPartition(name, 0)])
+                    while True:
+                        for records in (await consumer.getmany(timeout_ms=500)).values():
+                            self._met.update(record.value or b"" for record in records)
+            except KafkaError as error:
+                log.info("follower_begins_anew", topic=name, error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _is_followed(self, life: _Life) -> None:
+        """Raises Anomaly when a follower does not get to all that was acknowledged."""
+        wanted = {value for (index, _), value in life.records.items() if index == 0}
+        try:
+            await self._cluster.until(lambda: wanted <= self._met, "followed", within=_FOLLOWED_S)
+        except TimeoutError as error:
+            missed = min(wanted - self._met)
+            raise Anomaly(f"{life.name}-0: a reader that goes on from topic to topic never met {missed!r}") from error
 
     async def _read(self, life: _Life) -> bool:
         """All of a topic. False if nobody got to the end, or whose records it was cannot be told."""

@@ -329,7 +329,7 @@ MUTANTS: dict[str, Mutant] = {
     "forget producers when leading": Mutant(forget_producers_when_leading, FAILOVERS, 25),
     "show what is not committed": Mutant(show_what_is_not_committed, FAILOVERS, 12),
     "trust an unclean return": Mutant(
-        trust_an_unclean_return, ("lone power off", "stop", "pause"), 15, 6.0, settings=OS
+        trust_an_unclean_return, ("lone power off", "stop", "pause"), 25, 6.0, settings=OS
     ),
     "drop replicas when the new ones are in sync": Mutant(
         drop_replicas_when_the_new_ones_are_in_sync, ("reassign", "kill", "reassign"), 4

@@ -27,7 +27,7 @@ def plan(seed, kinds, seconds=10.0, rate=20.0):
         faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
         at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
     settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250"}
-    return Plan(seed, 3, seconds, None, tuple(faults), rate, settings, True)
+    return Plan(seed, 3, seconds, None, tuple(faults), rate, settings, "groups")
 
 
 def answer_commits_before_replication(patch):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.faults import FAULTS, GROUPS, Fault, Kind, Loses, draw, kinds_for, needs_sync, nothing, swarm
 from ottla.simulation.nemesis import Nemesis
-from ottla.simulation.plan import Plan, known_kinds
+from ottla.simulation.plan import WORKLOADS, Plan, known_kinds
 from ottla.simulation.storm import _complete, attempt
 from ottla.simulation.world import World
 
@@ -38,11 +38,11 @@ def test_a_swarm_is_a_part_and_all_kinds_have_their_turn():
     assert set().union(*swarms) == set(KINDS)
 
 
-@pytest.mark.parametrize("transactions", [True, False])
-def test_messages_of_transactions_are_held_beside_clients_that_write_in_them(transactions: bool):
-    plans = [Plan(seed, 3, 60.0, None, None, None, None, False, transactions) for seed in range(40)]
+@pytest.mark.parametrize("workload", [None, *WORKLOADS])
+def test_messages_of_transactions_are_held_beside_clients_that_write_in_them(workload: str | None):
+    plans = [Plan(seed, 3, 60.0, workload=workload) for seed in range(40)]
     drawn = [kind for plan in plans for kind in _complete(plan, World(plan.seed)).kinds or ()]
-    assert ("hold transaction" in drawn) is transactions
+    assert ("hold transaction" in drawn) is (workload == "transactions")
 
 
 def test_every_kind_says_what_it_is():

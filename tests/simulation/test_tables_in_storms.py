@@ -33,7 +33,7 @@ def plan(seed, kinds, besides="tables", seconds=10.0):
         lasts = rng.choice((0.1, 0.5, 2.0)) * rng.uniform(0.5, 1.5)
         faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
         at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
-    return Plan(seed, 3, seconds, None, tuple(faults), 2.0, CLEANING, **{besides: True})
+    return Plan(seed, 3, seconds, None, tuple(faults), 2.0, CLEANING, besides)
 
 
 def drop_the_last_of_a_key(patch):

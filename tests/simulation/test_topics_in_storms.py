@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ottla.broker.replication import manager
+from ottla.client.consumer.position import PartitionState
 from ottla.log.removal import Removal
 from ottla.simulation.storm import attempt
 from tests.simulation.mutants import Mutant, catch
@@ -36,9 +37,14 @@ def forget_what_was_to_be_removed_by_the_life_before(patch):
     patch.setattr(Removal, "doom", lambda self, path, after_ms: after_ms and original(self, path, after_ms))
 
 
+def stay_where_one_was_in_the_topic_before(patch):
+    patch.setattr(PartitionState, "made_anew", lambda *_: None)
+
+
 MUTANTS = {
     "take the log of an older namesake": (take_the_log_of_an_older_namesake, ("kill",), 1),
     "leave the files of deleted logs": (leave_the_files_of_deleted_logs, ("resets",), 1),
+    "stay where one was in the topic before": (stay_where_one_was_in_the_topic_before, ("kill",), 1),
     "forget what was to be removed by the life before": (
         forget_what_was_to_be_removed_by_the_life_before,
         ("kill",),

@@ -10,12 +10,13 @@ from kio.schema.errors import ErrorCode
 from ottla.broker.api.produce import Production
 from ottla.client import KafkaError
 from ottla.client.producer.core import ProducerCore
+from ottla.client.producer.sender import PRODUCE_VERSIONS
 from ottla.client.producer.sequencer import PartitionQueue
 from ottla.simulation.messages import Message
 from ottla.wire import decode_produce_response
 from tests.simulation.scenarios.stage import TOPIC, Broken, Stage, play
 
-_RESPONSE_HEADER, _VERSION = 5, 12
+_RESPONSE_HEADER, _VERSION = 5, PRODUCE_VERSIONS[1]
 IMPATIENT = {"replica_lag_time_max_ms": "2000"}
 
 
