@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -20,6 +20,10 @@ from ottla.records import CorruptBatch
 from ottla.tasks import start_task, stop_tasks
 
 log = structlog.get_logger(__name__)
+
+RELOAD_S: Final = 1.0
+"""Seconds after which a log that could not be read is tried again; twice as long each time, up to 64 times."""
+_MOST_DOUBLINGS: Final = 6
 
 
 class LedShard(Protocol):
@@ -54,6 +58,8 @@ class Shards(Generic[S]):
         self._shards: dict[int, S] = {}
         self._to_load: deque[S] = deque()
         self._loader: asyncio.Task[None] | None = None
+        self._reloads: dict[int, asyncio.TimerHandle] = {}
+        self._failures: Counter[int] = Counter()
         self._closed = False
 
     def __bool__(self) -> bool:
@@ -116,13 +122,29 @@ class Shards(Generic[S]):
         """One shard after the other, so that loading is a steady small load however many there are."""
         while self._to_load:
             shard = self._to_load.popleft()
+            index = shard.log.partition.index
             try:
                 await shard.log.load()
             except (DiskError, LogError, CorruptBatch, BadRecord) as error:
                 # Serving without some of the records would be to forget what was promised.
                 shard.failed = True
-                index = shard.log.partition.index
-                log.error("shard_load_failed", topic=self._topic, partition=index, error=repr(error))
+                self._reload_later(shard, error)
+            else:
+                del self._failures[index]
+
+    def _reload_later(self, shard: S, error: Exception) -> None:
+        """A disk may answer again; nobody else would look at this shard before it has another leader."""
+        index = shard.log.partition.index
+        wait = RELOAD_S * 2 ** min(self._failures[index], _MOST_DOUBLINGS)
+        self._failures[index] += 1
+        self._reloads[index] = asyncio.get_running_loop().call_later(wait, self._reload, shard)
+        log.error("shard_load_failed", topic=self._topic, partition=index, error=repr(error), retry_s=wait)
+
+    def _reload(self, shard: S) -> None:
+        index = shard.log.partition.index
+        if self._shards.get(index) is shard and not self._closed:
+            shard.close()
+            self._look_at(index)
 
     async def replayed(self) -> None:
         """Until the logs of all shards are replayed (they serve when those records are committed, too)."""
@@ -133,6 +155,8 @@ class Shards(Generic[S]):
         """Give up everything: whoever waits is sent to look for another coordinator."""
         self._closed = True
         self._to_load.clear()
+        for reload in self._reloads.values():
+            reload.cancel()
         await stop_tasks(() if self._loader is None else (self._loader,))
         for shard in tuple(self._shards.values()):
             shard.close()
