@@ -6,7 +6,7 @@ Pure: only `replay` changes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -118,9 +118,8 @@ class OffsetStore:
 
 def value_of(position: Position, now_ms: int, keep_ms: int) -> OffsetValue:
     """The record's value; `keep_ms` is the request's own retention (-1: the broker's), of before KIP-211."""
-    expires_at = -1 if keep_ms < 0 else now_ms + keep_ms
-    value = OffsetValue(position.offset, position.leader_epoch, position.metadata or "", now_ms, expires_at)
-    return value if keep_ms >= 0 else replace(value, topic_id=position.topic_id)
+    what = position.offset, position.leader_epoch, position.metadata or "", now_ms
+    return OffsetValue(*what, now_ms + keep_ms) if keep_ms >= 0 else OffsetValue(*what, topic_id=position.topic_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,22 +217,12 @@ class Fetcher:
         return min(wake_ups, default=None)
 
     def _learn(self, state: PartitionState, known: PartitionMetadata) -> None:
-        """The metadata say something new of a partition, or of another one of its topic.
-
-        All that is in a topic which was made anew comes after what was read, so it is read from its beginning, also
-        where the policy is "latest"; without a policy the program has to say so.
-        """
-        topic, index = state.tp
-        state.known = known
-        topic_id = self._network.metadata.topics[topic].topic_id
-        if topic_id in state.gone:
-            return  # a broker that lags
-        if topic_id is not None:
-            if state.topic_id is not None and state.topic_id != topic_id:
-                log.warning("topic_made_anew", topic=topic, partition=index, position=state.position)
-                state.made_anew(None if self._options.reset_to is None else EARLIEST)
-            state.topic_id = topic_id
-        state.leader_changed(known.leader_epoch)
+        """All that is in a topic which was made anew comes after what was read, so it is read from its beginning, also
+        where the policy is "latest"; without a policy the program has to say so."""
+        (topic, index), position = state.tp, state.position
+        to = None if self._options.reset_to is None else EARLIEST
+        if state.learn(known, self._network.metadata.topics[topic].topic_id, to):
+            log.warning("topic_made_anew", topic=topic, partition=index, position=position)
 
     def _start_fetch(self, leader: int, states: list[PartitionState], now: float, wake_ups: list[float]) -> None:
         if self._sources.is_busy(leader):

@@ -122,11 +122,24 @@ class PartitionState:
         self._damaged_at = offset
         return self._damages
 
+    def learn(self, known: PartitionMetadata, topic_id: UUID | None, to: Reset | None) -> bool:
+        """The metadata say something new of the partition, or of another one of its topic. Whether that was made anew:
+        then the position is to be looked up by `to`."""
+        self.known = known
+        if topic_id in self.gone:
+            return False  # a broker that lags
+        old = self.topic_id
+        anew = topic_id is not None and old is not None and topic_id != old
+        if anew and old is not None:
+            self.gone.add(old)
+            self.made_anew(to)
+        self.topic_id = topic_id or old
+        self.leader_changed(known.leader_epoch)
+        return anew
+
     def made_anew(self, to: Reset | None) -> None:
         """There is another topic of the name: a position in the old one, and its epochs, say nothing about it. What was
         not handed out is gone with the old one."""
-        if self.topic_id is not None:
-            self.gone.add(self.topic_id)
         self.leader_epoch = -1
         if self.phase in (Phase.FETCH, Phase.VALIDATE):
             self.reset(to)

@@ -196,7 +196,7 @@ class Sender:
     def _version(self, connection: KafkaConnection, topics: Collection[str]) -> tuple[int, list[UUID]]:
         """And the ids of the topics, if it has ids: then a request that arrives late, when there is another topic of
         the name, is refused (KIP-516)."""
-        low, high = PRODUCE_VERSIONS if self._transactions is None else self._versions()
+        low, high = self._versions()
         version = pick(connection, PRODUCE, (low, high))
         if version < TOPIC_IDS:
             return version, []

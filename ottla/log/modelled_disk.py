@@ -337,7 +337,6 @@ class ModelledDisk:
                 if here:
                     _rename_in(self._durable_names, kind, name, target, node)
                     if target is not None:
-                        # What was changed in a directory before it was moved has moved with it.
                         rest = [_moved(each, name, target) for each in rest]
                 else:
                     rest.append(change)
@@ -374,12 +373,13 @@ class ModelledDisk:
 
 
 def _moved(change: _NameChange, source: str, target: str) -> _NameChange:
+    """What was changed in a directory before it was moved has moved with it."""
     kind, path, to, node = change
 
     def new(name: str) -> str:
         return target + name[len(source) :] if name.startswith(source + "/") else name
 
-    return kind, new(path), None if to is None else new(to), node
+    return kind, new(path), to and new(to), node
 
 
 def _rename_in(

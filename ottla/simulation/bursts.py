@@ -14,7 +14,7 @@ import structlog
 
 from ottla.client import Consumer, KafkaError, Producer, TopicPartition
 from ottla.simulation.cluster import SimulatedCluster
-from ottla.simulation.reading import consumer_options
+from ottla.simulation.reading import consumer_options, is_behind
 from ottla.simulation.user import producer_options
 from ottla.tasks import stop_tasks
 
@@ -88,7 +88,7 @@ class BurstWorkload(abc.ABC):
 
     async def left(self, consumer: Consumer) -> bool:
         """Whether there is more to read."""
-        return bool([where for where in self.partitions if await consumer.position(where) < self.end(where)])
+        return await is_behind(self.cluster, consumer, self.partitions)
 
     # -- writers
 

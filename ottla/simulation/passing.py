@@ -20,7 +20,6 @@ from uuid import UUID
 import structlog
 
 from ottla.client import (
-    Consumer,
     IllegalStateError,
     KafkaError,
     NewTopic,
@@ -31,7 +30,7 @@ from ottla.client import (
 )
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly
-from ottla.simulation.reading import consumer_options
+from ottla.simulation.reading import consumer_options, is_behind
 from ottla.simulation.user import producer_options
 from ottla.tasks import stop_tasks
 
@@ -44,8 +43,6 @@ _LIVES_S: Final = (0.5, 20.0)
 _PAUSE_S: Final = (0.0, 0.6)
 _RETRY_S: Final = 0.2
 _PATIENCE_S: Final = 20.0
-# Directories are removed in rounds.
-_GONE_S: Final = 70.0
 _FOLLOWED_S: Final = 20.0
 _REQUEST_MS: Final = 3000
 
@@ -106,7 +103,7 @@ class PassingWorkload:
                 await self._delete(life)
             await stop_tasks(self._followers)
         try:
-            await self._cluster.until(self._is_all_gone, "nothing is left of what was deleted", within=_GONE_S)
+            await self._cluster.until(self._is_all_gone, "nothing is left of what was deleted", within=within)
         except TimeoutError as error:
             raise Anomaly(f"{error}; there is {next(self._left())}") from error
 
@@ -127,8 +124,6 @@ class PassingWorkload:
         """One topic after the other."""
         while not self._stopping.is_set():
             life = await self._create(name, rng)
-            if life is None:
-                return
             ends = self._cluster.world.loop.time() + rng.uniform(*_LIVES_S)
             while self._cluster.world.loop.time() < ends and not self._stopping.is_set():
                 await asyncio.sleep(rng.uniform(0, 3))
@@ -141,17 +136,14 @@ class PassingWorkload:
             await self._delete(life)
             await asyncio.sleep(rng.choice((0.0, 0.0, rng.uniform(*_PAUSE_S))))
 
-    async def _create(self, name: str, rng: random.Random) -> _Life | None:
-        """Of an attempt whose answer is lost the topic may be there, or come to be there later. None: it is time to
-        stop, and there is none."""
+    async def _create(self, name: str, rng: random.Random) -> _Life:
+        """Of an attempt whose answer is lost the topic may be there, or come to be there later."""
         configs = {
             "segment.bytes": rng.choice(("1000", "100000")),
             "cleanup.policy": rng.choice(("delete", "delete", "compact", "compact,delete")),
         }
         wanted = NewTopic(name, rng.randint(1, _MOST_PARTITIONS), 3, topic_configs=configs)
-        asked = False
-        while asked or not self._stopping.is_set():
-            asked = True
+        while True:
             try:
                 async with self._cluster.admin() as admin:
                     await admin.create_topics([wanted], timeout_ms=_REQUEST_MS)
@@ -166,7 +158,6 @@ class PassingWorkload:
                 self.counts["created"] += 1
                 self._lives[name] = life = _Life(name, topic.id)
                 return life
-        return None
 
     async def _grow(self, name: str) -> None:
         try:
@@ -291,7 +282,7 @@ class PassingWorkload:
                 self._cluster.consumer(auto_offset_reset="earliest") as consumer,
             ):
                 consumer.assign(partitions)
-                while await self._is_more(consumer, partitions):
+                while await is_behind(self._cluster, consumer, partitions):
                     for where, records in (await consumer.getmany(timeout_ms=500)).items():
                         met.update(((where.partition, each.offset), each.value or b"") for each in records)
         except (KafkaError, TimeoutError) as error:
@@ -305,13 +296,6 @@ class PassingWorkload:
         self._judge(life, known, met)
         self.counts["read"] += 1
         return True
-
-    async def _is_more(self, consumer: Consumer, partitions: list[TopicPartition]) -> bool:
-        committed = self._cluster.invariants.committed
-        for where in partitions:
-            if await consumer.position(where) < committed(where.topic, where.partition):
-                return True
-        return False
 
     def _judge(self, life: _Life, known: dict[tuple[int, int], bytes], met: dict[tuple[int, int], bytes]) -> None:
         """Every key is written once, so compaction takes nothing away."""

@@ -158,6 +158,12 @@ def consumer_options(rng: random.Random, racks: Sequence[str]) -> dict[str, Any]
     return options | {"client_rack": rng.choice(racks)} if racks else options
 
 
+async def is_behind(cluster: SimulatedCluster, consumer: Consumer, partitions: Sequence[TopicPartition]) -> bool:
+    """Whether there is more to read by now; a broker that is asked may have been replaced, and tell of the past."""
+    committed = cluster.invariants.committed
+    return any([await consumer.position(where) < committed(where.topic, where.partition) for where in partitions])
+
+
 def text_of(error: KafkaError) -> str:
     """As a history has it."""
     return f"{type(error).__name__}: {error}"

@@ -30,7 +30,7 @@ from ottla.controller.raft.state import RaftState
 from ottla.log import ModelledDisk
 from ottla.log.producers import NEW, ProducerState
 from ottla.simulation.faults import Fault
-from ottla.simulation.plan import Plan
+from ottla.simulation.plan import Plan, Report
 from ottla.simulation.storm import attempt
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -70,6 +70,15 @@ def catch(mutate: Patch, plan: Callable[[int], Plan], seeds: int) -> None:
             assert attempt(plan(seed)).anomaly is None, "without the mutation it is clean"
             return
     pytest.fail(f"survived {seeds} seeds")
+
+
+def runs_alike(plan: Plan) -> Report:
+    """Fails unless two runs of the plan are the same, and clean; so one without the workload is, too, but for that."""
+    one, other = attempt(plan), attempt(plan)
+    assert one.fingerprint == other.fingerprint
+    assert one.work_besides == other.work_besides
+    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}
+    return one
 
 
 # -- replication

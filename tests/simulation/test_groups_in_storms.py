@@ -1,7 +1,6 @@
 """Consumers in groups under faults, and mistakes in coordinator and consumer that have to be found by them."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from kio.schema.errors import ErrorCode
@@ -14,8 +13,7 @@ from ottla.broker.groups.shard import Shard
 from ottla.client.consumer.grouping import Grouping
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
-from ottla.simulation.storm import attempt
-from tests.simulation.mutants import catch
+from tests.simulation.mutants import catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0, rate=20.0):
@@ -111,7 +109,5 @@ def test_a_mutant_is_caught_within_so_many_seeds(name):
 
 
 def test_the_same_seed_gives_the_same_run():
-    one, other = (attempt(plan(3, ("kill",), 3.0)) for _ in range(2))
-    assert one.fingerprint == other.fingerprint
-    assert one.work_besides == other.work_besides and one.work_besides["commits"] > 0
-    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}
+    work = runs_alike(plan(3, ("kill",), 3.0)).work_besides
+    assert work["commits"] > 0

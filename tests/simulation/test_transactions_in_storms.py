@@ -16,8 +16,7 @@ from ottla.broker.transactions.verifier import Verifier
 from ottla.client.consumer.chunk import Chunk
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
-from ottla.simulation.storm import attempt
-from tests.simulation.mutants import catch
+from tests.simulation.mutants import catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0):
@@ -133,7 +132,5 @@ def test_a_mutant_is_caught_within_so_many_seeds(name):
 
 
 def test_the_same_seed_gives_the_same_run():
-    one, other = (attempt(plan(3, ("kill",), 3.0)) for _ in range(2))
-    assert one.fingerprint == other.fingerprint
-    assert one.work_besides == other.work_besides and one.work_besides["committed"] > 0
-    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}
+    work = runs_alike(plan(3, ("kill",), 3.0)).work_besides
+    assert work["committed"] > 0
