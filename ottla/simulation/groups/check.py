@@ -14,7 +14,8 @@ same generation. So what it undoes are that member's own commits of that generat
 before anybody was told of a later one. Once that was seen, the group goes on from there.
 
 Excused is also the word of a coordinator that had been replaced and did not know (as in Kafka): a heartbeat writes
-nothing, so no replica can object. Its member can commit nothing.
+nothing, so no replica can object. And that of one that still loads, which tells every classic member that all is well
+(as in Kafka). Neither takes a commit.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def shared(told: Told) -> Iterator[Finding]:
     for row in told.assigned:
         for at in row.partitions:
             given[row.group, at].append(row)
-    for held in (each for each in told.held if not each.replaced):
+    for held in (each for each in told.held if not each.uninformed):
         for at, since in held.since.items():
             for row in given[held.group, at]:
                 if row.member != held.member and since < row.began and row.at < held.began:

@@ -24,14 +24,15 @@ class Assigned(NamedTuple):
 class Held(NamedTuple):
     """A member was told that it is still one. `since`: what it had, and since when it was told of that.
 
-    `replaced`: who told it was not the group's coordinator any more, by what the controllers had committed.
+    `uninformed`: who told it was not the group's coordinator any more, by what the controllers had committed; or had
+    not read yet what its log says of the group when it was asked.
     """
 
     began: float
     group: str
     member: str
     since: dict[At, float]
-    replaced: bool = False
+    uninformed: bool = False
 
 
 class Commit(NamedTuple):

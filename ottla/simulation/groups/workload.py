@@ -171,14 +171,18 @@ class GroupWorkload:
 
     def coordinates(self, address: str | None, group: str) -> bool:
         """Whether the node there leads, in the newest epoch that the controllers have committed, what the group's
-        coordinator leads."""
-        topic = self.cluster.invariants.metadata.latest.topics[OFFSETS_TOPIC]
+        coordinator leads, and has read what that says of the group."""
+        topic = self.cluster.invariants.metadata.latest.topics.get(OFFSETS_TOPIC)
+        if topic is None:
+            return False
         index = partition_for(group, len(topic.partitions))
         state = topic.partitions[index]
         for node_id, node in self.cluster.nodes.items():
             if node.machine.address == address and state.leader == node_id:
                 held = self.cluster.partition_on(node_id, OFFSETS_TOPIC, index)
-                return held is not None and held.leader_epoch == state.leader_epoch
+                current = held is not None and held.leader_epoch == state.leader_epoch
+                broker = None if node.node is None or node.node.broker is None else node.node.broker._broker
+                return current and broker is not None and not isinstance(broker.groups.shard_of(group), ErrorCode)
         return False
 
     def _missing(self, ends: Mapping[At, int]) -> str | None:
@@ -251,15 +255,19 @@ class Worker:
     async def _beat(self) -> None:
         member = self._member
         began, life, since = self._loop.time(), member.lives, self._since
+        informed = self._informed()
         try:
             await member.tick()
         finally:
             self._note(began)
         if member.lives == life and since:
             # Also what it is only now told to give up was its own until now.
-            replaced = not self._workload.coordinates(member.coordinator, member.group)
-            self._told.held.append(Held(began, member.group, member.member_id, since, replaced))
+            uninformed = not (informed and self._informed())
+            self._told.held.append(Held(began, member.group, member.member_id, since, uninformed))
         self._next_beat = self._loop.time() + (0.5 if member.settled else 0.0)
+
+    def _informed(self) -> bool:
+        return self._workload.coordinates(self._member.coordinator, self._member.group)
 
     def _note(self, began: float) -> None:
         """What the member has now."""

@@ -43,7 +43,7 @@ def test_two_owners_at_a_moment():
     assert kinds(Told(assigned=rows, held=[still._replace(since={P: 5.5})])) == [], "it has it again"
     assert kinds(Told(assigned=rows, held=[still._replace(group="h")])) == []
     assert kinds(Told(assigned=rows, held=[still._replace(member="b")])) == []
-    assert kinds(Told(assigned=rows, held=[still._replace(replaced=True)])) == [], "nobody told the one who said so"
+    assert kinds(Told(assigned=rows, held=[still._replace(uninformed=True)])) == [], "nobody told the one who said so"
 
 
 def test_lost_commit():
