@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from ottla import __version__
 from ottla.cli.main import main
 from ottla.cli.simulate import runner, tell
 from ottla.simulation.campaign import DIED, HUNG, run_all
@@ -67,6 +70,7 @@ def test_a_clean_campaign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         "anomalies             0",
     ):
         assert f"{line}\n" in out
+    assert f"\nwith                  Python {platform.python_version()}, ottla {__version__}, aiohttp " in out
 
 
 def test_a_failure_is_told_with_its_timeline_and_shrunk(
@@ -99,6 +103,7 @@ def test_many_failures_are_named_and_three_explained(
     assert main(["simulate", "--seeds", "5", "--no-shrink", "--format", "json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["anomalies"] == told["runs"] == 5
+    assert told["versions"]["kio"] == metadata.version("kio")
     assert [("plan" in each) for each in told["failures"]] == [True, True, True, False, False]
     assert Plan.from_json(json.dumps(told["failures"][0]["plan"])).schedule == TWO
 

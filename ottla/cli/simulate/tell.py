@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import Any
+from importlib import metadata
+from typing import Any, Final
 
+from ottla import __version__
 from ottla.cli.common import columns
 from ottla.simulation.faults import FAULTS, GROUPS, Fault
 from ottla.simulation.loop import START
@@ -15,6 +18,7 @@ from ottla.simulation.totals import Totals
 from ottla.simulation.trace import Happening
 
 _MOST_FIELDS = 150
+_RUNS_THROUGH: Final = ("aiohttp", "cramjam", "kio")
 _FROM_OUTSIDE = frozenset({"simulation", "nemesis"})
 
 
@@ -38,9 +42,16 @@ def summary(totals: Totals, planned: int, wall: float) -> str:
         ("speed", f"{totals.speed:,.0f} simulated seconds per second of one core; {_rate(totals, wall)} by the clock"),
         ("inconclusive", f"{totals.inconclusive:,}"),
         ("anomalies", f"{len(totals.failures):,}"),
+        ("with", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(_wrapped(name.ljust(width), text) for name, text in rows)
+
+
+def versions() -> dict[str, str]:
+    """Of what a run goes through: with other ones a seed is another run."""
+    own = {"Python": platform.python_version(), "ottla": __version__}
+    return own | {name: metadata.version(name) for name in _RUNS_THROUGH}
 
 
 def _rate(totals: Totals, wall: float) -> str:
@@ -141,5 +152,6 @@ def as_json(totals: Totals, planned: int, wall: float, failures: Iterable[Mappin
         "simulated_seconds_per_core_second": round(totals.speed, 1),
         "inconclusive": totals.inconclusive,
         "anomalies": len(totals.failures),
+        "versions": versions(),
         "failures": list(failures),
     }
