@@ -68,7 +68,7 @@ async def churn(groups, *, deaths, calm=True):
                     _generations(workload),
                     None,
                     len(workload.told.held),
-                    sum(each.replaced for each in workload.told.held),
+                    sum(each.uninformed for each in workload.told.held),
                     current_world().complaints,
                 )
                 if not calm:
