@@ -169,21 +169,22 @@ class GroupWorkload:
         """After `finish`."""
         return check_groups(self.told, dict.fromkeys(self.groups, ends))
 
-    def coordinates(self, address: str | None, group: str) -> bool:
-        """Whether the node there leads, in the newest epoch that the controllers have committed, what the group's
-        coordinator leads, and has read what that says of the group."""
+    def coordinator(self, group: str) -> str | None:
+        """The address of the node that leads, in the newest epoch that the controllers have committed, what the group's
+        coordinator leads, and has read what that says of the group; None: there is none."""
         topic = self.cluster.invariants.metadata.latest.topics.get(OFFSETS_TOPIC)
         if topic is None:
-            return False
+            return None
         index = partition_for(group, len(topic.partitions))
         state = topic.partitions[index]
-        for node_id, node in self.cluster.nodes.items():
-            if node.machine.address == address and state.leader == node_id:
-                held = self.cluster.partition_on(node_id, OFFSETS_TOPIC, index)
-                current = held is not None and held.leader_epoch == state.leader_epoch
-                broker = None if node.node is None or node.node.broker is None else node.node.broker._broker
-                return current and broker is not None and not isinstance(broker.groups.shard_of(group), ErrorCode)
-        return False
+        held = None if state.leader < 0 else self.cluster.partition_on(state.leader, OFFSETS_TOPIC, index)
+        if held is None or held.leader_epoch != state.leader_epoch:
+            return None
+        node = self.cluster.nodes[state.leader]
+        broker = None if node.node is None or node.node.broker is None else node.node.broker._broker
+        if broker is None or isinstance(broker.groups.shard_of(group), ErrorCode):
+            return None
+        return node.machine.address
 
     def _missing(self, ends: Mapping[At, int]) -> str | None:
         for group in self.groups:
@@ -255,19 +256,18 @@ class Worker:
     async def _beat(self) -> None:
         member = self._member
         began, life, since = self._loop.time(), member.lives, self._since
-        informed = self._informed()
+        informed = self._workload.coordinator(member.group)
         try:
             await member.tick()
         finally:
             self._note(began)
         if member.lives == life and since:
             # Also what it is only now told to give up was its own until now.
-            uninformed = not (informed and self._informed())
+            # Who knows now that it is not the coordinator, or is it only now, may not have known when it answered.
+            at = member.coordinator
+            uninformed = at is None or not informed == at == self._workload.coordinator(member.group)
             self._told.held.append(Held(began, member.group, member.member_id, since, uninformed))
         self._next_beat = self._loop.time() + (0.5 if member.settled else 0.0)
-
-    def _informed(self) -> bool:
-        return self._workload.coordinates(self._member.coordinator, self._member.group)
 
     def _note(self, began: float) -> None:
         """What the member has now."""
