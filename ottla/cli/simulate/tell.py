@@ -18,7 +18,7 @@ from ottla.simulation.totals import Totals
 from ottla.simulation.trace import Happening
 
 _MOST_FIELDS = 150
-_RUNS_THROUGH: Final = ("aiohttp", "cramjam", "kio")
+_RUNS_THROUGH: Final = ("aiohttp", "cramjam", "kio", "pydantic")
 _FROM_OUTSIDE = frozenset({"simulation", "nemesis"})
 
 

@@ -177,12 +177,11 @@ class GroupWorkload:
             return None
         index = partition_for(group, len(topic.partitions))
         state = topic.partitions[index]
-        held = None if state.leader < 0 else self.cluster.partition_on(state.leader, OFFSETS_TOPIC, index)
-        if held is None or held.leader_epoch != state.leader_epoch:
+        node = self.cluster.nodes.get(state.leader)
+        if node is None or node.node is None or node.node.broker is None or node.node.broker._broker is None:
             return None
-        node = self.cluster.nodes[state.leader]
-        broker = None if node.node is None or node.node.broker is None else node.node.broker._broker
-        if broker is None or isinstance(broker.groups.shard_of(group), ErrorCode):
+        shard = node.node.broker._broker.groups.shard_of(group)
+        if isinstance(shard, ErrorCode) or shard.log.epoch != state.leader_epoch:
             return None
         return node.machine.address
 
