@@ -50,6 +50,11 @@ class Joined(NamedTuple):
         """Whether this member leads, and has something to hand out (KIP-814)."""
         return self.leader == self.member_id and not self.skip_assignment
 
+    @property
+    def leads_again(self) -> bool:
+        """Whether this member leads, and what was handed out before it came back stays (KIP-814)."""
+        return self.leader == self.member_id and self.skip_assignment
+
 
 def metadata_of(
     assignors: Sequence[Assignor],

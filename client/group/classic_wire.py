@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
@@ -15,6 +16,7 @@ from ottla.client.group.model import Answered, MemberConfig, Send
 from ottla.client.group.protocol import BadMetadata, decode_assignment, decode_subscription, encode_assignment
 from ottla.client.logs import get_logger
 from ottla.client.network import Network
+from ottla.client.structs import TopicPartition
 
 APIS: Final[Mapping[str, tuple[int, tuple[int, int]]]] = {
     JOIN: (11, (2, 9)),
@@ -22,6 +24,8 @@ APIS: Final[Mapping[str, tuple[int, tuple[int, int]]]] = {
     LEAVE: (13, (0, 5)),
     SYNC: (14, (0, 5)),
 }
+DESCRIBE: Final = (15, (0, 6))
+"""DescribeGroups"""
 GRACE: Final = 5.0
 """Seconds by which a coordinator may answer a join later than the slowest member had to come."""
 TOPICS_WITHIN: Final = 2.0
@@ -31,7 +35,7 @@ log = get_logger(__name__)
 
 
 class ClassicWire:
-    """`seen` is what the last assignment made here was based on: the number of partitions by topic."""
+    """`seen` is what the group's assignment was based on, if this member leads: the number of partitions by topic."""
 
     def __init__(
         self, network: Network, coordinator: Coordinator, config: MemberConfig, assignors: Sequence[Assignor]
@@ -64,7 +68,10 @@ class ClassicWire:
         answer, node = await self._coordinator.call(api_key, versions, values, timeout=timeout, channel=channel)
         if answer.error_code in GONE:
             self._coordinator.lost(node)
-        return Answered(send.kind, answer.error_code, self._answers[send.kind](send, answer), node)
+        answered = Answered(send.kind, answer.error_code, self._answers[send.kind](send, answer), node)
+        if send.kind == JOIN and answered.code is ErrorCode.none and answered.body.leads_again:
+            return await self._take_over(answered)
+        return answered
 
     @property
     def _beat_timeout(self) -> float:
@@ -109,6 +116,33 @@ class ClassicWire:
             partitions=sum(counts.values()),
         )
         return [{"member_id": member, "assignment": encode_assignment(share)} for member, share in shares.items()]
+
+    async def _take_over(self, joined: Answered) -> Answered:
+        """Who leads again has not made the assignment that holds, so the coordinator is asked what was handed out: a
+        topic may have got partitions since then. (Kafka's own client goes by what the topics have by now.)"""
+        seen = {topic: 0 for member in self._roster(joined.body) for topic in member.subscription.topics}
+        await self._counts(set(seen))
+        key, versions = DESCRIBE
+        values = {"groups": [self._config.group_id], "include_authorized_operations": False}
+        answer, node = await self._coordinator.call(key, versions, values, timeout=self._beat_timeout)
+        group = answer.groups[0]
+        if group.error_code is not ErrorCode.none:
+            # As if the join had gone wrong: it is begun anew.
+            if group.error_code in GONE:
+                self._coordinator.lost(node)
+            return replace(joined, code=group.error_code, broker=node)
+        for member in group.members:
+            for where in self._read(member.member_assignment, member.member_id):
+                seen[where.topic] = seen.get(where.topic, 0) + 1
+        self.seen = seen
+        return joined
+
+    def _read(self, assignment: bytes, member_id: str) -> Sequence[TopicPartition]:
+        try:
+            return decode_assignment(bytes(assignment))
+        except BadMetadata as error:
+            log.warning("group_member_unreadable", group=self._config.group_id, member=member_id, error=str(error))
+            return ()
 
     def _roster(self, joined: Joined) -> list[RosterMember]:
         roster = []
