@@ -17,7 +17,8 @@ lint: $(VENV)/.ready
 
 # What runs in virtual time may share the cores; what measures or waits for real processes may not.
 unit: $(VENV)/.ready
-	$(BIN)/python -m pytest -n logical tests/simulation
+	$(BIN)/python -m pytest -n logical tests/simulation/storms
+	$(BIN)/python -m pytest -n logical tests/simulation --ignore=tests/simulation/storms
 	$(BIN)/python -m pytest --ignore=tests/simulation
 
 # Against tools that are no Python packages: kcat (Debian: apt install kcat), and Apache Kafka's own from its jars

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, TOLD, catch
+from tests.simulation.storms.mutants import MUTANTS, TOLD, catch
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -16,5 +16,5 @@ def test_a_mutant_is_caught_within_so_many_seeds(name: str):
 @pytest.mark.parametrize("name", TOLD)
 def test_the_others_have_their_story(name: str):
     file, _, test = TOLD[name].partition("::")
-    path = Path(__file__).parent / "scenarios" / file
+    path = Path(__file__).parents[1] / "scenarios" / file
     assert f"def {test}(" in path.read_text(encoding="utf-8")
