@@ -12,7 +12,7 @@ from ottla.simulation.bursts import BurstWorkload
 from ottla.simulation.checker import judge
 from ottla.simulation.cluster import SimulatedCluster
 from ottla.simulation.errors import Anomaly
-from ottla.simulation.groups import GroupWorkload, check_groups
+from ottla.simulation.groups import GroupWorkload, GrowingWorkload, check_groups, growing
 from ottla.simulation.passing import PassingWorkload
 from ottla.simulation.replicas import replicas_are_equal, settled
 from ottla.simulation.retention import RetentionWorkload
@@ -23,6 +23,7 @@ Besides = GroupWorkload | TransactionWorkload | BurstWorkload | PassingWorkload
 
 SETTINGS: Final[Mapping[str | None, Mapping[str, str]]] = {
     "groups": groups.SETTINGS,
+    "growth": groups.SETTINGS,
     "transactions": transactions.SETTINGS,
     "topics": passing.SETTINGS,
 }
@@ -33,13 +34,15 @@ PLACES: Final[Mapping[str | None, Sequence[tuple[str, int]]]] = {
     "tables": tables.PARTITIONS,
     "retention": retention.PARTITIONS,
     "topics": [(name, 0) for name in passing.NAMES],
+    "growth": [(growing.TOPIC, 0), (growing.TOPIC, 1)],
 }
 """Partitions besides the usual ones whose leaders are worth a fault."""
 
-_OF_THEIR_OWN: Final[Mapping[str, Callable[[SimulatedCluster], BurstWorkload | PassingWorkload]]] = {
+_OF_THEIR_OWN: Final[Mapping[str, Callable[[SimulatedCluster], BurstWorkload | PassingWorkload | GrowingWorkload]]] = {
     "tables": TableWorkload,
     "retention": RetentionWorkload,
     "topics": PassingWorkload,
+    "growth": GrowingWorkload,
 }
 
 KINDS: Final[Mapping[str | None, Sequence[str]]] = {"transactions": transactions.KINDS}
@@ -62,15 +65,13 @@ async def begin(
     return await stack.enter_async_context(_OF_THEIR_OWN[workload](cluster))
 
 
-async def check(
-    besides: Besides | None, cluster: SimulatedCluster, topic: str, partitions: int, *, within: float
-) -> None:
+async def check(besides: Besides | None, cluster: SimulatedCluster, *, within: float) -> None:
     """After healing: they end what they do, and are judged; so are all compacted topics, also those of coordinators.
 
     Raises Anomaly, TimeoutError (no liveness).
     """
     if isinstance(besides, GroupWorkload):
-        await _check_groups(cluster, besides, topic, partitions, within)
+        await _check_groups(cluster, besides, within)
     elif isinstance(besides, TransactionWorkload):
         await _check_transactions(cluster, besides, within)
     elif besides is not None:
@@ -84,9 +85,13 @@ async def check(
     tables_are_equal(cluster)
 
 
-async def _check_groups(
-    cluster: SimulatedCluster, besides: GroupWorkload, topic: str, partitions: int, within: float
-) -> None:
+async def _check_groups(cluster: SimulatedCluster, besides: GroupWorkload, within: float) -> None:
+    await besides.rest(within=within)
+    topic, partitions = besides.topic, besides.partitions
+    await cluster.until(lambda: cluster.full(topic), f"every replica of {topic} is in sync", within=within)
+    done = functools.partial(settled, cluster, topic, partitions)
+    await cluster.until(done, f"every high watermark of {topic} is at the end", within=within)
+    replicas_are_equal(cluster, topic, partitions)
     ends = {}
     for index in range(partitions):
         found = cluster.partition_on(cluster.leader(topic, index), topic, index)

@@ -155,7 +155,7 @@ class _Storm:
                         world.trace.note("simulation", "healed")
                         self._progress = await self._calm(workload)
                         await check_everything(cluster, workload, partitions)
-                        await besides.check(self._besides, cluster, TOPIC, partitions, within=HEALED_S)
+                        await besides.check(self._besides, cluster, within=HEALED_S)
                 finally:
                     self._ended_at = world.loop.time()
                     self._voter_changes = cluster.invariants.raft.voter_changes

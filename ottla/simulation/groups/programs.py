@@ -47,7 +47,7 @@ async def run_program(workload: GroupWorkload, seat: str, group: str, kind: str,
     """
     world = workload.cluster.world
     loop, whims = world.loop, random.Random(rng.getrandbits(64))
-    instance = seat if rng.random() < 0.3 else None
+    instance = seat if rng.random() < workload.static else None
     process, context = loop.spawn(name, world.home)
     program = Program(workload, seat, group, kind, rng, name, instance)
     task = loop.create_task(program.run(), name=name, context=context)
@@ -103,6 +103,7 @@ class Program(ConsumerRebalanceListener):
             request_timeout_ms=1500,
             fetch_max_wait_ms=300,
             max_poll_records=rng.choice((3, 500)),
+            metadata_max_age_ms=workload.metadata_age_ms(rng),
             client_rack=rng.choice(workload.cluster.racks) if workload.cluster.racks else "",
             **PROGRAMS[kind],
         )

@@ -75,6 +75,8 @@ class GroupWorkload:
         self.groups = groups
         self.session_s = session_s
         self.restless = restless
+        self.static = 0.3
+        """Which part of the programs are static members (KIP-345)."""
         self.calm = False
         self.cluster = cluster
         self.topic = topic
@@ -151,6 +153,13 @@ class GroupWorkload:
 
     def _bootstrap(self) -> list[str]:
         return self.cluster.bootstrap.split(",")
+
+    def metadata_age_ms(self, _rng: random.Random) -> float:
+        """How old the metadata of a program may be."""
+        return 300000
+
+    async def rest(self, *, within: float) -> None:
+        """Nothing more is written to the topic: here others have done that."""
 
     async def finish(self, ends: Mapping[At, int], *, within: float) -> None:
         """Until every group has processed and committed everything, and every partition has one owner in each; then no
