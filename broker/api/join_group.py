@@ -13,7 +13,7 @@ an answer make room, the oldest first (UNKNOWN_MEMBER_ID when they come); when t
 told COORDINATOR_NOT_AVAILABLE, upon which clients come again, as they would not upon GROUP_MAX_SIZE_REACHED. A group
 that nobody stayed in until its first generation was written leaves no record. A static member that comes back while
 partitions wait for the second half of a cooperative rebalance begins it, as the one that was to do so may have been its
-former life; in Kafka nobody reads them any more.
+former life; in Kafka nobody reads them any more. So does one that comes back with other topics (KAFKA-12759).
 """
 
 from __future__ import annotations

@@ -267,6 +267,30 @@ def test_kip_429_who_comes_back_goes_on_where_its_former_life_had_given_partitio
     assert (again.joining is None) is (rebalances == 0)
 
 
+def reading(*topics: str, version: int = 1) -> bytes:
+    named = b"".join(struct.pack(">h", len(topic)) + topic.encode() for topic in topics)
+    return struct.pack(">hi", version, len(topics)) + named + struct.pack(">ii", -1, 0)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize(
+    ("now", "rebalances"),
+    [(("t", "u"), 0), (("u", "t"), 0), (("t",), 1), (("t", "u", "v"), 1), (("v",), 1), ((), 1)],
+)
+def test_kafka_12759_a_static_member_comes_back_with_other_topics(
+    now: tuple[str, ...], rebalances: int, name: str
+) -> None:
+    world = World()
+    world.settle("a", "b", static=True)
+    for member in world.group.members.values():
+        member.protocols = (("range", reading("t", "u")),)
+    before = world.rebalances
+    again = Client(name, f"i-{name}", protocols=(("range", reading(*now, version=3)),))
+    world.join(again)
+    world.commit_all()
+    assert world.rebalances - before == rebalances
+
+
 @pytest.mark.parametrize("who", ["leader", "follower"])
 @pytest.mark.parametrize("when", ["before the leader syncs", "while it is written", "after its own sync"])
 def test_kafka_9801_a_static_member_that_comes_back_before_the_generation_is_complete(who: str, when: str) -> None:

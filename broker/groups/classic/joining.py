@@ -5,9 +5,9 @@ from __future__ import annotations
 from kio.schema.errors import ErrorCode
 
 from ottla.broker.groups.classic import rebalance
-from ottla.broker.groups.classic.group import ClassicGroup, names_of
+from ottla.broker.groups.classic.group import CONSUMER, ClassicGroup, names_of
 from ottla.broker.groups.classic.model import Effects, Join, JoinAnswer, Member, Now, State, SyncAnswer, Write
-from ottla.broker.groups.classic.subscription import given_up
+from ottla.broker.groups.classic.subscription import given_up, subscribed_topics
 
 
 def join(group: ClassicGroup, request: Join, now: Now) -> Effects:
@@ -159,10 +159,20 @@ def _replace(group: ClassicGroup, old: Member, request: Join, now: Now, effects:
     if not member.is_new:
         rebalance.renew(member, now, effects)
     effects.news.append(("group_static_member_replaced", {"instance": member.instance_id, "member": member.id}))
-    if group.state is State.STABLE and group.vote() == group.protocol and not waits_for_partitions:
+    asks_for_more = waits_for_partitions or _reads_others(group, old, member)
+    if group.state is State.STABLE and group.vote() == group.protocol and not asks_for_more:
         _keep_assignment(group, member, old_leader, request, now, effects)
     else:
         rebalance.begin_or_go_on(group, now, effects, f"static member {member.instance_id} came back")
+
+
+def _reads_others(group: ClassicGroup, old: Member, member: Member) -> bool:
+    """Whether a consumer has come back with other topics than before (KAFKA-12759). What else it says of itself is new
+    in every life."""
+    if group.protocol_type != CONSUMER:
+        return False
+    before, now = (subscribed_topics(each.metadata(group.protocol)) for each in (old, member))
+    return before != now
 
 
 def _keep_assignment(
