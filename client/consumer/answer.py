@@ -71,7 +71,7 @@ def _take_in_one(
     state.log_start_offset = partition.log_start_offset
     if partition.diverging_epoch is not None and partition.diverging_epoch != (-1, -1):
         epoch, end_offset = partition.diverging_epoch
-        truncation = state.validated(end_offset if epoch >= 0 else -1)
+        truncation = state.validated(epoch, end_offset)
         if truncation is not None:
             on_truncation(state, truncation.about(broker=context.broker), context.reset_to)
         return True
@@ -190,6 +190,6 @@ def on_truncation(state: PartitionState, error: LogTruncationError, reset_to: Re
         divergent_offset=error.divergent_offset,
     )
     if error.divergent_offset >= 0:
-        state.seek(error.divergent_offset)
+        state.go_back(error.divergent_offset)
     else:
         state.reset(reset_to)

@@ -384,7 +384,7 @@ class Fetcher:
                 self._retry_or_fail(state, error)
             else:
                 epoch, end_offset = found[state.tp]
-                truncation = state.validated(end_offset if epoch >= 0 else -1)
+                truncation = state.validated(epoch, end_offset)
                 if truncation is not None:
                     on_truncation(state, truncation.about(broker=leaders[state.tp]), self._options.reset_to)
                     self._on_data()

@@ -9,6 +9,7 @@ from enum import Enum
 from uuid import UUID
 
 from ottla.client.consumer.chunk import Chunk
+from ottla.client.consumer.epochs import EpochsRead
 from ottla.client.errors import KafkaError, LogTruncationError
 from ottla.client.structs import ConsumerRecord, PartitionMetadata, TopicPartition
 
@@ -60,6 +61,8 @@ class PartitionState:
     last_stable_offset: int = -1
     log_start_offset: int = -1
     chunks: deque[Chunk] = field(default_factory=deque)
+    epochs: EpochsRead = field(default_factory=EpochsRead)
+    """Of what lies before `fetch_offset`, since the last `seek` or `reset`."""
     buffered: int = 0
     preferred: int | None = None
     """The replica to fetch from instead of the leader, by the leader's own advice (KIP-392)."""
@@ -77,6 +80,15 @@ class PartitionState:
     def seek(self, offset: int, epoch: int = -1) -> None:
         """Go on from `offset`, whatever was read before. With the epoch of the record before it, the leader has to
         confirm that first (KIP-320)."""
+        self.epochs.clear()
+        self._go_on_from(offset, epoch)
+
+    def go_back(self, offset: int) -> None:
+        """Go on from where the leader's log and what was read part. Below that, too, another epoch may be its last."""
+        self.epochs.cut(offset)
+        self._go_on_from(offset, self.epochs.last)
+
+    def _go_on_from(self, offset: int, epoch: int) -> None:
         self._drop()
         self.phase = Phase.FETCH if epoch < 0 else Phase.VALIDATE
         self.position = self.fetch_offset = offset
@@ -114,6 +126,7 @@ class PartitionState:
     def rewind(self) -> None:
         """Throw away what was fetched and not handed out."""
         self._drop()
+        self.epochs.cut(self.position)
         self.fetch_offset, self.fetch_epoch = self.position, self.position_epoch
 
     def damaged(self, offset: int) -> int:
@@ -157,18 +170,22 @@ class PartitionState:
         if self.fetch_epoch >= 0:
             self.phase = Phase.VALIDATE
 
-    def validated(self, end_offset: int) -> LogTruncationError | None:
-        """The leader says that the epoch of the last fetched record ends at `end_offset` (-1: it knows none).
+    def validated(self, epoch: int, end_offset: int) -> LogTruncationError | None:
+        """The leader says where in its log the largest epoch ends that is not above that of the last fetched record
+        (-1: there is none). Beyond that, and beyond what is of such epochs here, nothing is the same (KIP-279).
 
         Buffered records beyond it are dropped. The error says that records which were handed out are gone too;
         the caller decides what to do then.
         """
         self.phase = Phase.FETCH
         attempts, self.attempts = self.attempts + 1, 0
+        end_offset = min(end_offset, self.epochs.end_of(epoch, self.fetch_offset)) if epoch >= 0 else -1
         if end_offset >= self.fetch_offset:
             return None
         if end_offset >= 0 and self.position <= end_offset:
             self.rewind()
+            if 0 <= self.fetch_epoch < epoch:
+                self.phase = Phase.VALIDATE  # what is left ends in an epoch that was not asked about
             return None
         error = LogTruncationError(
             self.position, end_offset, partition=self.tp, leader_epoch=self.position_epoch, attempts=attempts
@@ -179,6 +196,8 @@ class PartitionState:
 
     def add(self, chunk: Chunk, next_offset: int, epoch: int) -> None:
         """Fetched batches, which end before `next_offset`."""
+        if epoch != self.epochs.last:
+            self.epochs.note((header for _, header in chunk.headers), self.fetch_offset)
         self.chunks.append(chunk)
         self.buffered += chunk.size
         self.fetch_offset, self.fetch_epoch = next_offset, epoch
@@ -204,6 +223,7 @@ class PartitionState:
 
     def _forget(self) -> None:
         self._drop()
+        self.epochs.clear()
         self.position = self.fetch_offset = self.position_epoch = self.fetch_epoch = -1
         self.note_done()
         self.error = None
