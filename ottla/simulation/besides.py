@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
-from ottla.simulation import groups, passing, retention, tables, transactions
+from ottla.simulation import groups, passing, retention, tables, transactions, unclean
 from ottla.simulation.bursts import BurstWorkload
 from ottla.simulation.checker import judge
 from ottla.simulation.cluster import SimulatedCluster
@@ -18,6 +18,7 @@ from ottla.simulation.replicas import replicas_are_equal, settled
 from ottla.simulation.retention import RetentionWorkload
 from ottla.simulation.tables import TableWorkload, tables_are_equal, tables_settled
 from ottla.simulation.transactions import TransactionWorkload
+from ottla.simulation.unclean import UncleanWorkload
 
 Besides = GroupWorkload | TransactionWorkload | BurstWorkload | PassingWorkload
 
@@ -26,6 +27,7 @@ SETTINGS: Final[Mapping[str | None, Mapping[str, str]]] = {
     "growth": groups.SETTINGS,
     "transactions": transactions.SETTINGS,
     "topics": passing.SETTINGS,
+    "unclean": unclean.SETTINGS,
 }
 """What all nodes are set to for them, if a plan does not say otherwise."""
 
@@ -35,6 +37,7 @@ PLACES: Final[Mapping[str | None, Sequence[tuple[str, int]]]] = {
     "retention": retention.PARTITIONS,
     "topics": [(name, 0) for name in passing.NAMES],
     "growth": [(growing.TOPIC, 0), (growing.TOPIC, 1)],
+    "unclean": unclean.PARTITIONS,
 }
 """Partitions besides the usual ones whose leaders are worth a fault."""
 
@@ -43,6 +46,7 @@ _OF_THEIR_OWN: Final[Mapping[str, Callable[[SimulatedCluster], BurstWorkload | P
     "retention": RetentionWorkload,
     "topics": PassingWorkload,
     "growth": GrowingWorkload,
+    "unclean": UncleanWorkload,
 }
 
 KINDS: Final[Mapping[str | None, Sequence[str]]] = {"transactions": transactions.KINDS}
@@ -122,5 +126,5 @@ async def _check_copies(cluster: SimulatedCluster, besides: BurstWorkload, withi
     topic, partitions = besides.partitions[0].topic, len(besides.partitions)
     done = functools.partial(settled, cluster, topic, partitions)
     await cluster.until(done, f"every high watermark of {topic} is at the end", within=within)
-    if isinstance(besides, RetentionWorkload):
+    if isinstance(besides, RetentionWorkload | UncleanWorkload):
         replicas_are_equal(cluster, topic, partitions)

@@ -12,10 +12,10 @@ from ottla.simulation.faults import FAULTS, GROUPS, Fault
 from ottla.simulation.history import Entry
 from ottla.simulation.trace import Happening
 
-WORKLOADS: Final = ("groups", "transactions", "tables", "retention", "topics", "growth")
+WORKLOADS: Final = ("groups", "transactions", "tables", "retention", "topics", "growth", "unclean")
 """Who may work besides the usual producers and consumers: consumers in groups, clients that write and copy in
 transactions, clients of a compacted topic, of one that loses its beginning, of topics that come and go, groups that
-read a topic which grows."""
+read a topic which grows, clients of a topic that may lose what was acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ottla.cli.common import add_format, positive
 if TYPE_CHECKING:
     from ottla.simulation.plan import Plan
 
-_WORKLOADS = ("groups", "transactions", "tables", "retention", "topics", "growth")
+_WORKLOADS = ("groups", "transactions", "tables", "retention", "topics", "growth", "unclean")
 _EPILOG = """\
 examples:
   ottla simulate                                   a hundred seeds, five virtual minutes each
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workload",
         choices=("clients", *_WORKLOADS),
         help="who works: producers and consumers (default), or besides them consumers in groups, clients that write "
-        "and copy in transactions, clients of topics that are compacted, lose their beginning, or come and go, or "
-        "groups that read a topic which grows",
+        "and copy in transactions, clients of topics that are compacted, lose their beginning, come and go, or "
+        "may lose their end, or groups that read a topic which grows",
     )
     one = parser.add_argument_group("one run again")
     one.add_argument("--seed", metavar="SEED", help="run only this seed")
