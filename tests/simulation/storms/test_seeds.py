@@ -8,6 +8,7 @@ from ottla.simulation import Machine, SimulatedCluster, run
 from ottla.simulation.faults import FAULTS, GROUPS, Scene, draw
 from ottla.simulation.link import Harm
 from ottla.simulation.nemesis import Nemesis
+from ottla.simulation.plan import WORKLOADS
 from ottla.simulation.storm import storm
 
 
@@ -21,6 +22,11 @@ def test_every_kind_of_fault_by_itself(kind: str):
 @pytest.mark.parametrize("seed", [3, 14, 26, 35, 44])
 def test_swarm(seed: int):
     assert storm(seed, seconds=10, rate=20).acknowledged
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_swarm_beside_others(workload: str):
+    assert storm(5, seconds=10, rate=5, workload=workload).work_besides
 
 
 def test_overlapping_faults_leave_nothing_behind():

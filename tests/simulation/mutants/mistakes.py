@@ -1,14 +1,8 @@
-"""Mistakes in our own code, one at a time, and the storms in which each of them has to be found.
-
-`seeds` is the number of seeds, from 0 on, within which the mistake is caught; it has some slack, as seeds change their
-meaning with every change of what they decide.
-"""
+"""Mistakes in what replicates and elects, one at a time, and the storms in which each of them has to be found."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,57 +23,7 @@ from ottla.controller.raft.membership import Membership
 from ottla.controller.raft.state import RaftState
 from ottla.log import ModelledDisk
 from ottla.log.producers import NEW, ProducerState
-from ottla.simulation.faults import Fault
-from ottla.simulation.plan import Plan, Report
-from ottla.simulation.storm import attempt
-
-Patch = Callable[[pytest.MonkeyPatch], None]
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """`kinds` of faults, `settings` of the nodes and `seconds` of storm that bring it to light within `seeds`."""
-
-    patch: Patch
-    kinds: tuple[str, ...]
-    seeds: int
-    seconds: float = 4.0
-    nodes: int = 3
-    rate: float = 20.0
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    def plan(self, seed: int) -> Plan:
-        """Faults come thick and fast, so that seconds suffice."""
-        rng = random.Random(f"mutants/{seed}")
-        faults, at = [], 0.2
-        while at < self.seconds:
-            lasts = rng.choice((0.1, 0.5, 2.0)) * rng.uniform(0.5, 1.5)
-            faults.append(Fault(round(at, 3), rng.choice(self.kinds), round(lasts, 3), rng.getrandbits(32)))
-            at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
-        settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250", **self.settings}
-        return Plan(seed, self.nodes, self.seconds, None, tuple(faults), self.rate, settings)
-
-
-def catch(mutate: Patch, plan: Callable[[int], Plan], seeds: int) -> None:
-    """Fails unless the mistake is found within so many seeds, in a run that is clean without it."""
-    for seed in range(seeds):
-        with pytest.MonkeyPatch.context() as patch:
-            mutate(patch)
-            found = attempt(plan(seed)).anomaly
-        if found is not None:
-            assert attempt(plan(seed)).anomaly is None, "without the mutation it is clean"
-            return
-    pytest.fail(f"survived {seeds} seeds")
-
-
-def runs_alike(plan: Plan) -> Report:
-    """Fails unless two runs of the plan are the same, and clean; so one without the workload is, too, but for that."""
-    one, other = attempt(plan), attempt(plan)
-    assert one.fingerprint == other.fingerprint
-    assert one.work_besides == other.work_besides
-    assert one.anomaly is None and attempt(replace(one.plan, workload=None)).work_besides == {}
-    return one
-
+from tests.simulation.mutants.catching import Mutant
 
 # -- replication
 

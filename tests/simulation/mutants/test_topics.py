@@ -7,7 +7,7 @@ import pytest
 from ottla.broker.replication import manager
 from ottla.client.consumer.position import PartitionState
 from ottla.log.removal import Removal
-from tests.simulation.storms.mutants import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import Mutant, catch, runs_alike
 
 
 def plan(seed, kinds, seconds=15.0):

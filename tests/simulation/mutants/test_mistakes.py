@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.storms.mutants import MUTANTS, TOLD, catch
+from tests.simulation.mutants.catching import catch
+from tests.simulation.mutants.mistakes import MUTANTS, TOLD
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -9,7 +9,7 @@ from ottla.broker.replication import leading
 from ottla.log import PartitionLog
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.errors import Anomaly
-from tests.simulation.storms.mutants import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import Mutant, catch, runs_alike
 
 SETTINGS = {"log.retention.check.interval.ms": "200"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from ottla.broker.replication import leading
 from ottla.client.consumer.position import PartitionState, Phase
-from tests.simulation.storms.mutants import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import Mutant, catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0):

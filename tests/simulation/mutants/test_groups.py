@@ -13,7 +13,7 @@ from ottla.broker.groups.shard import Shard
 from ottla.client.consumer.grouping import Grouping
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
-from tests.simulation.storms.mutants import catch, runs_alike
+from tests.simulation.mutants.catching import catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0, rate=20.0):

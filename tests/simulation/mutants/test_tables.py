@@ -11,7 +11,7 @@ from ottla.records.control import EndMarker
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
 from ottla.simulation.tables import table
-from tests.simulation.storms.mutants import catch, runs_alike
+from tests.simulation.mutants.catching import catch, runs_alike
 
 CLEANING = {
     "log.cleaner.backoff.ms": "200",

@@ -16,7 +16,7 @@ from ottla.broker.transactions.verifier import Verifier
 from ottla.client.consumer.chunk import Chunk
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
-from tests.simulation.storms.mutants import catch, runs_alike
+from tests.simulation.mutants.catching import catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0):

@@ -9,7 +9,7 @@ from ottla.client.consumer import settings
 from ottla.client.group.classic_requests import Joined
 from ottla.client.group.classic_wire import ClassicWire
 from ottla.client.offsets import LATEST
-from tests.simulation.storms.mutants import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import Mutant, catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0):
