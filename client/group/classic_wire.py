@@ -126,6 +126,9 @@ class ClassicWire:
         values = {"groups": [self._config.group_id], "include_authorized_operations": False}
         answer, node = await self._coordinator.call(key, versions, values, timeout=self._beat_timeout)
         group = answer.groups[0]
+        if group.error_code is ErrorCode.group_id_not_found:
+            # It has become a KIP-848 group meanwhile: the coordinator shares the partitions.
+            return joined
         if group.error_code is not ErrorCode.none:
             # As if the join had gone wrong: it is begun anew.
             if group.error_code in GONE:

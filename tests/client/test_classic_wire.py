@@ -104,6 +104,12 @@ async def test_without_an_answer_the_join_counts_for_nothing(code: ErrorCode, go
     assert (coordinator.gone, wire.outdated()) == (gone, False)
 
 
+async def test_a_group_that_is_none_of_the_classic_protocol_any_more_has_no_leader() -> None:
+    wire = wire_to(Coordinator(described(code=ErrorCode.group_id_not_found)))
+    assert (await wire.ask(Send(JOIN, {}))).code is ErrorCode.none
+    assert not wire.outdated()
+
+
 async def test_the_connection_may_break_meanwhile() -> None:
     with pytest.raises(KafkaConnectionError):
         await wire_to(Coordinator(KafkaConnectionError("reset"))).ask(Send(JOIN, {}))
