@@ -270,8 +270,8 @@ class Leader(Follower):
                 self._hand_over_if_ready(peer)
 
     def _on_rejected(self, progress: Progress, response: AppendResponse) -> None:
-        if response.index <= progress.match or progress.mode is Mode.SNAPSHOT:
-            return  # an old answer, overtaken by a newer one
+        if progress.mode is Mode.SNAPSHOT or not progress.lacks(response.index, response.stamp):
+            return
         if progress.mode is Mode.PROBE and response.index != progress.next_index - 1:
             return
         bound = min(response.hint_index, response.index - 1)

@@ -25,6 +25,7 @@ class Progress:
     inflight: deque[int] = field(default_factory=deque)  # last index of each pipelined request
     sent_commit: int = 0
     acked_stamp: int = 0  # 0: it was not heard of in this term
+    accepted_stamp: int = 0  # of the newest request that it has accepted
     mark: tuple[int, int] | None = None  # stamp of a request, and the end of the log then
     caught_up_stamp: int = 0  # of the last mark that it has reached: so far back it had all that there was
     identity: str | None = None
@@ -62,7 +63,8 @@ class Progress:
             self.mark = stamp, end
 
     def answered(self, stamp: int) -> None:
-        """The answer to the request of that stamp is taken in: has the peer what there was when it was asked?"""
+        """It has accepted the request of that stamp: has the peer what there was when it was asked?"""
+        self.accepted_stamp = max(self.accepted_stamp, stamp)
         if self.mark is not None and stamp >= self.mark[0] and self.match >= self.mark[1]:
             self.caught_up_stamp, self.mark = self.mark[0], None
 
@@ -76,11 +78,26 @@ class Progress:
         self.match = index
         return True
 
+    def lacks(self, index: int, stamp: int) -> bool:
+        """The peer says to the request of that stamp that it does not hold the entry at `index`. False when that is
+        an old answer, overtaken by a newer one.
+
+        Who lacks what it had acknowledged before it was asked has lost the end of its log: by damage that looks to it
+        like a write that was torn. `match` only counts towards what is yet to be committed, so it may go back.
+        """
+        if index > self.match:
+            return True
+        if stamp <= self.accepted_stamp:
+            return False
+        self.match = 0
+        self.mark, self.caught_up_stamp = None, 0
+        return True
+
     def forget(self, identity: str) -> None:
         """The peer came back with an empty disk: nothing that it acknowledged before counts."""
         self.identity = identity
         self.match = 0
-        self.acked_stamp = 0
+        self.acked_stamp = self.accepted_stamp = 0
         self.mark, self.caught_up_stamp = None, 0
         self.readmit_index = 0
         self.recovering = True

@@ -1,0 +1,31 @@
+"""A peer that does not hold any more what it had acknowledged."""
+
+from ottla.controller.raft.progress import Progress
+
+
+def peer(match: int, accepted: int) -> Progress:
+    progress = Progress(next_index=match + 1, contact=0.0, voter=True)
+    progress.acknowledge(match)
+    progress.answered(accepted)
+    return progress
+
+
+def test_what_it_says_to_a_newer_request_counts() -> None:
+    progress = peer(match=9, accepted=20)
+    assert progress.lacks(9, 21)
+    progress.probe(6)
+    assert (progress.match, progress.next_index) == (0, 6)
+    progress.acknowledge(7)
+    assert progress.match == 7
+
+
+def test_an_old_answer_that_was_overtaken_does_not() -> None:
+    progress = peer(match=9, accepted=20)
+    assert not progress.lacks(8, 19) and not progress.lacks(9, 20)
+    assert progress.match == 9
+
+
+def test_what_it_never_had_it_may_lack() -> None:
+    progress = peer(match=9, accepted=20)
+    assert progress.lacks(10, 19)
+    assert progress.match == 9
