@@ -152,7 +152,7 @@ def test_a_new_leader_has_to_confirm_what_was_fetched() -> None:
     generation = state.generation
     state.leader_changed(1)
     assert (state.phase, state.generation > generation) == (Phase.VALIDATE, True)
-    assert state.validated(1, 2) is None
+    assert state.validated(0, 2) is None
     assert (state.phase, state.position, state.fetch_offset) == (Phase.FETCH, 1, 1)
     assert state.take(9) == []
 
@@ -161,7 +161,7 @@ def test_truncation_of_what_was_handed_out_is_an_error_until_a_seek() -> None:
     state = fetched([b"a", b"b", b"c"])
     state.take(2)
     state.leader_changed(1)
-    error = state.validated(1, 1)
+    error = state.validated(0, 1)
     assert error is not None and (error.position, error.divergent_offset) == (2, 1)
     assert state.phase is Phase.VALIDATE
     state.seek(1)
