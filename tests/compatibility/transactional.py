@@ -147,8 +147,10 @@ class _KafkaPython(Transactional):
         try:
             return call()
         except python_errors.KafkaError as error:
-            # Once it knows, it says that nothing can be sent any more, and why in the second argument.
-            if any(isinstance(each, _FENCED) for each in (error, *error.args)):
+            # Once it knows, it says that nothing can be sent any more, and why in the second argument. From the first
+            # record that is refused until then it only says that it is in no transaction.
+            refused = [future.exception for future in self._sent if future.failed()]
+            if any(isinstance(each, _FENCED) for each in (error, *error.args, *refused)):
                 raise Fenced(str(error)) from error
             raise
 
