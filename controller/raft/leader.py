@@ -270,8 +270,10 @@ class Leader(Follower):
                 self._hand_over_if_ready(peer)
 
     def _on_rejected(self, progress: Progress, response: AppendResponse) -> None:
-        if progress.mode is Mode.SNAPSHOT or not progress.lacks(response.index, response.stamp):
+        if progress.mode is Mode.SNAPSHOT or progress.is_overtaken(response.index, response.stamp):
             return
+        if response.index <= progress.match:
+            progress.lost_entries()
         if progress.mode is Mode.PROBE and response.index != progress.next_index - 1:
             return
         bound = min(response.hint_index, response.index - 1)

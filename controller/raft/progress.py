@@ -78,20 +78,15 @@ class Progress:
         self.match = index
         return True
 
-    def lacks(self, index: int, stamp: int) -> bool:
-        """The peer says to the request of that stamp that it does not hold the entry at `index`. False when that is
-        an old answer, overtaken by a newer one.
+    def is_overtaken(self, index: int, stamp: int) -> bool:
+        """Whether it has accepted the entry at `index`, which it did not hold by the request of that stamp, since."""
+        return index <= self.match and stamp <= self.accepted_stamp
 
-        Who lacks what it had acknowledged before it was asked has lost the end of its log: by damage that looks to it
-        like a write that was torn. `match` only counts towards what is yet to be committed, so it may go back.
-        """
-        if index > self.match:
-            return True
-        if stamp <= self.accepted_stamp:
-            return False
+    def lost_entries(self) -> None:
+        """It does not hold any more what it had acknowledged, by damage that looks to it like a write that was torn.
+        `match` only counts towards what is yet to be committed, so it may go back."""
         self.match = 0
         self.mark, self.caught_up_stamp = None, 0
-        return True
 
     def forget(self, identity: str) -> None:
         """The peer came back with an empty disk: nothing that it acknowledged before counts."""

@@ -12,7 +12,8 @@ def peer(match: int, accepted: int) -> Progress:
 
 def test_what_it_says_to_a_newer_request_counts() -> None:
     progress = peer(match=9, accepted=20)
-    assert progress.lacks(9, 21)
+    assert not progress.is_overtaken(9, 21)
+    progress.lost_entries()
     progress.probe(6)
     assert (progress.match, progress.next_index) == (0, 6)
     progress.acknowledge(7)
@@ -21,11 +22,9 @@ def test_what_it_says_to_a_newer_request_counts() -> None:
 
 def test_an_old_answer_that_was_overtaken_does_not() -> None:
     progress = peer(match=9, accepted=20)
-    assert not progress.lacks(8, 19) and not progress.lacks(9, 20)
-    assert progress.match == 9
+    assert progress.is_overtaken(8, 19) and progress.is_overtaken(9, 20)
 
 
 def test_what_it_never_had_it_may_lack() -> None:
     progress = peer(match=9, accepted=20)
-    assert progress.lacks(10, 19)
-    assert progress.match == 9
+    assert not progress.is_overtaken(10, 19)

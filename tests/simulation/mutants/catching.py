@@ -7,7 +7,7 @@ with every change of what they decide.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -15,6 +15,8 @@ import pytest
 from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan, Report
 from ottla.simulation.storm import attempt
+
+IMPATIENT = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250"}
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -32,15 +34,29 @@ class Mutant:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self, seed: int) -> Plan:
-        """Faults come thick and fast, so that seconds suffice."""
-        rng = random.Random(f"mutants/{seed}")
-        faults, at = [], 0.2
-        while at < self.seconds:
-            lasts = rng.choice((0.1, 0.5, 2.0)) * rng.uniform(0.5, 1.5)
-            faults.append(Fault(round(at, 3), rng.choice(self.kinds), round(lasts, 3), rng.getrandbits(32)))
-            at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
-        settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250", **self.settings}
-        return Plan(seed, self.nodes, self.seconds, None, tuple(faults), self.rate, settings)
+        faults = thick(f"mutants/{seed}", self.kinds, self.seconds)
+        return Plan(seed, self.nodes, self.seconds, None, faults, self.rate, {**IMPATIENT, **self.settings})
+
+
+def thick(
+    seed: str, kinds: Sequence[str], seconds: float, lasting: Sequence[float] = (0.1, 0.5, 2.0)
+) -> tuple[Fault, ...]:
+    """Faults that come thick and fast, so that seconds suffice; none without `kinds`."""
+    rng = random.Random(seed)
+    faults, at = [], 0.2
+    while kinds and at < seconds:
+        lasts = rng.choice(lasting) * rng.uniform(0.5, 1.5)
+        faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
+        at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
+    return tuple(faults)
+
+
+def beside(
+    workload: str, seed: int, kinds: Sequence[str], seconds: float, settings: Mapping[str, str] | None = None
+) -> Plan:
+    """A storm in which this workload does most of what is done."""
+    faults = thick(f"mutants/{seed}", kinds, seconds)
+    return Plan(seed, 3, seconds, None, faults, 2.0, {**IMPATIENT, **(settings or {})}, workload)
 
 
 def catch(mutate: Patch, plan: Callable[[int], Plan], seeds: int) -> None:

@@ -1,7 +1,5 @@
 """Consumers in groups under faults, and mistakes in coordinator and consumer that have to be found by them."""
 
-import random
-
 import pytest
 from kio.schema.errors import ErrorCode
 
@@ -11,21 +9,13 @@ from ottla.broker.groups.consumer import heartbeat
 from ottla.broker.groups.records import OffsetKey
 from ottla.broker.groups.shard import Shard
 from ottla.client.consumer.grouping import Grouping
-from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
-from tests.simulation.mutants.catching import catch, runs_alike
+from tests.simulation.mutants.catching import IMPATIENT, catch, runs_alike, thick
 
 
 def plan(seed, kinds, seconds=10.0, rate=20.0):
-    """Faults come thick and fast, so that seconds suffice."""
-    rng = random.Random(f"group mutants/{seed}")
-    faults, at = [], 0.2
-    while at < seconds:
-        lasts = rng.choice((0.1, 0.5, 2.0, 4.0)) * rng.uniform(0.5, 1.5)
-        faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
-        at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
-    settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250"}
-    return Plan(seed, 3, seconds, None, tuple(faults), rate, settings, "groups")
+    faults = thick(f"group mutants/{seed}", kinds, seconds, lasting=(0.1, 0.5, 2.0, 4.0))
+    return Plan(seed, 3, seconds, None, faults, rate, IMPATIENT, "groups")
 
 
 def answer_commits_before_replication(patch):

@@ -1,7 +1,5 @@
 """Groups that read a topic which grows, under faults, and mistakes in our own code that have to be found."""
 
-from dataclasses import replace
-
 import pytest
 
 from ottla.broker.groups.consumer import heartbeat
@@ -9,11 +7,11 @@ from ottla.client.consumer import settings
 from ottla.client.group.classic_requests import Joined
 from ottla.client.group.classic_wire import ClassicWire
 from ottla.client.offsets import LATEST
-from tests.simulation.mutants.catching import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import beside, catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0):
-    return replace(Mutant(lambda _: None, kinds, 1, seconds, rate=2.0).plan(seed), workload="growth")
+    return beside("growth", seed, kinds, seconds)
 
 
 def begin_new_partitions_at_their_end(patch):

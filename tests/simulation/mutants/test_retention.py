@@ -9,14 +9,13 @@ from ottla.broker.replication import leading
 from ottla.log import PartitionLog
 from ottla.simulation import SimulatedCluster, run
 from ottla.simulation.errors import Anomaly
-from tests.simulation.mutants.catching import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import beside, catch, runs_alike
 
 SETTINGS = {"log.retention.check.interval.ms": "200"}
 
 
 def plan(seed, kinds, seconds=10.0):
-    mutant = Mutant(lambda _: None, kinds, 1, seconds, rate=2.0, settings=SETTINGS)
-    return replace(mutant.plan(seed), workload="retention")
+    return beside("retention", seed, kinds, seconds, SETTINGS)
 
 
 def delete_above_the_high_watermark(patch):

@@ -1,17 +1,14 @@
 """Clients of a compacted topic under faults, and mistakes in our own code that have to be found by them."""
 
-import random
-
 import pytest
 
 from ottla.log import PartitionLog
 from ottla.log.compaction import KeyOffsets, Rules
 from ottla.records import Record, encode_batch, encode_marker
 from ottla.records.control import EndMarker
-from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
 from ottla.simulation.tables import table
-from tests.simulation.mutants.catching import catch, runs_alike
+from tests.simulation.mutants.catching import catch, runs_alike, thick
 
 CLEANING = {
     "log.cleaner.backoff.ms": "200",
@@ -24,14 +21,8 @@ CLEANING = {
 
 
 def plan(seed, kinds, besides="tables", seconds=10.0):
-    """Faults come thick and fast, so that seconds suffice."""
-    rng = random.Random(f"table mutants/{seed}")
-    faults, at = [], 0.2
-    while kinds and at < seconds:
-        lasts = rng.choice((0.1, 0.5, 2.0)) * rng.uniform(0.5, 1.5)
-        faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
-        at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
-    return Plan(seed, 3, seconds, None, tuple(faults), 2.0, CLEANING, besides)
+    faults = thick(f"table mutants/{seed}", kinds, seconds)
+    return Plan(seed, 3, seconds, None, faults, 2.0, CLEANING, besides)
 
 
 def drop_the_last_of_a_key(patch):

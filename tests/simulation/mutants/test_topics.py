@@ -1,18 +1,15 @@
 """Topics that come and go under faults, and mistakes in our own code that have to be found."""
 
-from dataclasses import replace
-
 import pytest
 
 from ottla.broker.replication import manager
 from ottla.client.consumer.position import PartitionState
 from ottla.log.removal import Removal
-from tests.simulation.mutants.catching import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import beside, catch, runs_alike
 
 
 def plan(seed, kinds, seconds=15.0):
-    mutant = Mutant(lambda _: None, kinds, 1, seconds, rate=2.0, settings={"log.segment.delete.delay.ms": "200"})
-    return replace(mutant.plan(seed), workload="topics")
+    return beside("topics", seed, kinds, seconds, {"log.segment.delete.delay.ms": "200"})
 
 
 def take_the_log_of_an_older_namesake(patch):

@@ -1,6 +1,5 @@
 """Clients with transactions under faults, and mistakes in our own code that have to be found by them."""
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -14,21 +13,13 @@ from ottla.broker.transactions.records import Entry
 from ottla.broker.transactions.shard import Shard
 from ottla.broker.transactions.verifier import Verifier
 from ottla.client.consumer.chunk import Chunk
-from ottla.simulation.faults import Fault
 from ottla.simulation.plan import Plan
-from tests.simulation.mutants.catching import catch, runs_alike
+from tests.simulation.mutants.catching import IMPATIENT, catch, runs_alike, thick
 
 
 def plan(seed, kinds, seconds=10.0):
-    """Faults come thick and fast, so that seconds suffice."""
-    rng = random.Random(f"transaction mutants/{seed}")
-    faults, at = [], 0.2
-    while kinds and at < seconds:
-        lasts = rng.choice((0.1, 0.5, 2.0)) * rng.uniform(0.5, 1.5)
-        faults.append(Fault(round(at, 3), rng.choice(kinds), round(lasts, 3), rng.getrandbits(32)))
-        at += rng.choice((0.02, 0.3, 0.8)) * rng.uniform(0.5, 1.5)
-    settings = {"broker.session.timeout.ms": "1500", "broker.heartbeat.interval.ms": "250"}
-    return Plan(seed, 3, seconds, None, tuple(faults), 2.0, settings, "transactions")
+    faults = thick(f"transaction mutants/{seed}", kinds, seconds)
+    return Plan(seed, 3, seconds, None, faults, 2.0, IMPATIENT, "transactions")
 
 
 def show_what_is_not_stable(patch):

@@ -1,16 +1,14 @@
 """Elections that may lose records, under faults, and mistakes in our own code that have to be found all the same."""
 
-from dataclasses import replace
-
 import pytest
 
 from ottla.broker.replication import leading
 from ottla.client.consumer.position import PartitionState, Phase
-from tests.simulation.mutants.catching import Mutant, catch, runs_alike
+from tests.simulation.mutants.catching import beside, catch, runs_alike
 
 
 def plan(seed, kinds, seconds=10.0):
-    return replace(Mutant(lambda _: None, kinds, 1, seconds, rate=2.0).plan(seed), workload="unclean")
+    return beside("unclean", seed, kinds, seconds)
 
 
 def read_on_where_one_was(patch):
